@@ -1,0 +1,50 @@
+"""Packaging. ``kernels/`` is installed as ``silk_fast.kernels``, never as a top-level package."""
+
+from pathlib import Path
+
+from setuptools import setup
+
+LINUX_GPU = "platform_system == 'Linux' and platform_machine == 'x86_64'"
+PACKAGES = {
+    "silk_fast": "silk_fast",
+    "silk_fast.reference": "silk_fast/reference",
+    "silk_fast.kernels": "kernels",
+}
+
+setup(
+    name="silk_fast",
+    version="0.1.0",
+    description="Fast neural audio codecs: the Silk reference model and Triton kernels",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.10",
+    packages=list(PACKAGES),
+    package_dir=PACKAGES,
+    package_data={"silk_fast": ["models/*/*", "assets/*"]},
+    install_requires=[
+        "torch>=2.6",
+        f"triton>=3.2; {LINUX_GPU}",
+        "numpy>=1.26",
+        "safetensors>=0.4",
+        "soundfile>=0.12",
+        "soxr>=0.5",
+        "matplotlib>=3.8",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        "hub": ["huggingface_hub>=0.30"],
+        "test": [
+            "pytest>=8",
+            "pytest-benchmark>=5",
+            "hypothesis>=6.100",
+            "ruff==0.17.5",
+            "scipy>=1.11",
+            "transformers>=5.0",
+            "diffusers>=0.35",
+            "snac>=1.2",
+            "vector-quantize-pytorch>=1.20",
+        ],
+    },
+    entry_points={"console_scripts": ["silk = silk_fast.cli:main"]},
+)

@@ -1,0 +1,28 @@
+"""Fast neural audio codecs: the Silk reference model, and Triton kernels for it and its peers."""
+
+from silk_fast.config import SilkConfig
+from silk_fast.errors import (
+    SilkAudioError,
+    SilkConfigError,
+    SilkError,
+    SilkFormatError,
+    SilkInputError,
+    SilkModelError,
+)
+from silk_fast.reference.codec import EncodedAudio, SilkCodec
+from silk_fast.reference.streaming import Stream
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "EncodedAudio",
+    "SilkAudioError",
+    "SilkCodec",
+    "SilkConfig",
+    "SilkConfigError",
+    "SilkError",
+    "SilkFormatError",
+    "SilkInputError",
+    "SilkModelError",
+    "Stream",
+]

@@ -1,0 +1,29 @@
+"""Every error that silk_fast raises on purpose.
+
+All derive from :class:`SilkError`; those about a value also derive from ``ValueError``. A message
+names the value at fault and what was expected. The command line prints it on one line.
+"""
+
+
+class SilkError(Exception):
+    """Base class of the errors that silk_fast raises on purpose."""
+
+
+class SilkInputError(SilkError, ValueError):
+    """A tensor or an argument has the wrong shape, dtype, range or content."""
+
+
+class SilkConfigError(SilkError, ValueError):
+    """A model configuration is impossible, incomplete or has unknown fields."""
+
+
+class SilkModelError(SilkError, ValueError):
+    """A model is unknown, or its weights do not fit its configuration."""
+
+
+class SilkAudioError(SilkError, ValueError):
+    """An audio file is missing, empty, damaged, or holds samples that are not finite."""
+
+
+class SilkFormatError(SilkError, ValueError):
+    """A ``.silk`` file is damaged, truncated or of another format version."""

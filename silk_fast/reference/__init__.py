@@ -1,0 +1,1 @@
+"""The Silk codec in plain PyTorch, and the specification of every kernel (``ops``)."""

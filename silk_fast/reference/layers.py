@@ -1,0 +1,95 @@
+"""Building blocks of the convolutional encoder and decoder; all ``[B, C, T]``, all causal."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from silk_fast.reference import ops
+from silk_fast.reference.state import ContextState
+
+
+class Snake(nn.Module):
+    """Snake activation with one frequency and one magnitude per channel, stored as logarithms."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.log_alpha = nn.Parameter(torch.zeros(channels))
+        self.log_beta = nn.Parameter(torch.zeros(channels))
+
+    @property
+    def alpha(self) -> Tensor:
+        return self.log_alpha.exp()
+
+    @property
+    def beta(self) -> Tensor:
+        return self.log_beta.exp()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.snake(x, self.alpha, self.beta)
+
+
+class CausalConv1d(nn.Conv1d):
+    """Convolution padded on the left by ``(kernel - 1) * dilation + 1 - stride`` samples.
+
+    T must be a multiple of the stride; output n sees no sample later than ``(n + 1) * stride - 1``.
+    """
+
+    @property
+    def reach(self) -> int:
+        """Samples of left context."""
+        return (self.kernel_size[0] - 1) * self.dilation[0] + 1 - self.stride[0]
+
+    def initial_state(self, batch_size: int) -> ContextState:
+        return ContextState(self.weight.new_zeros(batch_size, self.in_channels, self.reach))
+
+    def forward(self, x: Tensor, state: ContextState | None = None) -> Tensor:
+        if state is None:
+            return super().forward(F.pad(x, (self.reach, 0)))
+        extended = torch.cat([state.context, x], dim=-1)
+        state.push(x)
+        return super().forward(extended)
+
+
+class ResidualUnit(nn.Module):
+    """``x + conv1(snake(conv7_d(snake(x))))``.
+
+    Args:
+        channels: C.
+        dilation: dilation of the 7-tap convolution.
+        padding: ``"causal"``, or ``"symmetric"`` as in DAC (cannot be streamed).
+    """
+
+    KERNEL = 7
+
+    def __init__(self, channels: int, dilation: int, padding: Literal["causal", "symmetric"] = "causal") -> None:
+        super().__init__()
+        self.padding = padding
+        self.snake1 = Snake(channels)
+        self.conv1 = nn.Conv1d(channels, channels, self.KERNEL, dilation=dilation)
+        self.snake2 = Snake(channels)
+        self.conv2 = nn.Conv1d(channels, channels, 1)
+
+    def initial_state(self, batch_size: int) -> ContextState:
+        reach = (self.KERNEL - 1) * self.conv1.dilation[0]
+        return ContextState(self.conv2.weight.new_zeros(batch_size, self.conv1.in_channels, reach))
+
+    def forward(self, x: Tensor, state: ContextState | None = None) -> Tensor:
+        y = ops.residual_unit(
+            x,
+            self.snake1.alpha,
+            self.snake1.beta,
+            self.conv1.weight,
+            self.conv1.bias,
+            self.snake2.alpha,
+            self.snake2.beta,
+            self.conv2.weight,
+            self.conv2.bias,
+            dilation=self.conv1.dilation[0],
+            context=None if state is None else state.context,
+            padding=self.padding,
+        )
+        if state is not None:
+            state.push(x)
+        return y
