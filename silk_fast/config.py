@@ -175,5 +175,10 @@ class SilkConfig:
 PRESETS: dict[str, dict[str, Any]] = {
     "small": {},
     "base": {"encoder_channels": (64, 128, 256, 512, 768), "decoder_width": 768, "decoder_channels": 512},
-    "tiny": {"encoder_channels": (8, 8, 12, 16, 24), "conformer_layers": 2, "decoder_width": 24, "decoder_channels": 16},
+    "tiny": {
+        "encoder_channels": (8, 8, 12, 16, 24),
+        "conformer_layers": 2,
+        "decoder_width": 24,
+        "decoder_channels": 16,
+    },
 }

@@ -1,0 +1,1 @@
+"""One file per kernel: the cases at which it is compiled, checked and measured."""

@@ -1,0 +1,176 @@
+"""Compile every kernel for real GPU targets without a GPU, and count what the machine code holds.
+
+    python -m bench.static                 # all targets; writes bench/static/sm_86.csv and so on
+    python -m bench.static --op snake --arch 86 --dry-run
+
+Each launch of the cases in ``bench/ops`` is intercepted: Triton compiles it for the target, and
+nothing runs. The gate fails on spilled registers, on more shared memory than a block of the card
+may have, on memory-bound kernels without 16-byte accesses, and on matrix kernels without matrix
+instructions.
+"""
+
+import argparse
+import csv
+import importlib
+import os
+import pkgutil
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.runtime.jit import JITFunction
+
+from bench import ops
+from bench.cases import StaticCase, dtype_name
+
+ARCHITECTURES = {80: 163, 86: 99, 89: 99, 90: 227, 120: 99}  # KiB of shared memory one block may have
+OUTPUT = Path(__file__).with_name("static")
+CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+COLUMNS = [
+    *("op", "shape", "dtype", "kernel", "warps", "registers", "shared_bytes", "spill_bytes"),
+    *("loads_16", "loads_narrow", "stores_16", "stores_narrow", "mma", "mufu", "instructions", "verdict"),
+]
+
+
+class StaticDriver:
+    """Stands in for a GPU driver: names a target, owns no device."""
+
+    def __init__(self, arch: int) -> None:
+        self.arch = arch
+
+    def get_current_target(self) -> GPUTarget:
+        return GPUTarget("cuda", self.arch, 32)
+
+    def get_current_device(self) -> int:
+        return self.arch  # Triton caches compiled kernels per device
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+
+@contextmanager
+def compiling(arch: int) -> Iterator[list]:
+    """Compile launches for ``arch`` instead of running them; yields the list of ``(name, compiled kernel)``."""
+    compiled, run = [], JITFunction.run
+
+    def compile_only(self, *args, grid, warmup, **options):
+        kernel = run(self, *args, grid=grid, warmup=True, **options)
+        compiled.append((self.__name__, kernel))
+        return kernel
+
+    JITFunction.run = compile_only
+    triton.runtime.driver.set_active(StaticDriver(arch))
+    try:
+        yield compiled
+    finally:
+        JITFunction.run = run
+
+
+def inspect_cubin(cubin: bytes) -> dict[str, int]:
+    """Registers, spills and instruction counts of one kernel."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        usage = subprocess.run(
+            [CUOBJDUMP, "--dump-resource-usage", file.name], capture_output=True, text=True, check=True
+        ).stdout
+        sass = subprocess.run([CUOBJDUMP, "--dump-sass", file.name], capture_output=True, text=True, check=True).stdout
+    counts = {name: int(number) for name, number in re.findall(r"(REG|STACK|LOCAL):(\d+)", usage)}
+    opcodes = re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ +)?([A-Z][\w.]*)", sass, re.MULTILINE)
+    loads = [o for o in opcodes if re.match(r"(LDG|LDGSTS)\b", o)]
+    stores = [o for o in opcodes if re.match(r"STG\b", o)]
+    bulk_copies = [o for o in opcodes if re.match(r"UTMALDG|UTMASTG|UBLKCP", o)]
+    return {
+        "registers": counts["REG"],
+        "spill_bytes": counts["STACK"] + counts["LOCAL"],
+        "loads_16": sum(".128" in o for o in loads) + len(bulk_copies),
+        "loads_narrow": sum(".128" not in o for o in loads),
+        "stores_16": sum(".128" in o for o in stores),
+        "stores_narrow": sum(".128" not in o for o in stores),
+        "mma": sum(bool(re.match(r"(HMMA|HGMMA|QMMA|IMMA|UTCHMMA)\b", o)) for o in opcodes),
+        "mufu": sum(o.startswith("MUFU") for o in opcodes),
+        "instructions": len(opcodes),
+    }
+
+
+def judge(row: dict, case: StaticCase, arch: int) -> str:
+    """``ok``, or what is wrong with the kernel."""
+    faults = []
+    if row["spill_bytes"]:
+        faults.append(f"spills {row['spill_bytes']} bytes")
+    if row["shared_bytes"] > ARCHITECTURES[arch] * 1024:
+        faults.append(f"needs {row['shared_bytes']} bytes of shared memory, sm_{arch} has {ARCHITECTURES[arch]} KiB")
+    if row["kernel"] in case.wide and not (row["loads_16"] and row["stores_16"]):
+        faults.append("no 16-byte accesses")
+    if row["kernel"] in case.tensor_cores and not row["mma"]:
+        faults.append("no matrix instructions")
+    return "; ".join(faults) or "ok"
+
+
+def inspect_case(case: StaticCase, arch: int) -> list[dict]:
+    """One row per distinct kernel that the case launches."""
+    with compiling(arch) as compiled:
+        case.run()
+    if not compiled:
+        raise RuntimeError(f"{case.op} {case.shape} launched no kernel")
+    rows = []
+    for name, kernel in {kernel.hash: (name, kernel) for name, kernel in compiled}.values():
+        row = {"op": case.op, "shape": case.shape, "dtype": dtype_name(case.dtype), "kernel": name}
+        row |= {"warps": kernel.metadata.num_warps, "shared_bytes": kernel.metadata.shared}
+        row |= inspect_cubin(kernel.asm["cubin"])
+        rows.append({**row, "verdict": judge(row, case, arch)})
+    return rows
+
+
+def static_cases(op: str | None = None) -> list[StaticCase]:
+    """Every case of every file in ``bench/ops``, or of one op."""
+    names = [module.name for module in pkgutil.iter_modules(ops.__path__) if op in (None, module.name)]
+    return [case for name in names for case in importlib.import_module(f"bench.ops.{name}").static_cases()]
+
+
+def inspect_architecture(arch: int, op: str | None, write: bool) -> list[dict]:
+    """Compile all cases for one target; writes ``bench/static/sm_<arch>.csv``."""
+    rows = [row for case in static_cases(op) for row in inspect_case(case, arch)]
+    if write:
+        OUTPUT.mkdir(exist_ok=True)
+        with (OUTPUT / f"sm_{arch}.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+    return rows
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Compile every kernel for GPU targets and count what it costs.")
+    parser.add_argument("--arch", type=int, choices=ARCHITECTURES, nargs="*", default=list(ARCHITECTURES))
+    parser.add_argument("--op", help="one file of bench/ops")
+    parser.add_argument("--dry-run", action="store_true", help="write no CSV")
+    arguments = parser.parse_args()
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        parser.error("unset TRITON_INTERPRET: interpreted kernels cannot be compiled")
+    write = not arguments.dry_run and arguments.op is None
+    torch.set_num_threads(1)
+    with ProcessPoolExecutor() as pool:
+        jobs = {arch: pool.submit(inspect_architecture, arch, arguments.op, write) for arch in arguments.arch}
+        results = {arch: job.result() for arch, job in jobs.items()}
+    n_bad = 0
+    for arch, rows in results.items():
+        for row in rows:
+            bad = row["verdict"] != "ok"
+            n_bad += bad
+            if bad or arguments.op:
+                print(f"sm_{arch} " + " ".join(f"{name}={row[name]}" for name in COLUMNS))
+        print(f"sm_{arch}: {len(rows)} kernels, {sum(row['verdict'] != 'ok' for row in rows)} bad")
+    return 1 if n_bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""How every kernel is tested: device, dtypes, the three-way bound."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+# The interpreter is silently wrong for bfloat16 arithmetic, so bfloat16 is tested on a GPU only.
+DTYPES = [torch.float32, torch.float16] + ([torch.bfloat16] if DEVICE == "cuda" else [])
+ATOL = {torch.float64: 1e-9, torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 1e-2}
+SIZES = [1, 7, 63, 500, 1000]
+
+
+def assert_matches(ours: Tensor, eager: Tensor, exact: Tensor, dtype: torch.dtype, what: str = "") -> None:
+    """``max|ours - exact| <= 2 * max|eager - exact| + atol``; the message names the worst element.
+
+    Args:
+        ours: the kernel's result; eager: the reference's in the same dtype; exact: the reference's in float64.
+        dtype: the tested dtype, which selects ``atol``.
+    """
+    assert ours.shape == exact.shape, f"{what}: shape {tuple(ours.shape)}, expected {tuple(exact.shape)}"
+    if not exact.numel():
+        return
+    error = (ours.double().cpu() - exact.cpu()).abs().nan_to_num(nan=torch.inf)
+    bound = 2 * (eager.double().cpu() - exact.cpu()).abs().max() + ATOL[dtype]
+    worst = tuple(i.item() for i in torch.unravel_index(error.argmax(), error.shape))
+    assert error.max() <= bound, f"{what}: error {error.max():.2e} > {bound:.2e} at {worst}"
+
+
+def run(function: Callable, inputs: Sequence, grads: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor | None]:
+    """Outputs of ``function`` and its gradients to every floating-point input.
+
+    Args:
+        inputs: tensors (floating ones are cast to ``dtype``) and other arguments, in order.
+        grads: one incoming gradient per floating-point output; empty to skip the backward pass.
+    """
+    cast = [t.detach().to(DEVICE, dtype).requires_grad_(bool(grads)) if is_float(t) else to_device(t) for t in inputs]
+    outputs = function(*cast)
+    outputs = list(outputs) if isinstance(outputs, tuple | list) else [outputs]
+    if not grads:
+        return [o.detach() for o in outputs]
+    leaves = [t for t in cast if is_float(t)]
+    floating = [o for o in outputs if is_float(o)]
+    cast_grads = [g.to(o) for g, o in zip(grads, floating, strict=True)]
+    return [o.detach() for o in outputs] + list(torch.autograd.grad(floating, leaves, cast_grads))
+
+
+def assert_op_matches(
+    ours: Callable,
+    reference: Callable,
+    inputs: Sequence,
+    grads: Sequence[Tensor],
+    dtype: torch.dtype,
+    exact_dtype: torch.dtype = torch.float64,
+) -> None:
+    """The three-way bound on every output and every gradient of one call."""
+    exact, eager, mine = (
+        run(f, inputs, grads, d) for f, d in ((reference, exact_dtype), (reference, dtype), (ours, dtype))
+    )
+    for i, (o, e, x) in enumerate(zip(mine, eager, exact, strict=True)):
+        assert_matches(o, e, x.double(), dtype, f"result {i}")
+
+
+def is_float(value: object) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def to_device(value: object) -> object:
+    return value.to(DEVICE) if isinstance(value, Tensor) else value
