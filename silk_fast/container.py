@@ -155,8 +155,19 @@ class SilkHeader:
 
 
 def _radix(header: SilkHeader) -> np.ndarray:
-    """Weight of each digit within its token, int64 ``[min(group_size, dims)]``."""
-    return header.levels ** np.arange(min(header.group_size, header.dims), dtype=np.int64)
+    """Weight of each digit within its token, int32 ``[min(group_size, dims)]``."""
+    return header.levels ** np.arange(min(header.group_size, header.dims), dtype=np.int32)
+
+
+def _check_tokens(tokens: np.ndarray, header: SilkHeader) -> None:
+    n_tokens = header.tokens_per_frame
+    if tokens.ndim != 2 or tokens.shape[1] != n_tokens or tokens.dtype.kind not in "iu":
+        raise SilkInputError(f"tokens must be integers [F, {n_tokens}], got {tokens.dtype} {list(tokens.shape)}")
+    limits = np.full(n_tokens, header.levels ** min(header.group_size, header.dims), np.int64)
+    limits[-1] = header.levels ** (header.dims - (n_tokens - 1) * header.group_size)
+    if len(bad := np.argwhere((tokens < 0) | (tokens >= limits))):
+        frame, i = bad[0]
+        raise SilkFormatError(f"frame {frame}: token {i} is {tokens[frame, i]}, expected 0..{limits[i] - 1}")
 
 
 def tokens_to_bytes(tokens: np.ndarray, header: SilkHeader) -> bytes:
@@ -173,18 +184,12 @@ def tokens_to_bytes(tokens: np.ndarray, header: SilkHeader) -> bytes:
         SilkFormatError: a token out of range; the message names its frame, its index and its value.
     """
     tokens = np.asarray(tokens)
-    n_tokens, dims, bits, radix = header.tokens_per_frame, header.dims, header.bits_per_digit, _radix(header)
-    if tokens.ndim != 2 or tokens.shape[1] != n_tokens or tokens.dtype.kind not in "iu":
-        raise SilkInputError(f"tokens must be integers [F, {n_tokens}], got {tokens.dtype} {list(tokens.shape)}")
-    values = tokens.astype(np.int64)
-    limits = np.full(n_tokens, header.levels ** len(radix), np.int64)
-    limits[-1] = header.levels ** (dims - (n_tokens - 1) * header.group_size)
-    if len(bad := np.argwhere((values < 0) | (values >= limits))):
-        frame, i = bad[0]
-        raise SilkFormatError(f"frame {frame}: token {i} is {tokens[frame, i]}, expected 0..{limits[i] - 1}")
-    digits = (values[:, :, None] // radix % header.levels).reshape(len(tokens), n_tokens * len(radix))[:, :dims]
-    planes = (digits[:, :, None] >> np.arange(bits) & 1).astype(np.uint8)
-    return np.packbits(planes.reshape(len(tokens), dims * bits), axis=1, bitorder="little").tobytes()
+    _check_tokens(tokens, header)
+    n_frames, dims, bits, radix = len(tokens), header.dims, header.bits_per_digit, _radix(header)
+    digits = tokens.astype(np.int32)[:, :, None] // radix % header.levels
+    digits = digits.reshape(n_frames, header.tokens_per_frame * len(radix))[:, :dims]
+    planes = (digits[:, :, None] >> np.arange(bits, dtype=np.int32)) & 1
+    return np.packbits(planes.reshape(n_frames, dims * bits), axis=1, bitorder="little").tobytes()
 
 
 def bytes_to_tokens(data: bytes, header: SilkHeader) -> np.ndarray:
@@ -207,12 +212,12 @@ def bytes_to_tokens(data: bytes, header: SilkHeader) -> np.ndarray:
     planes = np.unpackbits(packed, axis=1, bitorder="little")
     if len(bad := np.argwhere(planes[:, dims * bits :])):
         raise SilkFormatError(f"frame {bad[0, 0]}: spare bit {bad[0, 1] + dims * bits} is 1, expected 0")
-    digits = np.zeros((n_frames, n_tokens * len(radix)), np.int64)
-    digits[:, :dims] = planes[:, : dims * bits].reshape(n_frames, dims, bits) @ (1 << np.arange(bits))
+    digits = np.zeros((n_frames, n_tokens * len(radix)), np.int32)
+    digits[:, :dims] = planes[:, : dims * bits].reshape(n_frames, dims, bits) @ (1 << np.arange(bits, dtype=np.int32))
     if len(bad := np.argwhere(digits >= header.levels)):
         frame, i = bad[0]
         raise SilkFormatError(f"frame {frame}: digit {i} is {digits[frame, i]}, expected 0..{header.levels - 1}")
-    return (digits.reshape(n_frames, n_tokens, len(radix)) @ radix).astype(np.int32)
+    return digits.reshape(n_frames, n_tokens, len(radix)) @ radix
 
 
 class SilkWriter:
@@ -248,12 +253,15 @@ class SilkWriter:
         """
         if self._closed:
             raise SilkInputError("the writer is closed")
-        self._pending += tokens_to_bytes(tokens, self.header)
+        tokens, per_block = np.asarray(tokens), self.header.frames_per_block
+        _check_tokens(tokens, self.header)
+        size = per_block * self.header.frame_bytes
+        for first in range(0, len(tokens), per_block):
+            self._pending += tokens_to_bytes(tokens[first : first + per_block], self.header)
+            if len(self._pending) >= size:
+                self._write_block(self._pending[:size])
+                del self._pending[:size]
         self.n_frames += len(tokens)
-        size = self.header.frames_per_block * self.header.frame_bytes
-        while len(self._pending) >= size:
-            self._write_block(self._pending[:size])
-            del self._pending[:size]
 
     def _write_block(self, payload: bytearray) -> None:
         head = BLOCK.pack(BLOCK_SYNC, self._n_blocks, len(payload) // self.header.frame_bytes)
