@@ -133,7 +133,7 @@ class AudioReader:
             raw.seek(0)
             self._sound = soundfile.SoundFile(raw.fileno(), closefd=False)
             if self._sound.frames == 0:
-                raise SilkAudioError(f"{self.name}: holds no samples, expected at least one")
+                raise SilkAudioError(f"{self.name}: its header announces 0 samples, expected at least one")
         except (soundfile.LibsndfileError, SilkAudioError) as error:
             self._file.close()
             if isinstance(error, SilkAudioError):
