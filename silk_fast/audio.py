@@ -4,22 +4,23 @@ libsndfile (package ``soundfile``) decodes and encodes, soxr (HQ) resamples; bot
 Samples are mono float32 in the nominal range [-1, 1]. A path of ``"-"`` is standard input or output.
 
 What libsndfile passes over in silence is checked here and raised as :class:`SilkAudioError`: files cut short,
-joined files of which it would decode only the first, samples that are not finite, and writes that fail.
+joined files of which it would decode only the first, samples that are not finite, and (as
+:class:`SilkFileError`) writes that fail.
 """
 
 import io
 import os
-import secrets
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
 
-from .errors import SilkAudioError, SilkInputError
+from silk_fast.errors import SilkAudioError, SilkInputError
+from silk_fast.files import atomic_file, cannot_write, output_name
 
 # fmt: off
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".rf64", ".w64")
@@ -231,8 +232,8 @@ class AudioWriter:
         n_clipped: those of them that were beyond [-1, 1] and became its nearer end; always 0 for FLOAT.
 
     Raises:
-        SilkAudioError: the suffix, subtype or sample rate cannot be written; a sample is not finite; the target cannot
-            be written or the disk is full. The target is then as it was before.
+        SilkAudioError: the suffix, subtype or sample rate cannot be written, or a sample is not finite.
+        SilkFileError: the target cannot be written or the disk is full. The target is then as it was before.
     """
 
     def __init__(
@@ -242,7 +243,7 @@ class AudioWriter:
         subtype: str | None = None,
         expected_samples: int | None = None,
     ):
-        self.name = _output_name(target)
+        self.name = output_name(target)
         suffix = ".wav" if target == "-" else os.path.splitext(self.name)[1].lower()
         if suffix not in FORMATS:
             raise SilkAudioError(f"{self.name}: cannot write '{suffix}', expected one of {' '.join(FORMATS)}")
@@ -305,48 +306,9 @@ class AudioWriter:
 
     def _check_written(self) -> None:
         if isinstance(self._sink.error, OSError):
-            raise _cannot_write(self.name, self._sink.error)
+            raise cannot_write(self.name, self._sink.error)
         if self._sink.error:
             raise self._sink.error
-
-
-@contextmanager
-def atomic_file(target: str | os.PathLike) -> Iterator[io.BufferedRandom]:
-    """A binary file to write and seek in, which becomes ``target`` when the block ends without an exception.
-
-    It is a temporary file in the target's directory, flushed to the disk and renamed, with the permissions of the
-    file it replaces or, if there was none, those that ``open`` gives. Standard output (``"-"``), pipes and devices get
-    a copy at the end. After an exception of any kind the temporary file is gone and the target as it was.
-
-    Raises:
-        SilkAudioError: the target cannot be written, or a write to the file failed.
-    """
-    name, path = _output_name(target), os.path.realpath(target)
-    if target != "-" and os.path.isdir(path):
-        raise SilkAudioError(f"{name}: is a directory, expected a file to write")
-    is_copied = target == "-" or (os.path.exists(path) and not os.path.isfile(path))
-    temporary = os.path.join(os.path.dirname(path), f".silk-{secrets.token_hex(8)}.tmp")
-    try:
-        with tempfile.TemporaryFile() if is_copied else open(temporary, "x+b") as file:
-            yield file
-            file.flush()
-            if is_copied:
-                file.seek(0)
-                is_path = target != "-"
-                with open(path if is_path else sys.stdout.fileno(), "wb", closefd=is_path) as output:
-                    shutil.copyfileobj(file, output, 2**20)
-            else:
-                os.fsync(file.fileno())
-        if not is_copied:
-            if os.path.exists(path):
-                shutil.copymode(path, temporary)
-            os.replace(temporary, path)
-    except BaseException as error:
-        with suppress(OSError):
-            os.unlink(temporary)
-        if isinstance(error, OSError) and error.filename in (None, path, temporary):
-            raise _cannot_write(name, error) from error
-        raise
 
 
 class _Sink:
@@ -368,14 +330,6 @@ class _Sink:
         except BaseException as error:
             self.error = error
         return len(data)
-
-
-def _output_name(target: str | os.PathLike) -> str:
-    return "standard output" if target == "-" else os.fspath(target)
-
-
-def _cannot_write(name: str, error: OSError) -> SilkAudioError:
-    return SilkAudioError(f"{name}: cannot be written: {error.strerror or error}")
 
 
 def _open_seekable(source: str | os.PathLike) -> io.BufferedIOBase:

@@ -356,7 +356,7 @@ class SilkReader:
                 self.header = self._recovered_header()
         else:
             if self.header.n_samples is None:
-                self.header = self._end_at(max(self._size - END.size, HEADER.size))
+                self.header = self._end_at(self._size - END.size)
             needed = self._offset(self.header.n_frames) + END.size
             _expect(f"file size for {self.header.n_samples} samples", self._size, needed, self._size)
             self._end_at(self._size - END.size)
@@ -364,18 +364,16 @@ class SilkReader:
         self.n_samples, self.n_frames, self.n_blocks = header.n_samples, header.n_frames, header.n_blocks
 
     def blocks(self) -> Iterator[Block]:
-        """All frames in order, at most ``frames_per_block`` at a time.
+        """All frames in order: intact blocks of at most ``frames_per_block``, a lost stretch as one.
 
         Raises:
             SilkFormatError: strict only, at the first fault; names its byte offset.
         """
-        per_block = self.header.frames_per_block
         self.damage.clear()
         offset, frame = HEADER.size, 0
         while frame < self.n_frames:
             tokens, offset, next_frame = self._step(offset, frame)
-            for first in range(frame, next_frame, per_block):
-                yield Block(first, min(per_block, next_frame - first), tokens)
+            yield Block(frame, next_frame - frame, tokens)
             frame = next_frame
         if self._recover:
             try:
@@ -477,12 +475,10 @@ class SilkReader:
 
     def _find_blocks(self, offset: int) -> Iterator[tuple[int, int, int]]:
         """Offset, first frame and number of frames of every intact block at or after byte ``offset``."""
-        n_blocks = self.header.n_blocks
         for found in self._find(BLOCK_SYNC, offset):
             with contextlib.suppress(SilkFormatError):
                 _, index, _ = BLOCK.unpack(self._read(found, BLOCK.size))
-                if n_blocks is None or index < n_blocks:
-                    yield found, index * self.header.frames_per_block, len(self._block_at(found, index))
+                yield found, index * self.header.frames_per_block, len(self._block_at(found, index))
 
     def _find_ends(self, offset: int) -> Iterator[tuple[int, SilkHeader]]:
         """Offset of every intact end marker at or after byte ``offset``, and the header that it completes."""

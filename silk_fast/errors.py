@@ -21,6 +21,10 @@ class SilkModelError(SilkError, ValueError):
     """A model is unknown, or its weights do not fit its configuration."""
 
 
+class SilkFileError(SilkError):
+    """A file cannot be written: no permission, no such directory, a full disk, or it exists already."""
+
+
 class SilkAudioError(SilkError, ValueError):
     """An audio file is missing, empty, damaged, or holds samples that are not finite."""
 

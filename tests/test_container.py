@@ -335,6 +335,13 @@ def test_a_whole_block_taken_out_is_reported_lost():
     assert "block index is 1, expected 0" in reader.damage[0].reason
 
 
+def test_a_stale_copy_of_an_earlier_block_is_passed_over():
+    data, tokens, _ = short_file("odd")
+    reader, blocks = recover(data[:110] + data[80:100] + data[110:], tokens)  # block 0 again, within block 1
+    assert lost_frames(blocks) == [2, 3]
+    assert [(d.first_frame, d.n_frames, d.offset) for d in reader.damage] == [(2, 2, 100)]
+
+
 def test_blocks_can_be_read_twice_and_damage_is_not_counted_twice():
     data, tokens, _ = short_file("odd")
     reader, blocks = recover(data[:90] + data[91:], tokens)
@@ -538,12 +545,17 @@ def test_sizes_that_lie_allocate_nothing():
     reader = SilkReader(io.BytesIO(claim), recover=True)
     assert peak_bytes(lambda: np.testing.assert_equal(next(reader.blocks()).n_frames, 2)) < 2**16
 
+    far = SilkReader(io.BytesIO(with_header(data, replace(SILK, frame_samples=1, n_samples=2**63))), recover=True)
+    with pytest.raises(SilkFormatError, match=f"the file ends at {len(data)}"):
+        far.read(2**62, 1)
+
+
+@pytest.mark.parametrize(("claimed", "stored"), [(0, 0), (3, 3), (2**32 - 1, 1)])
+def test_block_of_too_many_frames_is_not_read(claimed, stored):
     pipe, _, _ = short_file("silk-pipe")
-    for n_frames in (0, 3, 2**32 - 1):  # in a block header with a sound CRC
-        block = struct.pack("<4s I I", b"\xf5BLK", 1, n_frames) + pipe[204:-24]
-        spoiled = pipe[:192] + with_crc(block)
-        assert peak_bytes(lambda s=spoiled: SilkReader(io.BytesIO(s), recover=True)) < 2**18
-        assert SilkReader(io.BytesIO(spoiled), recover=True).n_frames == 2
+    spoiled = pipe[:192] + with_crc(struct.pack("<4s I I", b"\xf5BLK", 1, claimed) + bytes(48 * stored))
+    assert peak_bytes(lambda: SilkReader(io.BytesIO(spoiled), recover=True)) < 2**18
+    assert SilkReader(io.BytesIO(spoiled), recover=True).n_frames == 2
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path):

@@ -1,0 +1,1 @@
+"""Running a codec: long audio from file to file in constant memory."""

@@ -1,0 +1,206 @@
+"""From audio file to ``.silk`` file and back, in memory that does not grow with duration."""
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import numpy as np
+import torch
+
+from silk_fast.audio import AudioReader, AudioWriter
+from silk_fast.container import SilkHeader, SilkReader, SilkWriter
+from silk_fast.errors import SilkAudioError, SilkFormatError, SilkModelError
+from silk_fast.files import atomic_file
+from silk_fast.reference.codec import CHUNK_FRAMES, SilkCodec
+
+Progress = Callable[[int, int | None], None]  # samples done so far, samples in all if known
+Notice = Callable[[str], None]
+
+
+def _no_progress(n_done: int, n_total: int | None) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Transcoded:
+    """What one file became.
+
+    Args:
+        n_samples: of the signal, at the codec's rate.
+        n_frames: latent frames.
+        n_tokens: tokens.
+        n_clipped: samples of a decoded file that were beyond [-1, 1].
+        n_lost: frames of a damaged file that were replaced by silence or are missing at its end.
+    """
+
+    n_samples: int
+    n_frames: int
+    n_tokens: int
+    n_clipped: int = 0
+    n_lost: int = 0
+
+
+def header_for(codec: SilkCodec, weights_sha256: str) -> SilkHeader:
+    """The ``.silk`` header of what ``codec`` makes, sample count unknown."""
+    config = codec.config
+    return SilkHeader(
+        dims=config.latent_dim,
+        levels=config.levels,
+        group_size=config.group_size,
+        sample_rate=config.sample_rate,
+        frame_samples=config.frame_samples,
+        output_delay=config.output_delay,
+        weights_sha256=weights_sha256,
+    )
+
+
+def encode_file(
+    codec: SilkCodec,
+    source: str | os.PathLike,
+    target: str | os.PathLike,
+    weights_sha256: str,
+    progress: Progress = _no_progress,
+    notice: Notice | None = None,
+) -> Transcoded:
+    """Encode an audio file into a ``.silk`` file, which appears only when complete.
+
+    Args:
+        source: path, or ``"-"`` for standard input; any rate and channel count.
+        target: path, or ``"-"`` for standard output.
+        weights_sha256: ``codec.weights_sha256``, computed once for many files.
+        progress: called with the samples done and, where known, their total.
+        notice: called with a line of text about the source, such as a mix-down.
+
+    Raises:
+        SilkAudioError: the source is missing, damaged, empty, or holds samples that are not finite.
+        SilkFileError: the target cannot be written.
+    """
+    config = codec.config
+    device = codec.decoder.head.weight.device
+    block_samples = CHUNK_FRAMES * config.frame_samples
+    with (
+        AudioReader(source, config.sample_rate, block_samples, notice) as reader,
+        atomic_file(target) as file,
+        codec.streaming() as stream,
+    ):
+        writer, n_samples = SilkWriter(file, header_for(codec, weights_sha256)), 0
+        for block in reader:
+            writer.write(stream.encode(torch.from_numpy(block)[None, None].to(device))[0].cpu().numpy())
+            n_samples += len(block)
+            progress(n_samples, reader.n_samples_estimate)
+        writer.write(stream.finish()[0].cpu().numpy())
+        writer.close(n_samples)
+    return Transcoded(n_samples, writer.n_frames, writer.n_frames * config.tokens_per_frame)
+
+
+@contextmanager
+def open_silk(source: str | os.PathLike, *, recover: bool = False) -> Iterator[SilkReader]:
+    """A reader over a ``.silk`` file or, with ``"-"``, over standard input.
+
+    Raises:
+        SilkAudioError: the file cannot be opened.
+        SilkFormatError: the file is damaged.
+    """
+    name = "standard input" if source == "-" else os.fspath(source)
+    try:
+        file = _seekable_stdin() if source == "-" else open(source, "rb")  # noqa: SIM115
+    except OSError as error:
+        raise SilkAudioError(f"{name}: {error.strerror}, expected a readable .silk file") from error
+    with file:
+        try:
+            yield SilkReader(file, recover=recover)
+        except SilkFormatError as error:
+            raise SilkFormatError(f"{name}: {error}") from error
+
+
+def _seekable_stdin() -> BinaryIO:
+    spool = tempfile.TemporaryFile()  # noqa: SIM115
+    shutil.copyfileobj(sys.stdin.buffer, spool, 2**20)
+    return spool
+
+
+def decode_file(
+    codec: SilkCodec,
+    source: str | os.PathLike,
+    target: str | os.PathLike,
+    weights_sha256: str,
+    progress: Progress = _no_progress,
+    notice: Notice | None = None,
+    *,
+    subtype: str | None = None,
+    recover: bool = False,
+    force_model: bool = False,
+) -> Transcoded:
+    """Decode a ``.silk`` file into an audio file, which appears only when complete.
+
+    Args:
+        source: path, or ``"-"`` for standard input.
+        target: path whose suffix gives the format, or ``"-"`` for WAV on standard output.
+        weights_sha256: ``codec.weights_sha256``, computed once for many files.
+        progress: called with the samples done and their total.
+        notice: called with a line of text about each piece of damage.
+        subtype: ``"PCM_16"``, ``"PCM_24"``, ``"PCM_32"`` or ``"FLOAT"``; None for the format's own default.
+        recover: decode the intact blocks of a damaged file; silence fills the gaps between them.
+        force_model: decode tokens that other weights have made.
+
+    Raises:
+        SilkFormatError: the source is damaged, or its frames are not those of this codec.
+        SilkModelError: the tokens were made by other weights.
+        SilkAudioError, SilkFileError: the source cannot be opened, or the target not written.
+    """
+    with open_silk(source, recover=recover) as reader:
+        _check_model(codec, reader.header, weights_sha256, force_model)
+        with AudioWriter(target, codec.config.sample_rate, subtype, reader.n_samples) as writer:
+            for audio in _decoded_blocks(codec, reader):
+                writer.write(audio[: reader.n_samples - writer.n_samples])
+                progress(writer.n_samples, reader.n_samples)
+            if writer.n_samples == 0:
+                raise SilkFormatError("no intact block to decode")
+        for damage in reader.damage:
+            if notice:
+                lost = f"lost {damage.n_frames} frames from frame {damage.first_frame}"
+                notice(f"{os.fspath(source)}: {lost}: {damage.reason}")
+        n_lost = sum(damage.n_frames for damage in reader.damage)
+    n_tokens = (reader.n_frames - n_lost) * codec.config.tokens_per_frame
+    return Transcoded(writer.n_samples, reader.n_frames, n_tokens, writer.n_clipped, n_lost)
+
+
+def _check_model(codec: SilkCodec, header: SilkHeader, weights_sha256: str, force_model: bool) -> None:
+    expected = header_for(codec, weights_sha256)
+    for name in ("sample_rate", "frame_samples", "output_delay", "dims", "levels", "group_size"):
+        found, needed = getattr(header, name), getattr(expected, name)
+        if found != needed:
+            raise SilkFormatError(f"not a file for this model: {name} is {found}, the model's is {needed}")
+    if header.weights_sha256 != weights_sha256 and not force_model:
+        raise SilkModelError(
+            f"made by a model with weights {header.weights_sha256[:12]}, but this model's are {weights_sha256[:12]}; "
+            "choose it with --model, or decode anyway with --force-model"
+        )
+
+
+def _decoded_blocks(codec: SilkCodec, reader: SilkReader) -> Iterator[np.ndarray]:
+    """Audio of every block, float32 ``[n]``; silence for lost ones, but nothing for those lost at the end.
+
+    Silence is owed until the next intact block shows that it is a gap, so a damaged header cannot
+    make the output longer than the blocks that were found. After a gap the decoder starts anew.
+    """
+    config, stream = codec.config, codec.streaming()
+    device = codec.decoder.head.weight.device
+    n_chunk = CHUNK_FRAMES * config.frame_samples
+    n_owed = 0
+    for block in reader.blocks():
+        if block.tokens is None:
+            n_owed = block.n_frames * config.frame_samples - (config.output_delay if block.first_frame == 0 else 0)
+            continue
+        if n_owed:
+            stream = codec.streaming()
+            stream.state.n_skip = 0  # the delay was dropped before the gap, or from its silence
+            yield from (np.zeros(min(n_chunk, n_owed - i), np.float32) for i in range(0, n_owed, n_chunk))
+            n_owed = 0
+        for tokens in torch.from_numpy(block.tokens)[None].to(device).split(CHUNK_FRAMES, dim=1):
+            yield stream.decode(tokens)[0, 0].cpu().numpy()

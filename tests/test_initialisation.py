@@ -1,0 +1,88 @@
+"""A fresh codec must be alive: latents that vary, FSQ levels that are used, a gradient that reaches the first layer."""
+
+from pathlib import Path
+
+import pytest
+import soundfile
+import torch
+from safetensors.torch import load_file, save_file
+
+from silk_fast import SilkCodec
+from silk_fast.reference import ops
+from silk_fast.reference.codec import MODELS, STATISTICS_FILE, UNTRAINED_SEED
+from silk_fast.reference.initialisation import calibrate_
+
+VOICES = Path(__file__).with_name("data") / "voices.ogg"
+BUNDLED = MODELS / "silk-small-24khz" / STATISTICS_FILE
+
+
+def voices() -> torch.Tensor:
+    samples, rate = soundfile.read(VOICES, dtype="float32")
+    assert rate == 24_000
+    return torch.from_numpy(samples[: len(samples) // 9600 * 9600])[None, None]
+
+
+def calibrated() -> SilkCodec:
+    codec = SilkCodec(weight_norm=False, seed=UNTRAINED_SEED).eval()
+    calibrate_(codec, voices())
+    return codec
+
+
+@pytest.fixture(scope="module")
+def codec() -> SilkCodec:
+    return calibrated()
+
+
+def test_latents_vary_across_frames(codec):
+    with torch.no_grad():
+        latents = codec.latents(voices())
+    assert latents.std(1).mean() > 0.3 * latents.square().mean().sqrt()
+
+
+def test_every_dimension_uses_at_least_six_levels_on_speech(codec):
+    tokens = codec.encode(voices()).tokens
+    digits = ops.unpack_digits(tokens, codec.quantizer.levels, codec.quantizer.group_size)
+    used = [len(digits[..., d].unique()) for d in range(digits.shape[-1])]
+    assert min(used) >= 6, f"dimension {used.index(min(used))} uses {min(used)} levels"
+
+
+@pytest.mark.parametrize("weight_norm", [False, True])
+def test_gradient_reaches_the_first_convolution(weight_norm):
+    codec = SilkCodec(weight_norm=weight_norm, seed=0).train()
+    audio = voices()[..., 9600:48_000]
+    (codec(audio) - audio).abs().mean().backward()
+    first = codec.encoder.input.parametrizations.weight.original1 if weight_norm else codec.encoder.input.weight
+    relative = first.grad.norm() * first.norm() / (codec(audio) - audio).abs().mean().item()
+    assert first.grad.isfinite().all()
+    assert relative > 1e-3, f"relative gradient {relative:.1e}"
+
+
+def test_decoder_starts_at_the_level_of_speech(codec):
+    audio = voices()
+    decoded = codec.decode(codec.encode(audio).tokens)
+    ratio = decoded.square().mean().sqrt() / audio.square().mean().sqrt()
+    assert 0.01 < ratio < 10
+
+
+def test_same_seed_gives_same_weights():
+    first, second, other = (SilkCodec(seed=seed).weights_sha256 for seed in (3, 3, 4))
+    assert first == second != other
+
+
+def test_bundled_statistics_are_those_of_the_voices(codec):
+    shipped = load_file(BUNDLED)
+    state = codec.state_dict()
+    assert len(shipped) == 3
+    for name, tensor in shipped.items():
+        torch.testing.assert_close(tensor, state[name], rtol=1e-3, atol=1e-3)
+
+
+def write_bundled_statistics() -> None:
+    """Make the file that the test above checks."""
+    state = calibrated().state_dict()
+    names = ("quantizer.norm.mean", "quantizer.norm.variance", "decoder.head.bias")
+    save_file({name: state[name].contiguous() for name in names}, BUNDLED)
+
+
+if __name__ == "__main__":
+    write_bundled_statistics()
