@@ -1,4 +1,4 @@
-"""What several kernels share: the device guard of a launch, and the sizes of the card."""
+"""What several kernels share: checks, the device guard of a launch, the compute dtype, the card, SiLU."""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -6,6 +6,8 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+
+FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
 @triton.jit
@@ -26,6 +28,34 @@ def compute_dtype(dtype: torch.dtype) -> tl.constexpr:
     return tl.float64 if dtype == torch.float64 else tl.float32
 
 
+def sum_dtype(dtype: torch.dtype) -> torch.dtype:
+    """In which sums over many elements are stored: float32, or float64 for float64 inputs."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
 def capability() -> int:
     """Compute capability of the current target as Triton names it: 86, 90, ...; 0 in the interpreter."""
     return 0 if INTERPRETED else triton.runtime.driver.active.get_current_target().arch
+
+
+def check_operand(name: str, tensor: Tensor, shape: tuple[int, ...], device: torch.device) -> None:
+    """Refuse, by name and before any launch, a tensor of another kind, shape or device than expected."""
+    if tensor.dtype not in FLOATS:
+        raise TypeError(f"{name} must be float32, float16, bfloat16 or float64, got {tensor.dtype}")
+    if tensor.shape != shape:
+        raise ValueError(f"{name} must be {list(shape)}, got {list(tensor.shape)}")
+    if tensor.device != device:
+        raise ValueError(f"{name} must be on the device of x, {device}, got {tensor.device}")
+
+
+@triton.jit
+def silu(b_v):
+    """``v * sigmoid(v)`` (Elfwing et al., 2018)."""
+    return b_v * tl.sigmoid(b_v)
+
+
+@triton.jit
+def silu_slope(b_v):
+    """Derivative of :func:`silu`."""
+    b_s = tl.sigmoid(b_v)
+    return b_s * (1.0 + b_v * (1.0 - b_s))

@@ -40,10 +40,10 @@ def _window_segment(window_ptr, i_overlap, i_position, hop, COMPUTE: tl.constexp
 
 @triton.jit
 def _gain(
-    window_ptr, i_segment, i_position, n_frames, hop, NORMALIZATION: tl.constexpr, OVERLAPS: tl.constexpr,
+    window_ptr, i_segment, i_position, m_y, n_frames, hop, NORMALIZATION: tl.constexpr, OVERLAPS: tl.constexpr,
     BLOCK_S: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_WINDOW: tl.constexpr, COMPUTE: tl.constexpr,
 ):  # fmt: skip
-    """One over the envelope of each sample."""
+    """One over the envelope of each sample; 1 where ``m_y`` is false, as the envelope may be 0 there."""
     if NORMALIZATION == "none":
         return tl.full((1, 1), 1.0, COMPUTE)
     elif NORMALIZATION == "constant":
@@ -59,7 +59,7 @@ def _gain(
             i_frame = i_segment - i_overlap
             b_window = _window_segment(window_ptr, i_overlap, i_position, hop, COMPUTE)
             b_envelope += tl.where((i_frame >= 0) & (i_frame < n_frames), b_window * b_window, 0.0)
-        return 1.0 / b_envelope
+        return 1.0 / tl.where(m_y, b_envelope, 1.0)
 
 
 @triton.jit
@@ -71,8 +71,9 @@ def _overlap_add_fwd_kernel(
     i_batch, i_segment, i_position, i_sample, m_tile = _segment_tile(
         n_batch, n_segments, n_frames, hop, first, BLOCK_S, BLOCK_R
     )
+    m_y = m_tile & (i_sample >= 0) & (i_sample < n_out)
     b_gain = _gain(
-        window_ptr, i_segment, i_position, n_frames, hop,
+        window_ptr, i_segment, i_position, m_y, n_frames, hop,
         NORMALIZATION, OVERLAPS, BLOCK_S, BLOCK_R, BLOCK_WINDOW, COMPUTE,
     )  # fmt: skip
     b_y = tl.zeros((BLOCK_S, BLOCK_R), COMPUTE)
@@ -86,7 +87,6 @@ def _overlap_add_fwd_kernel(
         m_frames = m_tile & (i_frame >= 0) & (i_frame < n_frames)
         b_frames = tl.load(frames_ptr + o_frames, mask=m_frames, other=0.0).to(COMPUTE)
         b_y += _window_segment(window_ptr, i_overlap, i_position, hop, COMPUTE) * b_frames
-    m_y = m_tile & (i_sample >= 0) & (i_sample < n_out)
     tl.store(y_ptr + i_batch * n_out + i_sample, (b_y * b_gain).to(y_ptr.dtype.element_ty), mask=m_y)
 
 
@@ -99,13 +99,12 @@ def _overlap_add_bwd_kernel(
     i_batch, i_segment, i_position, i_sample, m_tile = _segment_tile(
         n_batch, n_segments, n_frames, hop, first, BLOCK_S, BLOCK_R
     )
+    m_y = m_tile & (i_sample >= 0) & (i_sample < n_out)
     b_gain = _gain(
-        window_ptr, i_segment, i_position, n_frames, hop,
+        window_ptr, i_segment, i_position, m_y, n_frames, hop,
         NORMALIZATION, OVERLAPS, BLOCK_S, BLOCK_R, BLOCK_WINDOW, COMPUTE,
     )  # fmt: skip
-    m_y = m_tile & (i_sample >= 0) & (i_sample < n_out)
-    b_dy = tl.load(dy_ptr + i_batch * n_out + i_sample, mask=m_y, other=0.0).to(COMPUTE)
-    b_dy = tl.where(m_y, b_dy * b_gain, 0.0)  # a sample cut off may have an envelope of 0
+    b_dy = b_gain * tl.load(dy_ptr + i_batch * n_out + i_sample, mask=m_y, other=0.0).to(COMPUTE)
     for i_overlap in range(OVERLAPS):
         i_frame = i_segment - i_overlap
         o_frames = ((i_batch * n_frames + i_frame) * OVERLAPS + i_overlap) * hop + i_position

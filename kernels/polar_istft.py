@@ -1,126 +1,119 @@
 """Inverse STFT of ``exp(min(m, log 100)) * exp(i p)``  (Vocos, Siuzdak, 2023), in three alignments.
 
-Three launches: polar form to packed spectrum (here), inverse DFT (cuFFT), windowed overlap-add
-(``overlap_add.py``). All are memory-bound.
+Three launches, all memory-bound: polar form to packed spectrum (``polar_spectrum.py``), complex inverse DFT of
+half the length (cuFFT), windowed overlap-add with its envelope (``overlap_add.py``). A Silk frame (n_fft 1280,
+hop 320) moves 10 + 10 + 7 = 27 KB. The other way, one product with the DFT matrix that folds window and
+overlap-add in, moves 6 KB a frame but costs 3.3 MFLOP, in float32 if the error is to stay below 1e-5.
+Predicted at peak rates, product / this:
 
-Packing. A real inverse DFT of length n is a complex one of half the length, h = n / 2, of
-``Z_k = (X_k + conj X_{h-k}) + i e^{2 pi i k / n} (X_k - conj X_{h-k})``; the even and odd samples are the real
-and imaginary parts of the result. Done here, it avoids the copy of the spectrum that torch makes before
-every complex-to-real transform, and rows of h numbers keep 16-byte alignment, which h + 1 do not. Z_k and
-Z_{h-k} come from the same two bins, so each bin is read, and its sine computed, once.
+    RTX 3090 (35.6 TFLOP/s, 936 GB/s)    8 x 10 s: 0.55 / 0.17 ms    64 x 10 s: 4.4 / 1.4 ms
+    H200     (67 TFLOP/s, 4.8 TB/s)      8 x 10 s: 0.29 / 0.03 ms    64 x 10 s: 2.3 / 0.27 ms
 
-Why no product with the DFT matrix, window and overlap folded in: a Silk frame (n 1280, hop 320) is then
-3.3 MFLOP, in float32 for an error below 1e-5, against 27 KB here (10 + 10 + 7). Predicted at peak rates:
-
-    RTX 3090 (35.6 TFLOP/s, 936 GB/s)   1 x 400 ms 7 us (its matrix) / 3 launches   8 x 10 s 0.55 / 0.17 ms
-    H200     (67 TFLOP/s, 4.8 TB/s)     1 x 400 ms 2 us              / 3 launches   8 x 10 s 0.29 / 0.03 ms
-
-and 8 times as much for 64 x 10 s.
+At 1 x 400 ms both are a few microseconds: the product reads a matrix of 6.6 MB, this launches three times.
 """
 
-import math
-
 import torch
-import triton
-import triton.language as tl
 from torch import Tensor
 
-from ._common import compute_dtype, on_device
 from .overlap_add import overlap_add
+from .polar_spectrum import polar_spectrum
 
-BLOCK_N = 32  # frames per program: 128 bytes where time is contiguous, as in a transposed convolution output
-BLOCK_K = 32  # bins, and as many mirrored
-DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 ALIGNMENTS = ("center", "same", "causal")
 
-LOG_LIMIT = tl.constexpr(math.log(100.0))
-TWO_PI = tl.constexpr(2 * math.pi)
-QUARTERS = tl.constexpr(2 / math.pi)
-# pi / 2 in three parts of 8, 8 and 24 bits: products with a whole number below 2^16 lose nothing.
-QUARTER_1, QUARTER_2 = tl.constexpr(201 / 128), tl.constexpr(253 / 524288)
-QUARTER_3 = tl.constexpr(1.2675907950567314e-06)
 
+def polar_overlap_add(log_magnitude: Tensor, phase: Tensor, window: Tensor, hop: int) -> Tensor:
+    """Inverse DFT of ``exp(min(m, log 100)) * exp(i p)``, windowed and overlap-added; not yet normalised.
 
-@triton.jit
-def sincos(x, COMPUTE: tl.constexpr):
-    """Sine and cosine; error below 1e-7 for |x| < 1e5, at most 1 in magnitude beyond, NaN for infinity.
+    The imaginary parts of DC and Nyquist are ignored. Frame f adds at samples ``f * hop ..``.
 
-    Cody-Waite reduction to [-pi/4, pi/4], then minimax polynomials; no slow path and no local memory.
+    Args:
+        log_magnitude, phase: ``[B, N, n_fft // 2 + 1]``, natural logarithm and radians, any strides; float32,
+            float16 or bfloat16, computed in float32 (float64 in float64).
+        window: ``[n_fft]``, n_fft even; any floating dtype; no gradient flows to it.
+        hop: samples between frames; divides n_fft.
+
+    Returns:
+        float32 (float64) ``[B, (N - 1) * hop + n_fft]``.
+
+    Raises:
+        ValueError: a shape, a device or ``hop`` is wrong, or ``window`` requires a gradient.
+        TypeError: a dtype is not one of those above.
     """
-    if COMPUTE == tl.float64:
-        return tl.sin(x), tl.cos(x)
-    else:
-        i_quarter = tl.floor(x * QUARTERS + 0.5)
-        r = ((x - i_quarter * QUARTER_1) - i_quarter * QUARTER_2) - i_quarter * QUARTER_3
-        r = tl.where(tl.abs(r) > 1.0, 0.0, r)  # |x| so large that its spacing exceeds a turn
-        r2 = r * r
-        s = r + r * r2 * (-0.16666655 + r2 * (0.008332178 - r2 * 0.00019517267))
-        c = 1.0 - 0.5 * r2 + r2 * r2 * (0.041666646 + r2 * (-0.0013887367 + r2 * 2.4438415e-05))
-        i_quarter -= 4.0 * tl.floor(0.25 * i_quarter)
-        swapped = (i_quarter == 1.0) | (i_quarter == 3.0)
-        sine, cosine = tl.where(swapped, c, s), tl.where(swapped, s, c)
-        return (
-            tl.where(i_quarter >= 2.0, -sine, sine),
-            tl.where((i_quarter == 1.0) | (i_quarter == 2.0), -cosine, cosine),
-        )
+    frames = _frames(log_magnitude, phase, window, hop)
+    return overlap_add(frames, window, hop, 0, (frames.shape[1] - 1) * hop + frames.shape[2])
 
 
-@triton.jit
-def _tile(n_frames, n_blocks_n, n_blocks_k, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr):
-    """Batch, frames ``[BLOCK_N, 1]`` and first bin of a program."""
-    i_program = tl.program_id(0)
-    i_row = i_program // n_blocks_k
-    i_batch = (i_row // n_blocks_n).to(tl.int64)
-    i_frame = ((i_row % n_blocks_n) * BLOCK_N).to(tl.int64) + tl.arange(0, BLOCK_N)[:, None]
-    return i_batch, i_frame, (i_program % n_blocks_k) * BLOCK_K
+def polar_istft(log_magnitude: Tensor, phase: Tensor, window: Tensor, hop: int, alignment: str = "causal") -> Tensor:
+    """Inverse STFT from log-magnitude and phase, in one of three alignments.
+
+    ``center`` is ``torch.istft``: ``n_fft / 2`` samples are cut at each end. ``same`` cuts ``(n_fft - hop) // 2``
+    at each end. Both divide by the window envelope. ``causal`` returns the first ``N * hop`` samples and divides
+    by the constant envelope ``sum(window^2) / hop``, so that nothing depends on later frames.
+
+    Args:
+        log_magnitude, phase, window, hop: as in :func:`polar_overlap_add`.
+        alignment: ``"center"``, ``"same"`` or ``"causal"``.
+
+    Returns:
+        float32 (float64) ``[B, (N - 1) * hop]`` for ``center``, else ``[B, N * hop]``; ``same`` gives one sample
+        more where ``n_fft - hop`` is odd.
+
+    Raises:
+        ValueError, TypeError: as :func:`polar_overlap_add`, or an unknown alignment.
+    """
+    if alignment not in ALIGNMENTS:
+        raise ValueError(f"alignment must be center, same or causal, got {alignment!r}")
+    frames = _frames(log_magnitude, phase, window, hop)
+    _, n_frames, n_fft = frames.shape
+    if alignment == "causal":
+        return overlap_add(frames, window, hop, 0, n_frames * hop, "constant")
+    cut = n_fft // 2 if alignment == "center" else (n_fft - hop) // 2
+    return overlap_add(frames, window, hop, cut, (n_frames - 1) * hop + n_fft - 2 * cut, "window")
 
 
-@triton.jit
-def _load_polar(m_ptr, p_ptr, o_m, o_p, mask, n_fft, COMPUTE: tl.constexpr):
-    """Log-magnitude, limited magnitude / n_fft, sine and cosine of the phase."""
-    b_m = tl.load(m_ptr + o_m, mask=mask, other=0.0).to(COMPUTE)
-    b_sin, b_cos = sincos(tl.load(p_ptr + o_p, mask=mask, other=0.0).to(COMPUTE), COMPUTE)
-    b_magnitude = tl.exp(tl.where(b_m > LOG_LIMIT, LOG_LIMIT, b_m))  # keeps NaN, which a minimum may not
-    return b_m, b_magnitude * (tl.full((), 1.0, COMPUTE) / n_fft), b_sin, b_cos
+def polar_istft_stream(
+    log_magnitude: Tensor, phase: Tensor, window: Tensor, hop: int, overlap: Tensor
+) -> tuple[Tensor, Tensor]:
+    """One chunk of the causal inverse STFT: chunks one after the other give the samples of the whole.
+
+    Args:
+        log_magnitude, phase, window, hop: as in :func:`polar_overlap_add`.
+        overlap: ``[B, n_fft - hop]``, what the previous chunk returned, or zeros at the start; not written,
+            no gradient flows to it.
+
+    Returns:
+        (audio ``[B, N * hop]``, overlap ``[B, n_fft - hop]`` for the next chunk), float32 (float64), views of one
+        buffer.
+
+    Raises:
+        ValueError, TypeError: as :func:`polar_overlap_add`, or ``overlap`` is of another shape or device, or
+            requires a gradient.
+    """
+    frames = _frames(log_magnitude, phase, window, hop, overlap)
+    n_out = frames.shape[1] * hop
+    total = overlap_add(frames, window, hop, 0, n_out + frames.shape[2] - hop, "constant", overlap)
+    return total[:, :n_out], total[:, n_out:]
 
 
-@triton.jit
-def _twiddle(i_bin, n_fft, COMPUTE: tl.constexpr):
-    """Sine and cosine of ``2 pi k / n_fft``."""
-    return sincos(i_bin.to(COMPUTE) / n_fft * TWO_PI, COMPUTE)
-
-
-@triton.jit
-def _polar_spectrum_fwd_kernel(
-    m_ptr, p_ptr, z_ptr, stride_m_b, stride_m_n, stride_m_k, stride_p_b, stride_p_n, stride_p_k,
-    n_frames, half, n_blocks_n, n_blocks_k, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, COMPUTE: tl.constexpr,
-):  # fmt: skip
-    i_batch, i_frame, i_first = _tile(n_frames, n_blocks_n, n_blocks_k, BLOCK_N, BLOCK_K)
-    i_bin = i_first + tl.arange(0, BLOCK_K)[None, :]
-    mask = (i_frame < n_frames) & (i_bin < half)
-    o_m = i_batch * stride_m_b + i_frame * stride_m_n
-    o_p = i_batch * stride_p_b + i_frame * stride_p_n
-    o_low, o_high = i_bin.to(tl.int64), (half - i_bin).to(tl.int64)
-    _, b_low, b_sin, b_cos = _load_polar(
-        m_ptr, p_ptr, o_m + o_low * stride_m_k, o_p + o_low * stride_p_k, mask, 2 * half, COMPUTE
-    )
-    b_low_re, b_low_im = b_low * b_cos, tl.where(i_bin == 0, 0.0, b_low * b_sin)
-    _, b_high, b_sin, b_cos = _load_polar(
-        m_ptr, p_ptr, o_m + o_high * stride_m_k, o_p + o_high * stride_p_k, mask, 2 * half, COMPUTE
-    )
-    b_high_re, b_high_im = b_high * b_cos, tl.where(i_bin == 0, 0.0, b_high * b_sin)
-
-    b_sin, b_cos = _twiddle(i_bin, 2 * half, COMPUTE)
-    b_even_re, b_even_im = b_low_re + b_high_re, b_low_im - b_high_im
-    b_odd_re, b_odd_im = b_low_re - b_high_re, b_low_im + b_high_im
-    b_turned_re, b_turned_im = -b_sin * b_odd_re - b_cos * b_odd_im, b_cos * b_odd_re - b_sin * b_odd_im
-
-    o_pair = tl.arange(0, 2 * BLOCK_K)[None, :]  # real and imaginary parts in turn
-    o_z = (i_batch * n_frames + i_frame) * 2 * half
-    m_low = (i_frame < n_frames) & (2 * i_first + o_pair < 2 * half)
-    b_z = tl.interleave(b_even_re + b_turned_re, b_even_im + b_turned_im)
-    tl.store(z_ptr + o_z + (2 * i_first + o_pair), b_z, mask=m_low)
-    i_mirror = half - i_first - o_pair // 2
-    m_high = (i_frame < n_frames) & (i_mirror >= n_blocks_k * BLOCK_K) & (i_mirror < half)
-    b_z = tl.interleave(b_even_re - b_turned_re, b_turned_im - b_even_im)
-    tl.store(z_ptr + o_z + (2 * i_mirror + o_pair % 2), b_z, mask=m_high)
+def _frames(log_magnitude: Tensor, phase: Tensor, window: Tensor, hop: int, overlap: Tensor | None = None) -> Tensor:
+    """Checks the arguments; the inverse real DFT of each frame, ``[B, N, n_fft]``."""
+    n_fft = window.shape[0] if window.ndim == 1 else 0
+    if n_fft < 2 or n_fft % 2:
+        raise ValueError(f"window must be [n_fft], n_fft even, got {tuple(window.shape)}")
+    if hop < 1 or n_fft % hop:
+        raise ValueError(f"hop must divide n_fft = {n_fft}, got {hop}")
+    if log_magnitude.ndim != 3 or log_magnitude.shape[2] != n_fft // 2 + 1:
+        raise ValueError(f"log_magnitude must be [B, N, {n_fft // 2 + 1}], got {tuple(log_magnitude.shape)}")
+    if overlap is not None and overlap.shape != (len(log_magnitude), n_fft - hop):
+        raise ValueError(f"overlap must be [{len(log_magnitude)}, {n_fft - hop}], got {tuple(overlap.shape)}")
+    for name, constant in (("window", window), ("overlap", overlap)):
+        if constant is None:
+            continue
+        if not constant.is_floating_point():
+            raise TypeError(f"{name} must have a floating dtype, got {constant.dtype}")
+        if constant.device != log_magnitude.device:
+            raise ValueError(f"{name} must be on {log_magnitude.device}, got {constant.device}")
+        if constant.requires_grad:
+            raise ValueError(f"{name} must not require a gradient, none is computed for it; detach it")
+    spectrum = torch.view_as_complex(polar_spectrum(log_magnitude, phase))
+    return torch.view_as_real(torch.fft.ifft(spectrum, norm="forward")).flatten(-2)

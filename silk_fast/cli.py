@@ -158,15 +158,21 @@ def load_codec(arguments: argparse.Namespace, console: Console):
     return codec, codec.weights_sha256
 
 
-def transcode_all(arguments: argparse.Namespace, console: Console, pairs: list[tuple[str, str]], job: Callable) -> int:
-    """Run ``job(source, target, progress)`` on every pair; a failure does not stop the rest. Returns the exit status."""
+def transcode_all(console: Console, pairs: list[tuple[str, str]], overwrite: bool, rate: int, job: Callable) -> int:
+    """Run ``job(source, target, progress)`` on every pair; a failure does not stop the rest.
+
+    Args:
+        rate: samples per second of the results.
+
+    Returns:
+        The exit status: 1 if anything failed.
+    """
     done, failed = [], []
-    rate = arguments.codec.config.sample_rate
     for i, (source, target) in enumerate(pairs):
         label = os.path.basename(source) if len(pairs) == 1 else f"[{i + 1}/{len(pairs)}] {os.path.basename(source)}"
         start = time.perf_counter()
         try:
-            _check_target(source, target, arguments.force)
+            _check_target(source, target, overwrite)
             with console.progress(label) as bar:
 
                 def progress(n_done: int, n_total: int | None, bar=bar) -> None:
@@ -214,11 +220,11 @@ def run_encode(arguments: argparse.Namespace, console: Console) -> int:
     _refuse_json_to_stdout(arguments)
     pairs = plan_files(arguments.inputs, arguments.output, SUFFIXES, ".silk")
     codec, sha = load_codec(arguments, console)
-    arguments.codec = codec
     return transcode_all(
-        arguments,
         console,
         pairs,
+        arguments.force,
+        codec.config.sample_rate,
         lambda source, target, progress: encode_file(codec, source, target, sha, progress, console.notice),
     )
 
@@ -229,12 +235,12 @@ def run_decode(arguments: argparse.Namespace, console: Console) -> int:
     _refuse_json_to_stdout(arguments)
     pairs = plan_files(arguments.inputs, arguments.output, (".silk",), f".{arguments.format}")
     codec, sha = load_codec(arguments, console)
-    arguments.codec = codec
     options = {"recover": arguments.recover, "force_model": arguments.force_model}
     return transcode_all(
-        arguments,
         console,
         pairs,
+        arguments.force,
+        codec.config.sample_rate,
         lambda source, target, progress: decode_file(
             codec, source, target, sha, progress, console.notice, subtype=SUBTYPES.get(arguments.bits), **options
         ),
@@ -406,6 +412,7 @@ def run_demo(arguments: argparse.Namespace, console: Console) -> int:
     signals = {"original": original, "decoded": decoded}
     draw_comparison(png, signals, rate, title, digits, 1 / codec.config.frame_rate)
     seconds = encoded.n_samples / rate
+    distance = metrics.log_spectral_distance(torch.from_numpy(original), torch.from_numpy(decoded))
     values = {
         "duration_seconds": seconds,
         "frames": encoded.n_frames,

@@ -68,9 +68,8 @@ def draw_comparison(
         axes[2 * i + 1].set(ylabel="mel band")
         figure.colorbar(image, ax=axes[2 * i + 1], label="dB", pad=0.01)
     if digits is not None:
-        image = axes[-1].imshow(
-            digits.T, origin="lower", aspect="auto", interpolation="nearest", extent=(0, frame_seconds * len(digits), 0, digits.shape[1])
-        )
+        extent = (0, frame_seconds * len(digits), 0, digits.shape[1])
+        image = axes[-1].imshow(digits.T, origin="lower", aspect="auto", interpolation="nearest", extent=extent)
         axes[-1].set(ylabel="dimension", title=f"FSQ digits, {len(digits)} frames")
         figure.colorbar(image, ax=axes[-1], label="level", pad=0.01)
     axes[-1].set(xlabel="seconds", xlim=(0, duration))

@@ -33,9 +33,9 @@ def codec() -> SilkCodec:
     return calibrated()
 
 
-def test_latents_vary_across_frames(codec):
+def test_latents_vary_across_the_frames_of_one_utterance(codec):
     with torch.no_grad():
-        latents = codec.latents(voices())
+        latents = codec.latents(voices()[..., : 16 * 9600])
     assert latents.std(1).mean() > 0.3 * latents.square().mean().sqrt()
 
 

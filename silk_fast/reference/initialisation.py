@@ -11,10 +11,12 @@ import math
 import torch
 from torch import Tensor, nn
 
+from silk_fast.reference.conformer import ConvModule, FeedForward, RelativeAttention
 from silk_fast.reference.decoder import Decoder
 from silk_fast.reference.layers import ResidualUnit
 
 RESIDUAL_GAIN = 0.3
+BRANCH_ENDS = {ResidualUnit: "conv2", FeedForward: "down", RelativeAttention: "output", ConvModule: "down"}
 INPUT_GAIN = 12.0  # speech has an rms of about 0.08
 HEAD_GAIN = 0.5
 SPEECH_LOG_MAGNITUDE = -3.2  # mean of log|S| over speech, n_fft 1280
@@ -37,8 +39,9 @@ def initialise_(codec: nn.Module, seed: int | None = None) -> None:
             if module.bias is not None:
                 module.bias.zero_()
     for module in codec.modules():
-        if isinstance(module, ResidualUnit):
-            module.conv2.weight.mul_(RESIDUAL_GAIN)
+        branch_end = BRANCH_ENDS.get(type(module))
+        if branch_end:
+            getattr(module, branch_end).weight.mul_(RESIDUAL_GAIN)
     codec.encoder.input.weight.mul_(INPUT_GAIN)
     decoder: Decoder = codec.decoder
     decoder.head.weight[: decoder.n_bins].mul_(HEAD_GAIN)

@@ -1,0 +1,38 @@
+# Each target makes .venv with pinned requirements first; only python3 (>= 3.10) and make are needed.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint format bench static clean
+
+demo: .venv/installed
+	$(BIN)/silk demo
+
+test: .venv/installed
+	$(BIN)/pytest
+	$(BIN)/python -m bench.static --check
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: .venv/installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/installed
+	$(BIN)/pytest bench --benchmark-enable --benchmark-only
+
+static: .venv/installed
+	$(BIN)/python -m bench.static
+
+clean:
+	rm -rf .venv build *.egg-info
+
+.venv/installed: setup.py pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "silk_fast needs Python 3.10 or later; $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock pip setuptools wheel
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --no-build-isolation --editable '.[test]'
+	@touch $@

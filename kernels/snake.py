@@ -1,0 +1,329 @@
+"""Snake: ``y = residual + v + sin(alpha * v)^2 / (beta + 1e-9)``, ``v = x + bias``; bias and residual are optional.
+
+Source: Ziyin et al., 2020; separate beta as in BigVGAN (Lee et al., 2023).
+
+Memory-bound: 2 accesses per element forward (3 with a residual), 3 backward. The tensor is walked as one
+flat axis, so accesses stay 16 bytes wide for every T (B * C * T a multiple of 16, which any codec's C ensures).
+A program of no more than T elements meets at most two rows: it derives the constants of both once, as
+scalars, and an element only selects; shorter rows gather.
+
+The sine costs 14 float32 operations and the same on every machine. sin^2 has period pi, so
+``f = alpha * v / pi - nearest integer``, with ``alpha / pi`` as a sum of two floats and one rounding per fused
+multiply-add: the exact product is reduced, and the error does not grow with the argument (3.3e-7 absolute up
+to ``|alpha * v|`` of 1e7, where rounding the product first, as eager code does, loses 5e-4 at 1e4). Then
+sin(pi f) is a minimax polynomial of degree 9; ``sin.approx`` would be no cheaper and four times less accurate.
+
+Backward recomputes the sine. Sums over batch and time are deterministic: each program stores its sum per
+row, and ``torch.sum`` adds these up.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from ._common import check_operand, compute_dtype, on_device
+from ._sine import cos_pi, half_turns, per_pi, sin_pi
+
+EPSILON = tl.constexpr(1e-9)
+SHORT = 256  # elements; shorter rows are gathered (forward) or tiled whole (backward)
+
+
+@triton.jit
+def snake_constants(b_alpha, b_beta):
+    """Of a channel: ``alpha / pi`` as high and low part, and ``1 / (beta + 1e-9)``."""
+    b_high, b_low = per_pi(b_alpha)
+    return b_high, b_low, 1.0 / (b_beta + EPSILON)
+
+
+@triton.jit
+def snake_value(b_v, b_high, b_low, b_scale):
+    """``v + sin(alpha * v)^2 * scale`` with the constants of :func:`snake_constants`."""
+    b_s = sin_pi(half_turns(b_v, b_high, b_low))
+    return b_v + b_s * b_s * b_scale
+
+
+@triton.jit
+def _load_constants(alpha_ptr, beta_ptr, bias_ptr, i_channel, COMPUTE: tl.constexpr):
+    """High, low, scale, slope ``2 * alpha * scale``, and bias of channels."""
+    b_alpha = tl.load(alpha_ptr + i_channel).to(COMPUTE)
+    b_high, b_low, b_scale = snake_constants(b_alpha, tl.load(beta_ptr + i_channel).to(COMPUTE))
+    b_bias = tl.zeros_like(b_alpha) if bias_ptr is None else tl.load(bias_ptr + i_channel).to(COMPUTE)
+    return b_high, b_low, b_scale, 2.0 * b_alpha * b_scale, b_bias
+
+
+@triton.jit
+def _two_channels(i_row, n_channels):
+    """Channels of a row and of the next."""
+    i_channel = i_row.to(tl.int32) % n_channels
+    return i_channel, tl.where(i_channel + 1 == n_channels, 0, i_channel + 1)
+
+
+@triton.jit
+def _snake_fwd_kernel(
+    x_ptr,
+    alpha_ptr,
+    beta_ptr,
+    bias_ptr,
+    residual_ptr,
+    y_ptr,
+    n_channels,
+    n_time,
+    n_elements,
+    TWO_ROWS: tl.constexpr,
+    COMPUTE: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    i_start = tl.program_id(0).to(tl.int64) * BLOCK
+    i_row = i_start // n_time
+    n_first = (i_row + 1) * n_time - i_start  # elements until the next row starts
+    o_block = tl.arange(0, BLOCK)
+    m_x = i_start + o_block < n_elements
+    if TWO_ROWS:
+        i_channel, i_next = _two_channels(i_row, n_channels)
+        h0, l0, s0, _, v0 = _load_constants(alpha_ptr, beta_ptr, bias_ptr, i_channel, COMPUTE)
+        h1, l1, s1, _, v1 = _load_constants(alpha_ptr, beta_ptr, bias_ptr, i_next, COMPUTE)
+        m_next = o_block >= n_first
+        b_high, b_low = tl.where(m_next, h1, h0), tl.where(m_next, l1, l0)
+        b_scale, b_bias = tl.where(m_next, s1, s0), tl.where(m_next, v1, v0)
+    else:
+        i_block_row = (o_block + (n_time - n_first).to(tl.int32)) // n_time
+        i_channel = ((i_row % n_channels).to(tl.int32) + i_block_row) % n_channels
+        b_high, b_low, b_scale, _, b_bias = _load_constants(alpha_ptr, beta_ptr, bias_ptr, i_channel, COMPUTE)
+    b_v = tl.load(x_ptr + i_start + o_block, mask=m_x, other=0.0).to(COMPUTE)
+    if bias_ptr is not None:
+        b_v += b_bias
+    b_y = snake_value(b_v, b_high, b_low, b_scale)
+    if residual_ptr is not None:
+        b_y += tl.load(residual_ptr + i_start + o_block, mask=m_x, other=0.0).to(COMPUTE)
+    tl.store(y_ptr + i_start + o_block, b_y.to(y_ptr.dtype.element_ty), mask=m_x)
+
+
+@triton.jit
+def _gradients(b_dy, b_v, b_high, b_low, b_slope):
+    """dL/dv, and what the gradients of alpha and beta sum: ``dy * v * sin * cos`` and ``dy * sin^2``."""
+    b_f = half_turns(b_v, b_high, b_low)
+    b_s = sin_pi(b_f)
+    b_dy_sin = b_dy * b_s
+    b_dy_sin_cos = b_dy_sin * cos_pi(b_f)
+    return b_dy + b_dy_sin_cos * b_slope, b_dy_sin_cos * b_v, b_dy_sin * b_s
+
+
+@triton.jit
+def _store_sums(sums_ptr, stride_sum, b_scale, b_a, b_b, b_dv, HAS_BIAS: tl.constexpr, mask=None):
+    """Sums along the last axis: gradients of alpha, beta and bias, ``stride_sum`` apart."""
+    axis: tl.constexpr = len(b_a.shape) - 1
+    tl.store(sums_ptr, tl.sum(b_a, axis) * (2.0 * b_scale), mask=mask)
+    tl.store(sums_ptr + stride_sum, tl.sum(b_b, axis) * -(b_scale * b_scale), mask=mask)
+    if HAS_BIAS:
+        tl.store(sums_ptr + 2 * stride_sum, tl.sum(b_dv, axis), mask=mask)
+
+
+@triton.jit
+def _snake_bwd_kernel(
+    dy_ptr,
+    x_ptr,
+    alpha_ptr,
+    beta_ptr,
+    bias_ptr,
+    dx_ptr,
+    sums_ptr,
+    n_channels,
+    n_time,
+    n_elements,
+    n_parts,
+    stride_sum,
+    COMPUTE: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Flat, for T >= BLOCK. The programs that meet row r write ``sums[:, r, :n_parts]``, in order."""
+    i_start = tl.program_id(0).to(tl.int64) * BLOCK
+    i_row = i_start // n_time
+    n_first = (i_row + 1) * n_time - i_start
+    o_block = tl.arange(0, BLOCK)
+    m_x = i_start + o_block < n_elements
+    i_channel, i_next = _two_channels(i_row, n_channels)
+    h0, l0, scale0, slope0, v0 = _load_constants(alpha_ptr, beta_ptr, bias_ptr, i_channel, COMPUTE)
+    h1, l1, scale1, slope1, v1 = _load_constants(alpha_ptr, beta_ptr, bias_ptr, i_next, COMPUTE)
+    m_next = o_block >= n_first
+    b_high, b_low, b_slope = tl.where(m_next, h1, h0), tl.where(m_next, l1, l0), tl.where(m_next, slope1, slope0)
+    b_dy = tl.load(dy_ptr + i_start + o_block, mask=m_x, other=0.0).to(COMPUTE)
+    b_v = tl.load(x_ptr + i_start + o_block, mask=m_x, other=0.0).to(COMPUTE)
+    if bias_ptr is not None:
+        b_v += tl.where(m_next, v1, v0)
+    b_dv, b_a, b_b = _gradients(b_dy, b_v, b_high, b_low, b_slope)
+    tl.store(dx_ptr + i_start + o_block, b_dv.to(dx_ptr.dtype.element_ty), mask=m_x)
+
+    sums_ptr += i_row * n_parts
+    o_part = tl.program_id(0) - i_row * n_time // BLOCK
+    b_a0, b_b0, b_v0 = tl.where(m_next, 0.0, b_a), tl.where(m_next, 0.0, b_b), tl.where(m_next, 0.0, b_dv)
+    _store_sums(sums_ptr + o_part, stride_sum, scale0, b_a0, b_b0, b_v0, bias_ptr is not None)
+    if n_first < BLOCK and i_start + n_first < n_elements:
+        b_a1, b_b1, b_v1 = tl.where(m_next, b_a, 0.0), tl.where(m_next, b_b, 0.0), tl.where(m_next, b_dv, 0.0)
+        _store_sums(sums_ptr + n_parts, stride_sum, scale1, b_a1, b_b1, b_v1, bias_ptr is not None)
+
+
+@triton.jit
+def _snake_short_bwd_kernel(
+    dy_ptr,
+    x_ptr,
+    alpha_ptr,
+    beta_ptr,
+    bias_ptr,
+    dx_ptr,
+    sums_ptr,
+    n_channels,
+    n_time,
+    n_rows,
+    COMPUTE: tl.constexpr,
+    ROWS: tl.constexpr,
+    TIME: tl.constexpr,
+):
+    """Whole rows, for T <= TIME; one slot per row."""
+    i_row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    m_row = i_row < n_rows
+    o_time = tl.arange(0, TIME)
+    o_x = i_row[:, None] * n_time + o_time
+    m_x = m_row[:, None] & (o_time < n_time)
+    b_high, b_low, b_scale, b_slope, b_bias = _load_constants(
+        alpha_ptr, beta_ptr, bias_ptr, i_row % n_channels, COMPUTE
+    )
+    b_dy = tl.load(dy_ptr + o_x, mask=m_x, other=0.0).to(COMPUTE)
+    b_v = tl.load(x_ptr + o_x, mask=m_x, other=0.0).to(COMPUTE)
+    if bias_ptr is not None:
+        b_v += b_bias[:, None]
+    b_dv, b_a, b_b = _gradients(b_dy, b_v, b_high[:, None], b_low[:, None], b_slope[:, None])
+    tl.store(dx_ptr + o_x, b_dv.to(dx_ptr.dtype.element_ty), mask=m_x)
+    _store_sums(sums_ptr + i_row, n_rows, b_scale, b_a, b_b, b_dv, bias_ptr is not None, m_row)
+
+
+def _check(x: Tensor, alpha: Tensor, beta: Tensor, bias: Tensor | None, residual: Tensor | None) -> None:
+    if x.ndim != 3:
+        raise ValueError(f"x must be [B, C, T], got {list(x.shape)}")
+    channels = (x.shape[1],)
+    operands = {"x": (x, x.shape), "alpha": (alpha, channels), "beta": (beta, channels)}
+    operands |= {"bias": (bias, channels), "residual": (residual, x.shape)}
+    for name, (tensor, shape) in operands.items():
+        if tensor is not None:
+            check_operand(name, tensor, shape, x.device)
+    if residual is not None and residual.dtype != x.dtype:
+        raise TypeError(f"residual must be {x.dtype} as x is, got {residual.dtype}")
+
+
+def _flat_tile(x: Tensor) -> dict[str, int]:
+    """32 bytes per thread where T is long enough; a program meets two rows at most wherever T allows."""
+    block = 4096 // x.element_size()
+    return {"BLOCK": block, "num_warps": 4} if x.shape[-1] >= block else {"BLOCK": SHORT, "num_warps": 1}
+
+
+@torch.library.custom_op("silk_fast::snake", mutates_args=(), device_types=("cuda", "cpu"))
+def _snake(
+    x: Tensor, alpha: Tensor, beta: Tensor, bias: Tensor | None = None, residual: Tensor | None = None
+) -> Tensor:
+    _check(x, alpha, beta, bias, residual)
+    x = x.contiguous()
+    y = torch.empty_like(x)
+    if n_elements := x.numel():
+        n_channels, n_time = x.shape[1:]
+        tile = _flat_tile(x)
+        grid = (triton.cdiv(n_elements, tile["BLOCK"]),)
+        with on_device(x):
+            _snake_fwd_kernel[grid](
+                x,
+                alpha.contiguous(),
+                beta.contiguous(),
+                None if bias is None else bias.contiguous(),
+                None if residual is None else residual.contiguous(),
+                y,
+                n_channels,
+                n_time,
+                n_elements,
+                TWO_ROWS=n_time >= tile["BLOCK"],
+                COMPUTE=compute_dtype(x.dtype),
+                enable_fp_fusion=True,
+                **tile,
+            )
+    return y
+
+
+@torch.library.custom_op("silk_fast::snake_backward", mutates_args=(), device_types=("cuda", "cpu"))
+def _snake_backward(
+    dy: Tensor, x: Tensor, alpha: Tensor, beta: Tensor, bias: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """dx, and the gradients of alpha, beta and (if there is one) bias as rows of a ``[2 or 3, C]`` tensor."""
+    x, dy = x.contiguous(), dy.contiguous()
+    bias = None if bias is None else bias.contiguous()
+    n_batch, n_channels, n_time = x.shape
+    n_rows, n_elements = n_batch * n_channels, x.numel()
+    tile = _flat_tile(x)
+    n_parts = 1 if n_time < SHORT else triton.cdiv(n_time, tile["BLOCK"]) + 1
+    dx = torch.empty_like(x)
+    compute = torch.float64 if x.dtype == torch.float64 else torch.float32
+    sums = torch.zeros(2 if bias is None else 3, n_batch, n_channels, n_parts, dtype=compute, device=x.device)
+    tensors = (dy, x, alpha.contiguous(), beta.contiguous(), bias, dx, sums)
+    options = {"COMPUTE": compute_dtype(x.dtype), "enable_fp_fusion": True}
+    with on_device(x):
+        if n_elements and n_time < SHORT:
+            time = triton.next_power_of_2(n_time)
+            rows = max(1, 512 // time)
+            _snake_short_bwd_kernel[(triton.cdiv(n_rows, rows),)](
+                *tensors, n_channels, n_time, n_rows, ROWS=rows, TIME=time, num_warps=4, **options
+            )
+        elif n_elements:
+            _snake_bwd_kernel[(triton.cdiv(n_elements, tile["BLOCK"]),)](
+                *tensors, n_channels, n_time, n_elements, n_parts, n_rows * n_parts, **tile, **options
+            )
+    return dx, sums.sum((1, 3))
+
+
+@_snake.register_fake
+def _(x, alpha, beta, bias=None, residual=None):
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
+
+
+@_snake_backward.register_fake
+def _(dy, x, alpha, beta, bias=None):
+    compute = torch.float64 if x.dtype == torch.float64 else torch.float32
+    dx = torch.empty_like(x, memory_format=torch.contiguous_format)
+    return dx, x.new_empty(2 if bias is None else 3, x.shape[1], dtype=compute)
+
+
+def _setup_context(ctx, inputs, output):
+    *saved, residual = inputs
+    ctx.save_for_backward(*saved)
+    ctx.has_residual = residual is not None
+
+
+def _backward(ctx, dy: Tensor):
+    x, *parameters = ctx.saved_tensors
+    dx, sums = _snake_backward(dy, x, *parameters)
+    gradients = [None if p is None else s.to(p.dtype) for p, s in zip(parameters, (*sums, None), strict=False)]
+    return dx, *gradients, dy if ctx.has_residual else None
+
+
+_snake.register_autograd(_backward, setup_context=_setup_context)
+
+
+def snake(x: Tensor, alpha: Tensor, beta: Tensor, bias: Tensor | None = None, residual: Tensor | None = None) -> Tensor:
+    """Snake activation ``x + sin(alpha * x)^2 / (beta + 1e-9)``, optionally of ``x + bias`` and added to ``residual``.
+
+    ``residual + v + sin(alpha * v)^2 / (beta + 1e-9)`` with ``v = x + bias``, computed in float32 (float64 for
+    float64), rounded once, to the dtype of ``x``. Differentiable to every argument; deterministic.
+
+    Args:
+        x: ``[B, C, T]``, float32, float16, bfloat16 or float64; copied first if not contiguous.
+        alpha: ``[C]``, frequency in radians per unit of x, > 0; of any floating dtype, as are beta and bias.
+        beta: ``[C]``, inverse magnitude, > 0. DAC uses ``beta = alpha``.
+        bias: ``[C]``, that of the convolution before, or None.
+        residual: ``[B, C, T]`` in the dtype of ``x``, or None.
+
+    Returns:
+        ``[B, C, T]``, contiguous, in the dtype of ``x``.
+
+    Raises:
+        ValueError: a shape or device does not match, or residual has another dtype than x.
+        TypeError: an argument is not floating-point.
+
+    Source: Ziyin et al., 2020; beta as in BigVGAN (Lee et al., 2023).
+    """
+    return _snake(x, alpha, beta, bias, residual)
