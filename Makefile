@@ -1,4 +1,10 @@
-# Each target makes .venv with pinned requirements first; only python3 (>= 3.10) and make are needed.
+# Every target first makes .venv with the versions of requirements.lock; python3 (>= 3.10) and make are all it needs.
+#
+#   demo    encode and decode a recording, print a table, draw demo/speech.png
+#   test    all tests; kernels run in Triton's interpreter where there is no GPU
+#   lint    ruff; format applies what it asks for
+#   bench   real-time factors on this machine
+#   static  compile every kernel for GPU targets and write bench/static/*.csv
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -10,7 +16,6 @@ demo: .venv/installed
 
 test: .venv/installed
 	$(BIN)/pytest
-	$(BIN)/python -m bench.static --check
 
 lint: .venv/installed
 	$(BIN)/ruff check .
@@ -33,6 +38,6 @@ clean:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 	  { echo "silk_fast needs Python 3.10 or later; $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint requirements.lock pip setuptools wheel
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock pip setuptools
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --no-build-isolation --editable '.[test]'
 	@touch $@

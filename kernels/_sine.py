@@ -31,21 +31,21 @@ def fma(b_x, b_y, b_z):
 
 @triton.jit
 def half_turns(b_v, b_high, b_low):
-    """``v * (high + low)`` less the nearest integer, in [-0.51, 0.51] whatever the arguments, even NaN."""
+    """``v * (high + low)`` less the nearest integer, in [-0.51, 0.51] however large; NaN for NaN and infinity."""
     if b_v.dtype == tl.float64:
         b_turns = b_v * b_high
         return b_turns - tl.floor(b_turns + 0.5)
     else:
         magic = tl.full([], ROUND_MAGIC, tl.float32)
         b_minus_nearest = magic - fma(b_v, b_high, magic)
-        return tl.clamp(fma(b_v, b_low, fma(b_v, b_high, b_minus_nearest)), -0.51, 0.51)
+        return tl.clamp(fma(b_v, b_low, fma(b_v, b_high, b_minus_nearest)), -0.51, 0.51, tl.PropagateNan.ALL)
 
 
 @triton.jit
 def sin_pi(b_f):
     """sin(pi * f) for f in [-0.51, 0.51]; float32: relative error of the polynomial 7e-9."""
     if b_f.dtype == tl.float64:
-        return tl.sin(PI * b_f)
+        return tl.sin(b_f * PI)
     else:
         b_g = b_f * b_f
         b_s = 2.55005759513 + b_g * (-0.59815701961 + b_g * 0.0773756865131)
@@ -56,7 +56,7 @@ def sin_pi(b_f):
 def cos_pi(b_f):
     """cos(pi * f) for f in [-0.51, 0.51]; float32: error of the polynomial 3e-10."""
     if b_f.dtype == tl.float64:
-        return tl.cos(PI * b_f)
+        return tl.cos(b_f * PI)
     else:
         b_g = b_f * b_f
         b_c = -1.33520575004 + b_g * (0.234905755641 + b_g * -0.0243412750475)

@@ -2,7 +2,8 @@
 
 Mean and variance are over the last dimension (Ba et al., 2016), ``rstd = 1 / sqrt(variance + eps)``.
 
-Memory-bound: 4 accesses per element forward (eager: 7), 5 backward (4 if the sum has no gradient of its own).
+Memory-bound: 4 accesses per element forward (eager: 7), 5 backward: one less where the sum has no gradient of its
+own, one less where ``scale`` is 1, for then ``residual`` shares the gradient of ``x``.
 A program holds whole rows in registers, one if C > 512, else several, so each element is read once; the variance
 is that of the differences from the mean, in float32. The sum is rounded to its dtype before it is normalised, so
 ``normed`` is the LayerNorm of the very sum that is returned, and backward has all it needs in that sum: it
@@ -25,18 +26,18 @@ MAX_CHANNELS = 16384  # a row must fit into the registers of one program
 
 
 @triton.jit
-def _rows(i_tile, n_rows, n_channels, BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr):
+def _rows(i_tile, n_rows, N_CHANNELS: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr):
     """Offsets and mask of the elements of a tile of rows."""
     i_row = i_tile.to(tl.int64) * BLOCK_R + tl.arange(0, BLOCK_R)[:, None]
     i_channel = tl.arange(0, BLOCK_C)[None, :]
-    return i_row * n_channels + i_channel, (i_row < n_rows) & (i_channel < n_channels)
+    return i_row * N_CHANNELS + i_channel, (i_row < n_rows) & (i_channel < N_CHANNELS)
 
 
 @triton.jit
-def _normalise(b_sum, m_channel, n_channels, EPS: tl.constexpr):
+def _normalise(b_sum, m_channel, N_CHANNELS: tl.constexpr, EPS: tl.constexpr):
     """Rows with mean 0 and variance 1, and the factor that made the variance 1."""
-    b_centred = tl.where(m_channel, b_sum - (tl.sum(b_sum, 1) / n_channels)[:, None], 0.0)
-    b_rstd = 1.0 / tl.sqrt(tl.sum(b_centred * b_centred, 1) / n_channels + EPS)
+    b_centred = tl.where(m_channel, b_sum - (tl.sum(b_sum, 1) / N_CHANNELS)[:, None], 0.0)
+    b_rstd = 1.0 / tl.sqrt(tl.sum(b_centred * b_centred, 1) / N_CHANNELS + EPS)
     return b_centred * b_rstd[:, None], b_rstd[:, None]
 
 
@@ -49,21 +50,21 @@ def _add_layer_norm_fwd_kernel(
     sum_ptr,
     normed_ptr,
     n_rows,
-    n_channels,
+    N_CHANNELS: tl.constexpr,
     SCALE: tl.constexpr,
     EPS: tl.constexpr,
     COMPUTE: tl.constexpr,
     BLOCK_R: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
-    o_x, m_x = _rows(tl.program_id(0), n_rows, n_channels, BLOCK_R, BLOCK_C)
+    o_x, m_x = _rows(tl.program_id(0), n_rows, N_CHANNELS, BLOCK_R, BLOCK_C)
     i_channel = tl.arange(0, BLOCK_C)
-    m_channel = i_channel < n_channels
+    m_channel = i_channel < N_CHANNELS
     b_sum = tl.load(x_ptr + o_x, mask=m_x, other=0.0).to(COMPUTE)
     b_sum += SCALE * tl.load(residual_ptr + o_x, mask=m_x, other=0.0).to(COMPUTE)
     b_rounded = b_sum.to(sum_ptr.dtype.element_ty)
     tl.store(sum_ptr + o_x, b_rounded, mask=m_x)
-    b_hat, _ = _normalise(b_rounded.to(COMPUTE), m_channel[None, :], n_channels, EPS)
+    b_hat, _ = _normalise(b_rounded.to(COMPUTE), m_channel[None, :], N_CHANNELS, EPS)
     b_weight = tl.load(weight_ptr + i_channel, mask=m_channel, other=0.0).to(COMPUTE)
     b_bias = tl.load(bias_ptr + i_channel, mask=m_channel, other=0.0).to(COMPUTE)
     b_normed = b_hat * b_weight[None, :] + b_bias[None, :]
@@ -80,7 +81,7 @@ def _add_layer_norm_bwd_kernel(
     dresidual_ptr,
     partial_ptr,
     n_rows,
-    n_channels,
+    N_CHANNELS: tl.constexpr,
     SCALE: tl.constexpr,
     EPS: tl.constexpr,
     COMPUTE: tl.constexpr,
@@ -89,28 +90,29 @@ def _add_layer_norm_bwd_kernel(
 ):
     """Tiles ``p, p + n, p + 2n ...`` of n programs; program p stores ``partial[:, p]``: of weight, of bias."""
     i_channel = tl.arange(0, BLOCK_C)
-    m_channel = i_channel < n_channels
+    m_channel = i_channel < N_CHANNELS
     b_weight = tl.load(weight_ptr + i_channel, mask=m_channel, other=0.0).to(COMPUTE)
     b_dweight = tl.zeros((BLOCK_R, BLOCK_C), COMPUTE)
     b_dbias = tl.zeros((BLOCK_R, BLOCK_C), COMPUTE)
     for i_tile in range(tl.program_id(0), tl.cdiv(n_rows, BLOCK_R), tl.num_programs(0)):
-        o_x, m_x = _rows(i_tile, n_rows, n_channels, BLOCK_R, BLOCK_C)
+        o_x, m_x = _rows(i_tile, n_rows, N_CHANNELS, BLOCK_R, BLOCK_C)
         b_sum = tl.load(sum_ptr + o_x, mask=m_x, other=0.0).to(COMPUTE)
-        b_hat, b_rstd = _normalise(b_sum, m_channel[None, :], n_channels, EPS)
+        b_hat, b_rstd = _normalise(b_sum, m_channel[None, :], N_CHANNELS, EPS)
         b_dy = tl.load(dnormed_ptr + o_x, mask=m_x, other=0.0).to(COMPUTE)
         b_dweight += b_dy * b_hat
         b_dbias += b_dy
         b_dhat = b_dy * b_weight[None, :]
-        b_mean = (tl.sum(b_dhat, 1) / n_channels)[:, None]
-        b_along = (tl.sum(b_dhat * b_hat, 1) / n_channels)[:, None]  # part of the gradient that changes the variance
+        b_mean = (tl.sum(b_dhat, 1) / N_CHANNELS)[:, None]
+        b_along = (tl.sum(b_dhat * b_hat, 1) / N_CHANNELS)[:, None]  # part of the gradient that changes the variance
         b_dx = b_rstd * (b_dhat - b_mean - b_hat * b_along)
         if dsum_ptr is not None:
             b_dx += tl.load(dsum_ptr + o_x, mask=m_x, other=0.0).to(COMPUTE)
         tl.store(dx_ptr + o_x, b_dx.to(dx_ptr.dtype.element_ty), mask=m_x)
-        tl.store(dresidual_ptr + o_x, (SCALE * b_dx).to(dresidual_ptr.dtype.element_ty), mask=m_x)
-    o_partial = tl.program_id(0) * n_channels + i_channel
+        if SCALE != 1.0:
+            tl.store(dresidual_ptr + o_x, (SCALE * b_dx).to(dresidual_ptr.dtype.element_ty), mask=m_x)
+    o_partial = tl.program_id(0) * N_CHANNELS + i_channel
     tl.store(partial_ptr + o_partial, tl.sum(b_dweight, 0), mask=m_channel)
-    o_partial += tl.num_programs(0) * n_channels
+    o_partial += tl.num_programs(0) * N_CHANNELS
     tl.store(partial_ptr + o_partial, tl.sum(b_dbias, 0), mask=m_channel)
 
 
@@ -119,6 +121,7 @@ def _options(x: Tensor, scale: float, eps: float, elements: int) -> dict:
     block_c = triton.next_power_of_2(x.shape[-1])
     block_r = max(1, elements // block_c)
     return {
+        "N_CHANNELS": x.shape[-1],
         "SCALE": scale,
         "EPS": eps,
         "COMPUTE": compute_dtype(x.dtype),
@@ -154,8 +157,7 @@ def add_layer_norm(
     x = x.contiguous()
     total, normed = torch.empty_like(x), torch.empty_like(x)
     if x.numel():
-        n_channels = x.shape[-1]
-        n_rows, options = x.numel() // n_channels, _options(x, scale, eps, 1024)
+        n_rows, options = x.numel() // x.shape[-1], _options(x, scale, eps, 1024)
         with on_device(x):
             _add_layer_norm_fwd_kernel[triton.cdiv(n_rows, options["BLOCK_R"]),](
                 x,
@@ -165,7 +167,6 @@ def add_layer_norm(
                 total,
                 normed,
                 n_rows,
-                n_channels,
                 **options,
             )
     return total, normed
@@ -182,12 +183,20 @@ def _check(x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor) -> None:
         raise TypeError(f"residual must be {x.dtype} as x is, got {residual.dtype}")
 
 
+def _residual_shape(total: Tensor, scale: float) -> tuple[int, ...]:
+    return (0,) if scale == 1 else total.shape
+
+
 @torch.library.custom_op("silk_fast::add_layer_norm_backward", mutates_args=(), device_types=("cuda", "cpu"))
 def _add_layer_norm_backward(
     dsum: Tensor | None, dnormed: Tensor, total: Tensor, scale: float, weight: Tensor, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of x and residual, and those of weight and bias as rows of a ``[2, C]`` tensor; ``dsum`` None is 0."""
-    dx, dresidual = torch.empty_like(total), torch.empty_like(total)
+    """Gradients of x, of residual (empty if ``scale`` is 1: that of x), and of weight and bias, ``[2, C]``.
+
+    ``dsum`` None stands for zeros.
+    """
+    dx = torch.empty_like(total)
+    dresidual = torch.empty(_residual_shape(total, scale), dtype=total.dtype, device=total.device)
     n_channels = total.shape[-1]
     if not total.numel():
         return dx, dresidual, torch.zeros(2, n_channels, dtype=sum_dtype(total.dtype), device=total.device)
@@ -204,7 +213,6 @@ def _add_layer_norm_backward(
             dresidual,
             partial,
             n_rows,
-            n_channels,
             **options,
         )
     return dx, dresidual, partial.sum(1)
@@ -219,7 +227,7 @@ def _(x, residual, scale, weight, bias, eps=1e-5):
 @_add_layer_norm_backward.register_fake
 def _(dsum, dnormed, total, scale, weight, eps):
     sums = total.new_empty(2, total.shape[-1], dtype=sum_dtype(total.dtype))
-    return torch.empty_like(total), torch.empty_like(total), sums
+    return torch.empty_like(total), total.new_empty(_residual_shape(total, scale)), sums
 
 
 def _setup_context(ctx, inputs, output):
@@ -234,7 +242,7 @@ def _backward(ctx, dsum: Tensor | None, dnormed: Tensor | None):
     if dnormed is None:
         dnormed = torch.zeros_like(total)
     dx, dresidual, sums = _add_layer_norm_backward(dsum, dnormed, total, ctx.scale, weight, ctx.eps)
-    return dx, dresidual, None, sums[0].to(weight.dtype), sums[1].to(ctx.bias_dtype), None
+    return dx, dx if ctx.scale == 1 else dresidual, None, sums[0].to(weight.dtype), sums[1].to(ctx.bias_dtype), None
 
 
 add_layer_norm.register_autograd(_backward, setup_context=_setup_context)

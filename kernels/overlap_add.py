@@ -1,4 +1,6 @@
-"""Windowed overlap-add: ``y[t] = sum_f window[t - f * hop] * frames[f, t - f * hop] / envelope[t]``  (Griffin & Lim, 1984).
+"""Windowed overlap-add: ``y[t] = sum_f window[t - f * hop] * frames[f, t - f * hop] / envelope[t]``.
+
+Source: Griffin and Lim, 1984.
 
 Memory-bound: n_fft reads and hop writes of 4 bytes per frame, forward; the reverse backward.
 A sample is gathered from its n_fft / hop frames, so there are no atomics and no order of writers.
@@ -22,12 +24,12 @@ NORMALIZATIONS = ("none", "constant", "window")
 
 
 @triton.jit
-def _segment_tile(n_batch, n_segments, n_frames, hop, first, BLOCK_S: tl.constexpr, BLOCK_R: tl.constexpr):
+def _segment_tile(n_batch, n_segments, hop, first, BLOCK_S: tl.constexpr, BLOCK_R: tl.constexpr):
     """Batch and segment ``[BLOCK_S, 1]``, position ``[1, BLOCK_R]``, offset among the samples kept, and validity."""
-    i_row = tl.program_id(1).to(tl.int64) * BLOCK_S + tl.arange(0, BLOCK_S)[:, None]
-    i_batch = i_row // n_segments
-    i_segment = i_row - i_batch * n_segments
-    i_position = tl.program_id(0) * BLOCK_R + tl.arange(0, BLOCK_R)[None, :]
+    n_blocks_r = tl.cdiv(hop, BLOCK_R)
+    i_row = (tl.program_id(0) // n_blocks_r) * BLOCK_S + tl.arange(0, BLOCK_S)[:, None]
+    i_batch, i_segment = (i_row // n_segments).to(tl.int64), (i_row % n_segments).to(tl.int64)
+    i_position = (tl.program_id(0) % n_blocks_r) * BLOCK_R + tl.arange(0, BLOCK_R)[None, :]
     i_sample = i_segment * hop + i_position - first
     return i_batch, i_segment, i_position, i_sample, (i_batch < n_batch) & (i_position < hop)
 
@@ -68,9 +70,7 @@ def _overlap_add_fwd_kernel(
     NORMALIZATION: tl.constexpr, OVERLAPS: tl.constexpr, HAS_OVERLAP: tl.constexpr,
     BLOCK_S: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_WINDOW: tl.constexpr, COMPUTE: tl.constexpr,
 ):  # fmt: skip
-    i_batch, i_segment, i_position, i_sample, m_tile = _segment_tile(
-        n_batch, n_segments, n_frames, hop, first, BLOCK_S, BLOCK_R
-    )
+    i_batch, i_segment, i_position, i_sample, m_tile = _segment_tile(n_batch, n_segments, hop, first, BLOCK_S, BLOCK_R)
     m_y = m_tile & (i_sample >= 0) & (i_sample < n_out)
     b_gain = _gain(
         window_ptr, i_segment, i_position, m_y, n_frames, hop,
@@ -96,9 +96,7 @@ def _overlap_add_bwd_kernel(
     NORMALIZATION: tl.constexpr, OVERLAPS: tl.constexpr,
     BLOCK_S: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_WINDOW: tl.constexpr, COMPUTE: tl.constexpr,
 ):  # fmt: skip
-    i_batch, i_segment, i_position, i_sample, m_tile = _segment_tile(
-        n_batch, n_segments, n_frames, hop, first, BLOCK_S, BLOCK_R
-    )
+    i_batch, i_segment, i_position, i_sample, m_tile = _segment_tile(n_batch, n_segments, hop, first, BLOCK_S, BLOCK_R)
     m_y = m_tile & (i_sample >= 0) & (i_sample < n_out)
     b_gain = _gain(
         window_ptr, i_segment, i_position, m_y, n_frames, hop,
@@ -120,7 +118,7 @@ def _launch(kernel, frames_shape: torch.Size, hop: int, first: int, n_out: int, 
     n_segments = n_frames + overlaps - 1
     block_r = min(64, triton.next_power_of_2(hop))
     block_s = BLOCK // block_r
-    grid = (triton.cdiv(hop, block_r), triton.cdiv(n_batch * n_segments, block_s))
+    grid = (triton.cdiv(n_batch * n_segments, block_s) * triton.cdiv(hop, block_r),)
     with on_device(tensors[0]):
         kernel[grid](
             *tensors, n_batch, n_segments, n_frames, hop, first, n_out, **constants, OVERLAPS=overlaps,

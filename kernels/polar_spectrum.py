@@ -26,7 +26,7 @@ BLOCK_K = 32  # bins, and as many mirrored
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 LOG_LIMIT = tl.constexpr(math.log(100.0))
-TWO_PI = tl.constexpr(2 * math.pi)
+PI = tl.constexpr(math.pi)
 QUARTERS = tl.constexpr(2 / math.pi)
 # pi / 2 in three parts of 8, 8 and 24 bits: products with a whole number below 2^16 lose nothing.
 QUARTER_1, QUARTER_2 = tl.constexpr(201 / 128), tl.constexpr(253 / 524288)
@@ -34,12 +34,12 @@ QUARTER_3 = tl.constexpr(1.2675907950567314e-06)
 
 
 @triton.jit
-def sincos(x, COMPUTE: tl.constexpr):
+def sincos(x):
     """Sine and cosine; error below 1e-7 for |x| < 1e5, at most 1 in magnitude beyond, NaN for infinity.
 
     Cody-Waite reduction to [-pi/4, pi/4], then minimax polynomials; no slow path and no local memory.
     """
-    if tl.float64 == COMPUTE:
+    if x.dtype == tl.float64:
         return tl.sin(x), tl.cos(x)
     else:
         i_quarter = tl.floor(x * QUARTERS + 0.5)
@@ -79,7 +79,7 @@ def _load_polar(m_ptr, p_ptr, stride_m_k, stride_p_k, i_bin, mask, n_fft, COMPUT
     """Log-magnitude, limited magnitude / n_fft, sine and cosine of the phase, of the bins of a tile."""
     b_m = tl.load(m_ptr + i_bin.to(tl.int64) * stride_m_k, mask=mask, other=0.0).to(COMPUTE)
     b_p = tl.load(p_ptr + i_bin.to(tl.int64) * stride_p_k, mask=mask, other=0.0).to(COMPUTE)
-    b_sin, b_cos = sincos(b_p, COMPUTE)
+    b_sin, b_cos = sincos(b_p)
     b_magnitude = tl.exp(tl.where(b_m > LOG_LIMIT, LOG_LIMIT, b_m))  # keeps NaN, which a minimum may not
     return b_m, b_magnitude * (tl.full((), 1.0, COMPUTE) / n_fft), b_sin, b_cos
 
@@ -99,7 +99,7 @@ def _polar_spectrum_fwd_kernel(
     b_high_re, b_high_im = b_mag * b_cos, tl.where(i_bin == 0, 0.0, b_mag * b_sin)
 
     # Z_k = even + turned, Z_{h-k} = conj(even - turned), turned = i w odd, w = e^{2 pi i k / n}
-    b_sin, b_cos = sincos(i_bin.to(COMPUTE) / (2 * half) * TWO_PI, COMPUTE)
+    b_sin, b_cos = sincos(i_bin.to(COMPUTE) * (tl.full((), PI, COMPUTE) / half))
     b_even_re, b_even_im = b_low_re + b_high_re, b_low_im - b_high_im
     b_odd_re, b_odd_im = b_low_re - b_high_re, b_low_im + b_high_im
     b_turned_re, b_turned_im = -b_sin * b_odd_re - b_cos * b_odd_im, b_cos * b_odd_re - b_sin * b_odd_im
@@ -141,7 +141,7 @@ def _polar_spectrum_bwd_kernel(
     b_high_re, b_high_im = tl.split(tl.reshape(b_high, (BLOCK_N, BLOCK_K, 2)))
 
     # The adjoint: dX_k = deven + dodd, dX_{h-k} = conj(deven - dodd), dodd = -i conj(w) dturned
-    b_sin, b_cos = sincos(i_bin.to(COMPUTE) / (2 * half) * TWO_PI, COMPUTE)
+    b_sin, b_cos = sincos(i_bin.to(COMPUTE) * (tl.full((), PI, COMPUTE) / half))
     b_even_re, b_even_im = b_low_re + b_high_re, b_low_im - b_high_im
     b_turned_re, b_turned_im = b_low_re - b_high_re, b_low_im + b_high_im
     b_odd_re, b_odd_im = b_cos * b_turned_im - b_sin * b_turned_re, -b_cos * b_turned_re - b_sin * b_turned_im

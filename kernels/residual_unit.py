@@ -21,114 +21,51 @@ the kernel on sm_80 and sm_90, whose matrix units are 4 and 16 times faster: :fu
 ``snake(x)`` ready made and stores ``snake(y)`` for what follows.
 """
 
-import math
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
-import torch.nn.functional as F
 import triton
 from torch import Tensor
 
-from ._common import INTERPRETED, capability, on_device
+from ._common import capability, on_device
 from ._residual_unit import _conv_fwd_kernel, _residual_unit_fwd_kernel
+from ._residual_unit_weights import (
+    MAX_FUSED_WIDTH,
+    PackedResidualUnit,
+    check_dtype,
+    pack_snake,
+    pack_weights,
+)
 
-SNAKE_EPSILON = 1e-9
-MAX_FUSED_WIDTH = 192
+__all__ = [
+    "PackedResidualUnit",
+    "pack_snake",
+    "pack_weights",
+    "residual_unit",
+    "residual_unit_activated",
+    "residual_unit_channels_last",
+]
+
 MAX_TIME = 1 << 29
 DEFAULT_PROCESSORS = 82  # of an RTX 3090, where there is no card to ask
 
-
-class PackedResidualUnit(NamedTuple):
-    """Parameters of a unit as the kernels read them, made by :func:`pack_weights`; P is C padded to whole tiles."""
-
-    weight1: Tensor  # [K, P, P]: tap, input channel, output channel
-    bias1: Tensor  # [P], float32 like all that follow but weight2
-    snake1: Tensor  # [3, P]: alpha / pi as the sum of two floats, 1 / (beta + 1e-9)
-    weight2: Tensor  # [1, P, P]
-    bias2: Tensor  # [P]
-    snake2: Tensor  # [3, P]
+Padding = Literal["causal", "symmetric"]
 
 
-def _padded(n_channels: int) -> int:
-    if n_channels % 16 or not n_channels:
-        raise ValueError(f"residual_unit needs a multiple of 16 channels, got {n_channels}")
-    step = 32 if n_channels <= MAX_FUSED_WIDTH else 128
-    return triton.cdiv(n_channels, step) * step
-
-
-def _check_dtype(name: str, tensor: Tensor) -> None:
-    allowed = (torch.float16, torch.bfloat16) + ((torch.float32,) if INTERPRETED else ())
-    if tensor.dtype not in allowed:
-        raise TypeError(f"{name} must be float16 or bfloat16, got {tensor.dtype}")
-
-
-def _refuse_gradients(*tensors: Tensor | None) -> None:
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
+def _refuse_gradients(*values: object) -> None:
+    if torch.is_grad_enabled() and any(isinstance(t, Tensor) and t.requires_grad for t in values):
         raise NotImplementedError(
             "residual_unit has no backward pass: use the reference path for training, or torch.no_grad()"
         )
-
-
-def pack_snake(alpha: Tensor, beta: Tensor) -> Tensor:
-    """Constants of a Snake, float32 ``[3, P]``, from ``alpha`` and ``beta`` ``[C]``."""
-    if alpha.ndim != 1 or alpha.shape != beta.shape:
-        raise ValueError(f"alpha and beta must be [C], got {tuple(alpha.shape)} and {tuple(beta.shape)}")
-    half_turns = alpha.double() / math.pi
-    high = half_turns.float()
-    constants = torch.stack([high, (half_turns - high).float(), 1 / (beta.float() + SNAKE_EPSILON)])
-    return F.pad(constants, (0, _padded(len(alpha)) - len(alpha)))
-
-
-def pack_weights(
-    alpha1: Tensor,
-    beta1: Tensor,
-    weight1: Tensor,
-    bias1: Tensor | None,
-    alpha2: Tensor,
-    beta2: Tensor,
-    weight2: Tensor,
-    bias2: Tensor | None,
-) -> PackedResidualUnit:
-    """Lay out the parameters of a unit for the kernels, once; arguments as in :func:`residual_unit`.
-
-    The result does not follow later changes of the parameters. It is part of the autograd graph, so pack under
-    ``torch.no_grad()`` for inference.
-
-    Raises:
-        ValueError: a shape does not fit, K is even, or C is not a multiple of 16.
-        TypeError: the weights are not float16 or bfloat16, or differ.
-    """
-    n_channels = weight1.shape[0]
-    if weight1.shape[1:2] != (n_channels,) or weight1.ndim != 3 or weight1.shape[2] % 2 == 0:
-        raise ValueError(f"weight1 must be [C, C, K] with K odd, got {tuple(weight1.shape)}")
-    _check_dtype("weight1", weight1)
-    if weight2.dtype != weight1.dtype:
-        raise TypeError(f"weight2 must be {weight1.dtype} like weight1, got {weight2.dtype}")
-    if weight2.shape != (n_channels, n_channels, 1):
-        raise ValueError(f"weight2 must be {[n_channels, n_channels, 1]}, got {tuple(weight2.shape)}")
-    vectors = {"alpha1": alpha1, "beta1": beta1, "bias1": bias1, "alpha2": alpha2, "beta2": beta2, "bias2": bias2}
-    for name, vector in vectors.items():
-        if vector is not None and vector.shape != (n_channels,):
-            raise ValueError(f"{name} must be [{n_channels}], got {tuple(vector.shape)}")
-    padding = _padded(n_channels) - n_channels
-
-    def pack(weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-        bias = weight.new_zeros(n_channels) if bias is None else bias
-        return F.pad(weight.permute(2, 1, 0), (0, padding, 0, padding)).contiguous(), F.pad(bias.float(), (0, padding))
-
-    return PackedResidualUnit(
-        *pack(weight1, bias1), pack_snake(alpha1, beta1), *pack(weight2, bias2), pack_snake(alpha2, beta2)
-    )
 
 
 def _check(x: Tensor, packed: PackedResidualUnit, dilation: int, context: Tensor | None, padding: str) -> None:
     """Refuse, before any launch, what the kernels cannot serve."""
     if x.ndim != 3 or not 0 < x.shape[1] < MAX_TIME:
         raise ValueError(f"x must be [B, T, C] with 1 <= T < {MAX_TIME}, got {tuple(x.shape)}")
-    _check_dtype("x", x)
-    n_taps, width = packed.weight1.shape[:2]
-    if _padded(x.shape[2]) != width:
-        raise ValueError(f"x has {x.shape[2]} channels, the packed weights serve {width} after padding")
+    check_dtype("x", x)
+    if x.shape[2] != packed.n_channels:
+        raise ValueError(f"x must be [B, T, {packed.n_channels}] like the packed weights, got {tuple(x.shape)}")
     if packed.weight1.dtype != x.dtype:
         raise TypeError(f"the packed weights must be {x.dtype} like x, got {packed.weight1.dtype}")
     if dilation < 1:
@@ -136,7 +73,7 @@ def _check(x: Tensor, packed: PackedResidualUnit, dilation: int, context: Tensor
     if padding not in ("causal", "symmetric"):
         raise ValueError(f"padding must be causal or symmetric, got {padding!r}")
     if context is not None:
-        expected = (x.shape[0], (n_taps - 1) * dilation, x.shape[2])
+        expected = (x.shape[0], (packed.weight1.shape[0] - 1) * dilation, x.shape[2])
         if padding == "symmetric":
             raise ValueError("context needs causal padding")
         if context.shape != expected or context.dtype != x.dtype:
@@ -144,7 +81,7 @@ def _check(x: Tensor, packed: PackedResidualUnit, dilation: int, context: Tensor
 
 
 def _fills_card(n_tiles: int, x: Tensor) -> bool:
-    """Whether tiles of 128 rows occupy at least half of the multiprocessors."""
+    """Whether that many large tiles occupy at least half of the multiprocessors."""
     n = torch.cuda.get_device_properties(x.device).multi_processor_count if x.is_cuda else DEFAULT_PROCESSORS
     return 2 * n_tiles >= n
 
@@ -160,47 +97,196 @@ def _launch(
 ) -> tuple[Tensor, Tensor | None]:
     """The unit of ``x`` and, with ``next_snake``, the Snake of that; ``activated`` is ``snake(x)`` or None."""
     _check(x, packed, dilation, context, padding)
-    n_taps, width = packed.weight1.shape[:2]
-    n_channels, n_rows = x.shape[2], x.shape[0] * x.shape[1]
-    reach = (n_taps - 1) * dilation
     x = x.contiguous()
-    source, snake1 = (x, packed.snake1) if activated is None else (activated.contiguous(), None)
     context = None if context is None else context.contiguous()
+    source, snake1 = (x, packed.snake1) if activated is None else (activated.contiguous(), None)
     y = torch.empty_like(x)
     next_activated = None if next_snake is None else torch.empty_like(x)
+    n_rows = x.shape[0] * x.shape[1]
     if not n_rows:
         return y, next_activated
+    n_taps, width = packed.weight1.shape[:2]
+    reach = (n_taps - 1) * dilation
     sizes = (n_rows, x.shape[1], dilation, reach // 2 if padding == "symmetric" else reach)
     fused = width <= MAX_FUSED_WIDTH
     n_tiles = triton.cdiv(n_rows, 128) * (1 if fused else width // 128)
     small = not _fills_card(n_tiles, x)
-    common = {"N_CHANNELS": n_channels, "BLOCK_K": 32, "num_stages": 3}
+    block_k = 64 if capability() == 90 and width % 64 == 0 else 32  # wgmma reads 128-byte rows of shared memory
+    options = {"N_CHANNELS": x.shape[2], "BLOCK_K": block_k, "num_stages": 3, "enable_fp_fusion": True}
     with on_device(x):
         if fused and not small:
             width_a = 1 << (width - 1).bit_length() - 1
+            options |= {"WIDTH_A": width_a, "WIDTH_B": width - width_a, "BLOCK_T": 128, "num_warps": 8}
             _residual_unit_fwd_kernel[(n_tiles,)](
-                *(x, source, context, packed.weight1, packed.bias1, snake1, *packed[3:], y, next_activated, next_snake),
-                *sizes,
-                **common,
-                WIDTH_A=width_a,
-                WIDTH_B=width - width_a,
+                *(x, source, context, packed.weight1, packed.bias1, snake1, packed.weight2, packed.bias2),
+                *(packed.snake2, y, next_activated, next_snake, *sizes),
+                **options,
                 N_TAPS=n_taps,
-                BLOCK_T=128,
-                num_warps=8,
             )
         else:
-            block_t, block_n, warps = (64, 32, 4) if small else (128, 128, 8)
+            block_t, block_n, n_warps = (64, 32, 4) if small else (128, 128, 8)
+            options |= {"WIDTH": width, "BLOCK_T": block_t, "BLOCK_N": block_n, "num_warps": n_warps}
             grid = (triton.cdiv(n_rows, block_t) * (width // block_n),)
-            common |= {"WIDTH": width, "BLOCK_T": block_t, "BLOCK_N": block_n, "num_warps": warps}
             h = torch.empty_like(x)
             _conv_fwd_kernel[grid](
                 *(source, context, packed.weight1, packed.bias1, snake1, None, None, h, packed.snake2, *sizes),
+                **options,
                 N_TAPS=n_taps,
-                **common,
             )
             _conv_fwd_kernel[grid](
                 *(h, None, packed.weight2, packed.bias2, None, x, y, next_activated, next_snake, *sizes[:2], 1, 0),
+                **options,
                 N_TAPS=1,
-                **common,
             )
     return y, next_activated
+
+
+@torch.library.custom_op("silk_fast::residual_unit", mutates_args=(), device_types=("cuda", "cpu"))
+def _residual_unit(
+    x: Tensor,
+    weight1: Tensor,
+    bias1: Tensor,
+    snake1: Tensor,
+    weight2: Tensor,
+    bias2: Tensor,
+    snake2: Tensor,
+    n_channels: int,
+    dilation: int,
+    context: Tensor | None,
+    padding: str,
+) -> Tensor:
+    packed = PackedResidualUnit(weight1, bias1, snake1, weight2, bias2, snake2, n_channels)
+    return _launch(x, None, packed, None, dilation, context, padding)[0]
+
+
+@_residual_unit.register_fake
+def _(x, *_):
+    return x.new_empty(x.shape)
+
+
+@torch.library.custom_op("silk_fast::residual_unit_activated", mutates_args=(), device_types=("cuda", "cpu"))
+def _residual_unit_activated(
+    x: Tensor,
+    activated: Tensor,
+    weight1: Tensor,
+    bias1: Tensor,
+    snake1: Tensor,
+    weight2: Tensor,
+    bias2: Tensor,
+    snake2: Tensor,
+    n_channels: int,
+    next_snake: Tensor,
+    dilation: int,
+    context: Tensor | None,
+    padding: str,
+) -> tuple[Tensor, Tensor]:
+    packed = PackedResidualUnit(weight1, bias1, snake1, weight2, bias2, snake2, n_channels)
+    if activated.shape != x.shape or activated.dtype != x.dtype:
+        raise ValueError(f"activated must be {list(x.shape)} {x.dtype}, got {tuple(activated.shape)} {activated.dtype}")
+    if next_snake.shape != snake1.shape:
+        raise ValueError(f"next_snake must be {list(snake1.shape)}, got {tuple(next_snake.shape)}")
+    return _launch(x, activated, packed, next_snake, dilation, context, padding)
+
+
+@_residual_unit_activated.register_fake
+def _(x, *_):
+    return x.new_empty(x.shape), x.new_empty(x.shape)
+
+
+def residual_unit_channels_last(
+    x: Tensor,
+    packed: PackedResidualUnit,
+    dilation: int,
+    context: Tensor | None = None,
+    padding: Padding = "causal",
+) -> Tensor:
+    """Residual unit of a channels-last signal; ``x + conv1(snake(conv_d(snake(x))))``, computed in float32.
+
+    Products take operands in the dtype of ``x``, where float16 saturates at 65504, and add up in float32.
+
+    Args:
+        x: ``[B, T, C]``, float16 or bfloat16.
+        packed: parameters from :func:`pack_weights`, of the dtype of ``x``.
+        dilation: distance between taps.
+        context: ``[B, (K - 1) * dilation, C]``, the rows of x before it, or None for zeros; causal padding only.
+        padding: ``"causal"`` pads ``(K - 1) * dilation`` on the left, ``"symmetric"`` half of it on each side (DAC).
+
+    Returns:
+        ``[B, T, C]``.
+
+    Raises:
+        ValueError: a shape or ``padding`` does not fit, T is 0, or C is not a multiple of 16.
+        TypeError: ``x`` or the weights are not float16 or bfloat16, or differ.
+        NotImplementedError: an input requires a gradient.
+    """
+    _refuse_gradients(x, context, *packed)
+    return _residual_unit(x, *packed, dilation, context, padding)
+
+
+def residual_unit_activated(
+    x: Tensor,
+    activated: Tensor,
+    packed: PackedResidualUnit,
+    next_snake: Tensor,
+    dilation: int,
+    context: Tensor | None = None,
+    padding: Padding = "causal",
+) -> tuple[Tensor, Tensor]:
+    """Residual unit that neither evaluates its first Snake nor leaves the Snake after it to another kernel.
+
+    Args:
+        x: ``[B, T, C]``, float16 or bfloat16.
+        activated: ``[B, T, C]``, the unit's first Snake of ``x``.
+        packed: parameters from :func:`pack_weights`; their first Snake is not used.
+        next_snake: constants from :func:`pack_snake` of the Snake that follows: of the next unit, or of the stage.
+        dilation, padding: as in :func:`residual_unit_channels_last`.
+        context: ``[B, (K - 1) * dilation, C]``, the rows of ``activated`` before it, or None for zeros.
+
+    Returns:
+        (y, ``snake(y)``), each ``[B, T, C]``.
+
+    Raises:
+        As :func:`residual_unit_channels_last`.
+    """
+    _refuse_gradients(x, activated, next_snake, context, *packed)
+    return _residual_unit_activated(x, activated, *packed, next_snake, dilation, context, padding)
+
+
+def residual_unit(
+    x: Tensor,
+    alpha1: Tensor,
+    beta1: Tensor,
+    weight1: Tensor,
+    bias1: Tensor | None,
+    alpha2: Tensor,
+    beta2: Tensor,
+    weight2: Tensor,
+    bias2: Tensor | None,
+    dilation: int,
+    context: Tensor | None = None,
+    padding: Padding = "causal",
+) -> Tensor:
+    """Residual unit of a channels-first signal: packs, transposes and calls :func:`residual_unit_channels_last`.
+
+    Args:
+        x: ``[B, C, T]``, float16 or bfloat16, C a multiple of 16.
+        alpha1, beta1: ``[C]``, Snake before the dilated convolution.
+        weight1: ``[C, C, K]``, K odd; ``bias1``: ``[C]`` or None.
+        alpha2, beta2: ``[C]``, Snake before the pointwise convolution.
+        weight2: ``[C, C, 1]``; ``bias2``: ``[C]`` or None.
+        dilation: distance between taps.
+        context: ``[B, C, (K - 1) * dilation]`` or None; only with causal padding.
+        padding: ``"causal"`` or ``"symmetric"``.
+
+    Returns:
+        ``[B, C, T]``, a transposed view of channels-last memory: the next unit need not transpose it again.
+
+    Raises:
+        As :func:`residual_unit_channels_last` and :func:`pack_weights`.
+    """
+    _refuse_gradients(x, alpha1, beta1, weight1, bias1, alpha2, beta2, weight2, bias2, context)
+    if x.ndim != 3:
+        raise ValueError(f"x must be [B, C, T], got {tuple(x.shape)}")
+    packed = pack_weights(alpha1, beta1, weight1, bias1, alpha2, beta2, weight2, bias2)
+    rows = None if context is None else context.transpose(1, 2)
+    return residual_unit_channels_last(x.transpose(1, 2), packed, dilation, rows, padding).transpose(1, 2)

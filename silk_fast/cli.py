@@ -422,9 +422,7 @@ def run_demo(arguments: argparse.Namespace, console: Console) -> int:
         "encode_realtime_factor": seconds / encode_seconds,
         "decode_seconds": decode_seconds,
         "decode_realtime_factor": seconds / decode_seconds,
-        "log_spectral_distance_db": metrics.log_spectral_distance(
-            torch.from_numpy(original), torch.from_numpy(decoded)
-        ),
+        "log_spectral_distance_db": distance,
         "files": [silk, wav, png],
     }
     shown = {**values, "files": " ".join(values["files"])}
