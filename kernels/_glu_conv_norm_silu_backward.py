@@ -34,9 +34,9 @@ def _glu_conv_norm_silu_bwd_kernel(
     """Back to the convolution. Program p stores ``sums[p]``: for norm_weight, norm_bias and bias."""
     i_channel = tl.arange(0, BLOCK_C)
     m_channel = i_channel < N_CHANNELS
-    b_dgain = tl.zeros((BLOCK_C, 2, 2), COMPUTE)
-    b_dshift = tl.zeros((BLOCK_C, 2, 2), COMPUTE)
-    b_dbias = tl.zeros((BLOCK_C, 2, 2), COMPUTE)
+    b_dgain = tl.zeros((BLOCK_C,), COMPUTE)
+    b_dshift = tl.zeros((BLOCK_C,), COMPUTE)
+    b_dbias = tl.zeros((BLOCK_C,), COMPUTE)
     for i_segment in range(tl.program_id(0), n_batch * n_segments, tl.num_programs(0)):
         o_batch = (i_segment // n_segments).to(tl.int64) * n_time * N_CHANNELS
         i_start = i_segment % n_segments * segment
@@ -60,14 +60,14 @@ def _glu_conv_norm_silu_bwd_kernel(
             b_dhat = b_dv * b_gain
             b_along = b_hat * mean(b_dhat * b_hat, N_CHANNELS)  # part of the gradient that changes the variance
             b_dconv = b_rstd * (b_dhat - mean(b_dhat, N_CHANNELS) - b_along)
-            b_dgain += b_dv * b_hat
-            b_dshift += b_dv
-            b_dbias += b_dconv
+            b_dgain += tl.sum(tl.sum(b_dv * b_hat, 2), 1)
+            b_dshift += tl.sum(tl.sum(b_dv, 2), 1)
+            b_dbias += tl.sum(tl.sum(b_dconv, 2), 1)
             store_frames(dconv_ptr + o_batch, b_dconv, i_time, n_time, i_channel, N_CHANNELS)
     p_sum = sums_ptr + tl.program_id(0) * (3 * N_CHANNELS) + i_channel
-    tl.store(p_sum, tl.sum(tl.sum(b_dgain, 2), 1), mask=m_channel)
-    tl.store(p_sum + N_CHANNELS, tl.sum(tl.sum(b_dshift, 2), 1), mask=m_channel)
-    tl.store(p_sum + 2 * N_CHANNELS, tl.sum(tl.sum(b_dbias, 2), 1), mask=m_channel)
+    tl.store(p_sum, b_dgain, mask=m_channel)
+    tl.store(p_sum + N_CHANNELS, b_dshift, mask=m_channel)
+    tl.store(p_sum + 2 * N_CHANNELS, b_dbias, mask=m_channel)
 
 
 @triton.jit

@@ -78,9 +78,9 @@ def level(samples: Tensor) -> float:
 
 
 def _decibel(power: Tensor, reference: Tensor) -> float:
-    if reference <= 0:
-        return math.inf if power > 0 else math.nan
-    return 10 * math.log10(power / reference) if power > 0 else -math.inf
+    if power <= 0:
+        return -math.inf
+    return 10 * math.log10(power / reference) if reference > 0 else math.inf
 
 
 def _check_same_length(reference: Tensor, other: Tensor) -> None:

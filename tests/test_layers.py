@@ -1,0 +1,40 @@
+"""Who may import whom, and what importing does."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Names of every module that a file imports, anywhere in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add("." * node.level + (node.module or ""))
+    return names
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "kernels").glob("*.py")), ids=lambda path: path.name)
+def test_kernels_import_torch_and_triton_only(path):
+    allowed = ("torch", "triton", "silk_fast.kernels", ".")
+    standard = ("collections", "contextlib", "dataclasses", "functools", "math", "typing", "itertools", "enum")
+    wrong = {
+        name for name in imported_modules(path) if not name.startswith(allowed) and name.split(".")[0] not in standard
+    }
+    assert not wrong
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "silk_fast" / "reference").glob("*.py")), ids=lambda path: path.name)
+def test_reference_never_imports_kernels(path):
+    assert not {name for name in imported_modules(path) if "kernels" in name or "triton" in name}
+
+
+def test_no_pickle_anywhere():
+    for path in (*(ROOT / "silk_fast").rglob("*.py"), *(ROOT / "kernels").glob("*.py")):
+        assert "pickle" not in imported_modules(path)
+        assert "torch.load(" not in path.read_text()
