@@ -62,7 +62,7 @@ def _convolve(
 ):
     """Convolution with bias, float32 [rows, o_a] and [rows, o_b]; of ``snake(source)`` unless ``snake_ptr`` is None.
 
-    The taps of one block of channels follow each other, so that six of seven find their rows in L1.
+    The taps of one block of channels follow each other, so that all but the first find their rows in L2.
     """
     i_row, o_row, _, o_time, o_batch = rows
     source_ptr += i_row * N_CHANNELS
@@ -80,7 +80,7 @@ def _convolve(
         else:  # [B, left, C], read by rows from before the start of the signal
             p_context = context_ptr + ((o_batch + 1) * left + o_source)[:, None] * N_CHANNELS + o_k[None, :]
             p_v = tl.where((o_source < 0)[:, None], p_context, p_v)
-        b_v = tl.load(p_v, mask=m_time[:, None] & (o_k < N_CHANNELS)[None, :], other=0.0, cache_modifier=".ca")
+        b_v = tl.load(p_v, mask=m_time[:, None] & (o_k < N_CHANNELS)[None, :], other=0.0)
         if snake_ptr is not None:
             b_v = _operand(_snake(b_v.to(tl.float32), snake_ptr, o_k, WIDTH), source_ptr.dtype.element_ty)
         p_weight = weight_ptr + (i_tap * WIDTH + o_k)[:, None] * WIDTH
@@ -156,9 +156,9 @@ def _residual_unit_fwd_kernel(
     for i_n in range(0, WIDTH, WIDTH_B):  # in slices, to need few registers
         o_n = i_n + tl.arange(0, WIDTH_B)
         p_weight = weight2_ptr + o_n[None, :]
-        b_y = tl.dot(b_a, tl.load(p_weight + o_a[:, None] * WIDTH), input_precision="ieee")
+        b_y = tl.zeros([BLOCK_T, WIDTH_B], tl.float32) + tl.load(bias2_ptr + o_n)[None, :]
+        b_y = tl.dot(b_a, tl.load(p_weight + o_a[:, None] * WIDTH), b_y, input_precision="ieee")
         b_y = tl.dot(b_b, tl.load(p_weight + o_b[:, None] * WIDTH), b_y, input_precision="ieee")
-        b_y += tl.load(bias2_ptr + o_n)[None, :]
         _store(b_y, x_ptr, y_ptr, activated_ptr, next_ptr, rows, o_n, N_CHANNELS, WIDTH)
 
 

@@ -7,18 +7,20 @@ same tile of rows, shifted; a channels-first signal would cost scalar loads. Up 
 whole unit: its accumulator holds every channel of its rows and becomes the left operand of the second product
 without leaving the registers. It is kept as two powers of two, which gives 96 and 192 exactly and makes Triton
 put all warps along time, so that no two warps evaluate the same Snake. Wider units, and signals too short to
-fill the card, take two launches of one convolution kernel with ``h = snake(conv_d(..))`` between them.
+fill the card, take two launches of one convolution kernel with ``h = snake(conv_d(..))`` between them. Both forms
+add up in the same order.
 
 FLOPs per element: 2 (K + 1) C. Bytes per element in float16: 4 (x and y) in one kernel; the activated form reads
-``snake(x)`` and writes ``snake(y)`` too, 8; two launches write and read h, 4 more.
+``snake(x)`` and writes ``snake(y)`` too, 8; two launches write and read h, 4 more. From L2 a tile of 128 rows reads
+its rows K times (asynchronous 16-byte copies bypass L1) and all weights once.
 
     C                                    32    64    96   192
     one kernel, FLOP/byte (predicted)   128   256   384   768     an RTX 3090 balances at 76, an H200 at 165
     activated form                       64   128   192   384
 
 Evaluating Snake again at each tap hides behind the matrix unit on sm_86, sm_89 and sm_120 from C = 64. It bounds
-the kernel on sm_80 and sm_90, whose matrix units are 4 and 16 times faster: :func:`residual_unit_activated` takes
-``snake(x)`` ready made and stores ``snake(y)`` for what follows.
+the kernel on sm_80 and sm_90, whose matrix units are 4 and 16 times faster per clock (predicted, not measured):
+:func:`residual_unit_activated` takes ``snake(x)`` ready made and stores ``snake(y)`` for what follows.
 """
 
 from typing import Literal
@@ -97,6 +99,10 @@ def _launch(
 ) -> tuple[Tensor, Tensor | None]:
     """The unit of ``x`` and, with ``next_snake``, the Snake of that; ``activated`` is ``snake(x)`` or None."""
     _check(x, packed, dilation, context, padding)
+    others = {"packed": packed.weight1, "context": context, "activated": activated, "next_snake": next_snake}
+    for name, tensor in others.items():
+        if tensor is not None and tensor.device != x.device:
+            raise ValueError(f"{name} must be on the device of x, {x.device}, got {tensor.device}")
     x = x.contiguous()
     context = None if context is None else context.contiguous()
     source, snake1 = (x, packed.snake1) if activated is None else (activated.contiguous(), None)

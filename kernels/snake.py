@@ -1,20 +1,18 @@
-"""Snake: ``y = residual + v + sin(alpha * v)^2 / (beta + 1e-9)``, ``v = x + bias``; bias and residual are optional.
+"""Snake: ``y = residual + v + sin(alpha * v)^2 / (beta + 1e-9)`` of ``v = x + bias``; bias, residual are optional.
 
-Source: Ziyin et al., 2020; separate beta as in BigVGAN (Lee et al., 2023).
+Source: Ziyin et al., 2020; beta as in BigVGAN (Lee et al., 2023).
 
-Memory-bound: 2 accesses per element forward (3 with a residual), 3 backward. The tensor is walked as one
-flat axis, so accesses stay 16 bytes wide for every T (B * C * T a multiple of 16, which any codec's C ensures).
-A program of no more than T elements meets at most two rows: it derives the constants of both once, as
-scalars, and an element only selects; shorter rows gather.
+Memory-bound: 2 accesses per element forward (3 with a residual), 3 backward; 14 float32 operations forward, 26
+backward. The tensor is walked as one flat axis, so accesses are 16 bytes wide for every T (given B * C * T a multiple
+of 16). A program no longer than a row meets two rows at most: it derives the constants of both once, as scalars, and
+an element only selects; of shorter rows, each element gathers its own.
 
-The sine costs 14 float32 operations and the same on every machine. sin^2 has period pi, so
-``f = alpha * v / pi - nearest integer``, with ``alpha / pi`` as a sum of two floats and one rounding per fused
-multiply-add: the exact product is reduced, and the error does not grow with the argument (3.3e-7 absolute up
-to ``|alpha * v|`` of 1e7, where rounding the product first, as eager code does, loses 5e-4 at 1e4). Then
-sin(pi f) is a minimax polynomial of degree 9; ``sin.approx`` would be no cheaper and four times less accurate.
+sin^2 has period pi, so the argument is reduced to half turns, exactly, and a polynomial follows (``_sine.py``). The
+error of sin^2 is 3.3e-7 up to ``|alpha * v|`` of 1e7, a quarter of that of the hardware's ``sin.approx``, which would
+be no cheaper: that unit has an eighth (sm_80: a quarter) of the rate of the multiply-adds of the polynomial.
 
-Backward recomputes the sine. Sums over batch and time are deterministic: each program stores its sum per
-row, and ``torch.sum`` adds these up.
+Backward recomputes the sine. Each program stores its sums per row and ``torch.sum`` adds these up, always in the same
+order.
 """
 
 import torch
@@ -22,7 +20,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._common import check_operand, compute_dtype, on_device
+from ._common import check_operand, compute_dtype, on_device, sum_dtype
 from ._sine import cos_pi, half_turns, per_pi, sin_pi
 
 EPSILON = tl.constexpr(1e-9)
@@ -221,19 +219,14 @@ def _snake(
     x: Tensor, alpha: Tensor, beta: Tensor, bias: Tensor | None = None, residual: Tensor | None = None
 ) -> Tensor:
     _check(x, alpha, beta, bias, residual)
-    x = x.contiguous()
-    y = torch.empty_like(x)
+    operands = [None if t is None else t.contiguous() for t in (x, alpha, beta, bias, residual)]
+    y = torch.empty_like(operands[0])
+    n_channels, n_time = x.shape[1:]
+    tile = _flat_tile(x)
     if n_elements := x.numel():
-        n_channels, n_time = x.shape[1:]
-        tile = _flat_tile(x)
-        grid = (triton.cdiv(n_elements, tile["BLOCK"]),)
         with on_device(x):
-            _snake_fwd_kernel[grid](
-                x,
-                alpha.contiguous(),
-                beta.contiguous(),
-                None if bias is None else bias.contiguous(),
-                None if residual is None else residual.contiguous(),
+            _snake_fwd_kernel[(triton.cdiv(n_elements, tile["BLOCK"]),)](
+                *operands,
                 y,
                 n_channels,
                 n_time,
@@ -251,27 +244,25 @@ def _snake_backward(
     dy: Tensor, x: Tensor, alpha: Tensor, beta: Tensor, bias: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """dx, and the gradients of alpha, beta and (if there is one) bias as rows of a ``[2 or 3, C]`` tensor."""
-    x, dy = x.contiguous(), dy.contiguous()
-    bias = None if bias is None else bias.contiguous()
+    operands = [None if t is None else t.contiguous() for t in (dy, x, alpha, beta, bias)]
+    dx = torch.empty_like(operands[1])
     n_batch, n_channels, n_time = x.shape
     n_rows, n_elements = n_batch * n_channels, x.numel()
     tile = _flat_tile(x)
     n_parts = 1 if n_time < SHORT else triton.cdiv(n_time, tile["BLOCK"]) + 1
-    dx = torch.empty_like(x)
-    compute = torch.float64 if x.dtype == torch.float64 else torch.float32
-    sums = torch.zeros(2 if bias is None else 3, n_batch, n_channels, n_parts, dtype=compute, device=x.device)
-    tensors = (dy, x, alpha.contiguous(), beta.contiguous(), bias, dx, sums)
+    n_sums = 2 if bias is None else 3
+    sums = torch.zeros(n_sums, n_batch, n_channels, n_parts, dtype=sum_dtype(x.dtype), device=x.device)
     options = {"COMPUTE": compute_dtype(x.dtype), "enable_fp_fusion": True}
     with on_device(x):
         if n_elements and n_time < SHORT:
             time = triton.next_power_of_2(n_time)
-            rows = max(1, 512 // time)
+            rows = SHORT * 2 // time
             _snake_short_bwd_kernel[(triton.cdiv(n_rows, rows),)](
-                *tensors, n_channels, n_time, n_rows, ROWS=rows, TIME=time, num_warps=4, **options
+                *operands, dx, sums, n_channels, n_time, n_rows, ROWS=rows, TIME=time, num_warps=4, **options
             )
         elif n_elements:
             _snake_bwd_kernel[(triton.cdiv(n_elements, tile["BLOCK"]),)](
-                *tensors, n_channels, n_time, n_elements, n_parts, n_rows * n_parts, **tile, **options
+                *operands, dx, sums, n_channels, n_time, n_elements, n_parts, n_rows * n_parts, **tile, **options
             )
     return dx, sums.sum((1, 3))
 
@@ -283,9 +274,8 @@ def _(x, alpha, beta, bias=None, residual=None):
 
 @_snake_backward.register_fake
 def _(dy, x, alpha, beta, bias=None):
-    compute = torch.float64 if x.dtype == torch.float64 else torch.float32
     dx = torch.empty_like(x, memory_format=torch.contiguous_format)
-    return dx, x.new_empty(2 if bias is None else 3, x.shape[1], dtype=compute)
+    return dx, x.new_empty(2 if bias is None else 3, x.shape[1], dtype=sum_dtype(x.dtype))
 
 
 def _setup_context(ctx, inputs, output):

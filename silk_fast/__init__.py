@@ -1,5 +1,6 @@
 """Fast neural audio codecs: the Silk reference model, and Triton kernels for it and its peers."""
 
+from silk_fast.accelerate import Report, accelerate_, restore_
 from silk_fast.config import SilkConfig
 from silk_fast.errors import (
     SilkAudioError,
@@ -17,6 +18,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "EncodedAudio",
+    "Report",
     "SilkAudioError",
     "SilkCodec",
     "SilkConfig",
@@ -27,4 +29,6 @@ __all__ = [
     "SilkInputError",
     "SilkModelError",
     "Stream",
+    "accelerate_",
+    "restore_",
 ]

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 
 import torch
+from silk_fast.kernels.snake import snake
 
 from bench.cases import DTYPES, StaticCase
-from silk_fast.kernels.snake import snake
 
 SHAPES = {  # (B, C, T), fused with bias and residual
     "Silk 24 kHz, 1 s": ((1, 64, 24000), False),

@@ -22,7 +22,7 @@ CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 STATISTICS_FILE = "statistics.safetensors"
 UNTRAINED_SEED = 0
-CHUNK_FRAMES = 16
+CHUNK_FRAMES = 8
 
 
 @dataclass(frozen=True)

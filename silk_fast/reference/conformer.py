@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from silk_fast.config import SilkConfig
 from silk_fast.errors import SilkConfigError
-from silk_fast.reference import ops
+from silk_fast.reference.module import OpsModule
 from silk_fast.reference.state import ContextState, State
 
 
@@ -39,7 +39,7 @@ class ConformerState(State):
     blocks: list[ConformerBlockState]
 
 
-class FeedForward(nn.Module):
+class FeedForward(OpsModule):
     """Linear to ``expansion * D``, SiLU, linear back."""
 
     def __init__(self, dim: int, expansion: int) -> None:
@@ -48,7 +48,7 @@ class FeedForward(nn.Module):
         self.down = nn.Linear(expansion * dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down(ops.bias_silu(x @ self.up.weight.T, self.up.bias))
+        return self.down(self.ops.bias_silu(x @ self.up.weight.T, self.up.bias))
 
 
 def sinusoidal_positions(distances: Tensor, dim: int) -> Tensor:
@@ -58,7 +58,7 @@ def sinusoidal_positions(distances: Tensor, dim: int) -> Tensor:
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
 
 
-class RelativeAttention(nn.Module):
+class RelativeAttention(OpsModule):
     """Multi-head self-attention with Transformer-XL relative positions.
 
     Args:
@@ -107,11 +107,11 @@ class RelativeAttention(nn.Module):
             k, v = torch.cat([state.keys, k], dim=2), torch.cat([state.values, v], dim=2)
             state.push(k, v, x.shape[1])
         pos = self.projected_positions(k.shape[2])
-        y = ops.rel_attention(q, k, v, pos, self.u, self.v_bias, self.window, lengths, starts)
+        y = self.ops.rel_attention(q, k, v, pos, self.u, self.v_bias, self.window, lengths, starts)
         return self.output(y.transpose(1, 2).flatten(2))
 
 
-class ConvModule(nn.Module):
+class ConvModule(OpsModule):
     """Pointwise, GLU, causal depthwise convolution, LayerNorm, SiLU, pointwise."""
 
     def __init__(self, dim: int, kernel: int) -> None:
@@ -127,7 +127,7 @@ class ConvModule(nn.Module):
 
     def forward(self, x: Tensor, state: ContextState | None = None) -> Tensor:
         x = self.up(x)
-        y = ops.glu_conv_norm_silu(
+        y = self.ops.glu_conv_norm_silu(
             x,
             self.depthwise.weight[:, 0],
             self.depthwise.bias,
@@ -141,7 +141,7 @@ class ConvModule(nn.Module):
         return self.down(y)
 
 
-class ConformerBlock(nn.Module):
+class ConformerBlock(OpsModule):
     """Half feed-forward, attention, convolution, half feed-forward, LayerNorm; each on a normalised residual."""
 
     def __init__(self, config: SilkConfig) -> None:
@@ -159,7 +159,7 @@ class ConformerBlock(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor | None = None, state: ConformerBlockState | None = None) -> Tensor:
         def add_norm(x: Tensor, y: Tensor, scale: float, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
-            return ops.add_layer_norm(x, y, scale, norm.weight, norm.bias, norm.eps)
+            return self.ops.add_layer_norm(x, y, scale, norm.weight, norm.bias, norm.eps)
 
         x, h = add_norm(x, self.feed_forward1(self.norm1(x)), 0.5, self.norm2)
         x, h = add_norm(x, self.attention(h, lengths, state and state.attention), 1.0, self.norm3)

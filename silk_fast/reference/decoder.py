@@ -6,14 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from silk_fast.config import SilkConfig
-from silk_fast.reference import ops
 from silk_fast.reference.layers import CausalConv1d, ResidualUnit, Snake
+from silk_fast.reference.module import OpsModule
 from silk_fast.reference.state import ContextState, State
 
 
 @dataclass
 class OverlapState(State):
-    """What earlier frames add to the next samples: ``[B, n_fft - hop]``, not yet normalised."""
+    """What earlier frames add to the next samples: ``[B, n_fft - hop]``."""
 
     overlap: Tensor
 
@@ -26,7 +26,7 @@ class DecoderState(State):
     istft: OverlapState
 
 
-class InverseSTFT(nn.Module):
+class InverseSTFT(OpsModule):
     """Causal inverse STFT with a periodic Hann window: ``[B, N, n_fft / 2 + 1]`` twice to ``[B, N * hop]``."""
 
     def __init__(self, n_fft: int, hop: int) -> None:
@@ -40,12 +40,10 @@ class InverseSTFT(nn.Module):
 
     def forward(self, log_magnitude: Tensor, phase: Tensor, state: OverlapState | None = None) -> Tensor:
         if state is None:
-            return ops.polar_istft(log_magnitude, phase, self.window, self.hop)
-        total = ops.polar_overlap_add(log_magnitude, phase, self.window, self.hop)
-        n_overlap, n_out = self.n_fft - self.hop, log_magnitude.shape[1] * self.hop
-        total[:, :n_overlap] += state.overlap
-        state.overlap.copy_(total[:, n_out:])
-        return total[:, :n_out] / ops.constant_envelope(self.window, self.hop)
+            return self.ops.polar_istft(log_magnitude, phase, self.window, self.hop)
+        audio, overlap = self.ops.polar_istft_stream(log_magnitude, phase, self.window, self.hop, state.overlap)
+        state.overlap.copy_(overlap)
+        return audio
 
 
 class Unpatchify(nn.Module):
@@ -67,7 +65,7 @@ class Unpatchify(nn.Module):
 
     def forward(self, codes: Tensor, state: ContextState | None = None) -> Tensor:
         hidden = self.snake(self.conv(codes.transpose(1, 2), state)).transpose(1, 2)  # [B, F, w]
-        frames = self.expand(hidden) + self.skip(codes)  # [B, F, 30 C]
+        frames = self.expand(hidden.to(codes.dtype)) + self.skip(codes)  # [B, F, 30 C]
         return frames.unflatten(-1, (self.subframes, -1)).flatten(1, 2).transpose(1, 2)  # [B, C, 30 F]
 
 

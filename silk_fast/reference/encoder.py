@@ -67,4 +67,5 @@ class Encoder(nn.Module):
         x = self.input(audio, state and state.input)  # [B, c0, T]
         for i, stage in enumerate(self.stages):
             x = stage(x, state and state.stages[i])  # [B, c, T / 8], / 64, / 320, / 9600
-        return self.output(self.snake(x), state and state.output).transpose(1, 2)  # [B, F, 128]
+        latents = self.output(self.snake(x), state and state.output)
+        return latents.transpose(1, 2).to(audio.dtype)  # [B, F, 128]

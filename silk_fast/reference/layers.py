@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from silk_fast.reference import ops
+from silk_fast.reference.module import OpsModule
 from silk_fast.reference.state import ContextState
 
 
-class Snake(nn.Module):
+class Snake(OpsModule):
     """Snake activation with one frequency and one magnitude per channel, stored as logarithms."""
 
     def __init__(self, channels: int) -> None:
@@ -27,7 +27,7 @@ class Snake(nn.Module):
         return self.log_beta.exp()
 
     def forward(self, x: Tensor) -> Tensor:
-        return ops.snake(x, self.alpha, self.beta)
+        return self.ops.snake(x, self.alpha, self.beta)
 
 
 class CausalConv1d(nn.Conv1d):
@@ -47,12 +47,12 @@ class CausalConv1d(nn.Conv1d):
     def forward(self, x: Tensor, state: ContextState | None = None) -> Tensor:
         if state is None:
             return super().forward(F.pad(x, (self.reach, 0)))
-        extended = torch.cat([state.context, x], dim=-1)
+        extended = torch.cat([state.context.to(x.dtype), x], dim=-1)
         state.push(x)
         return super().forward(extended)
 
 
-class ResidualUnit(nn.Module):
+class ResidualUnit(OpsModule):
     """``x + conv1(snake(conv7_d(snake(x))))``.
 
     Args:
@@ -76,8 +76,20 @@ class ResidualUnit(nn.Module):
         return ContextState(self.conv2.weight.new_zeros(batch_size, self.conv1.in_channels, reach))
 
     def forward(self, x: Tensor, state: ContextState | None = None) -> Tensor:
-        y = ops.residual_unit(
-            x,
+        context = None if state is None else state.context.to(x.dtype)
+        y = self._unit(x, context)
+        if state is not None:
+            state.push(x)
+        return y
+
+    def _unit(self, x: Tensor, context: Tensor | None) -> Tensor:
+        return self.ops.residual_unit(
+            x, *self.operands(), dilation=self.conv1.dilation[0], context=context, padding=self.padding
+        )
+
+    def operands(self) -> tuple[Tensor, ...]:
+        """Snake, weight and bias of the dilated convolution, then of the pointwise one, as the operation takes them."""
+        return (
             self.snake1.alpha,
             self.snake1.beta,
             self.conv1.weight,
@@ -86,10 +98,4 @@ class ResidualUnit(nn.Module):
             self.snake2.beta,
             self.conv2.weight,
             self.conv2.bias,
-            dilation=self.conv1.dilation[0],
-            context=None if state is None else state.context,
-            padding=self.padding,
         )
-        if state is not None:
-            state.push(x)
-        return y

@@ -42,6 +42,15 @@ def snake(x: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
     return x + torch.sin(alpha[:, None] * x).square() / (beta[:, None] + SNAKE_EPSILON)
 
 
+def extend(
+    x: Tensor, reach: int, context: Tensor | None = None, padding: Literal["causal", "symmetric"] = "causal"
+) -> Tensor:
+    """``x`` ``[B, C, T]`` with ``reach`` more samples: context or zeros on the left, or half of the zeros each side."""
+    if padding == "symmetric":
+        return F.pad(x, (reach // 2, reach // 2))
+    return F.pad(x, (reach, 0)) if context is None else torch.cat([context, x], dim=-1)
+
+
 def residual_unit(
     x: Tensor,
     alpha1: Tensor,
@@ -71,11 +80,7 @@ def residual_unit(
     Returns:
         ``[B, C, T]``.
     """
-    reach = (weight1.shape[-1] - 1) * dilation
-    if padding == "symmetric":
-        extended = F.pad(x, (reach // 2, reach // 2))
-    else:
-        extended = F.pad(x, (reach, 0)) if context is None else torch.cat([context, x], dim=-1)
+    extended = extend(x, (weight1.shape[-1] - 1) * dilation, context, padding)
     hidden = F.conv1d(snake(extended, alpha1, beta1), weight1, bias1, dilation=dilation)
     return x + F.conv1d(snake(hidden, alpha2, beta2), weight2, bias2)
 
@@ -408,6 +413,26 @@ def polar_istft(
     cut = n_fft // 2 if alignment == "center" else (n_fft - hop) // 2
     kept = slice(cut, total.shape[1] - cut)
     return total[:, kept] / window_envelope(window, n_frames, hop)[kept]
+
+
+def polar_istft_stream(
+    log_magnitude: Tensor, phase: Tensor, window: Tensor, hop: int, overlap: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The ``causal`` inverse STFT of frames that continue a signal.
+
+    Args:
+        log_magnitude, phase: ``[B, N, n_fft // 2 + 1]``.
+        window: ``[n_fft]``.
+        hop: samples between frames; divides n_fft.
+        overlap: ``[B, n_fft - hop]``, what earlier frames add to the next samples; zeros at the start.
+
+    Returns:
+        (audio ``[B, N * hop]``, the overlap for the next call ``[B, n_fft - hop]``).
+    """
+    total = polar_overlap_add(log_magnitude, phase, window, hop) / constant_envelope(window, hop)
+    total = total + F.pad(overlap, (0, total.shape[1] - overlap.shape[1]))
+    n_out = log_magnitude.shape[1] * hop
+    return total[:, :n_out], total[:, n_out:]
 
 
 # ---------------------------------------------------------------- vector quantisation

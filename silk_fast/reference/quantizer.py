@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from silk_fast.errors import SilkInputError
 from silk_fast.reference import ops
+from silk_fast.reference.module import OpsModule
 
 
 class LatentNorm(nn.Module):
@@ -44,7 +45,7 @@ class LatentNorm(nn.Module):
         return (x.float() - mean) * torch.rsqrt(variance + self.EPSILON)
 
 
-class FiniteScalarQuantizer(nn.Module):
+class FiniteScalarQuantizer(OpsModule):
     """FSQ (Mentzer et al., 2023) of standardised latents, packed into tokens.
 
     Args:
@@ -68,7 +69,7 @@ class FiniteScalarQuantizer(nn.Module):
 
     def forward(self, latents: Tensor, mask: Tensor | None = None) -> Tensor:
         """Codes float32 ``[B, F, D]`` of latents ``[B, F, D]``, with straight-through gradients."""
-        return ops.fsq_quantize(self.norm(latents, mask), self.levels)
+        return self.ops.fsq_quantize(self.norm(latents, mask), self.levels)
 
     def encode(self, latents: Tensor) -> Tensor:
         """Tokens int32 ``[B, F, G]`` of latents ``[B, F, D]``.
@@ -79,7 +80,7 @@ class FiniteScalarQuantizer(nn.Module):
         z = self.norm(latents)
         if not torch.isfinite(z).all():
             raise SilkInputError("latents must be finite, got NaN or infinite values")
-        return ops.fsq_pack(z, self.levels, self.group_size)
+        return self.ops.fsq_pack(z, self.levels, self.group_size)
 
     def decode(self, tokens: Tensor) -> Tensor:
         """Codes float32 ``[B, F, D]`` of tokens ``[B, F, G]``.
@@ -98,4 +99,4 @@ class FiniteScalarQuantizer(nn.Module):
             raise SilkInputError(
                 f"token {g} of frame {f}, sample {b}, must be in 0 .. {sizes[g] - 1}, got {int(tokens[b, f, g])}"
             )
-        return ops.fsq_unpack(tokens, self.levels, self.group_size)
+        return self.ops.fsq_unpack(tokens, self.levels, self.group_size)

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-
 from silk_fast.kernels.snake import snake
+
 from silk_fast.reference import ops
 from tests.kernels.support import DEVICE, DTYPES, assert_op_matches
 

@@ -1,0 +1,15 @@
+"""The base of every module that calls an operation which has a kernel."""
+
+from torch import nn
+
+from silk_fast.reference import ops
+
+
+class OpsModule(nn.Module):
+    """Calls its operations as ``self.ops.name(...)``.
+
+    ``ops`` is the reference here; a subclass may set another object with the same functions, such
+    as kernels. Parameters, names and states do not depend on it.
+    """
+
+    ops = ops

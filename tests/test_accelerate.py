@@ -1,0 +1,291 @@
+"""accelerate_ and restore_: what is swapped, what stays the same, and that it can be undone exactly."""
+
+import copy
+import os
+import pickle
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from silk_fast import SilkCodec, SilkConfig, SilkInputError, accelerate_, restore_
+from silk_fast.accelerate import OPS
+from silk_fast.reference.layers import Snake
+from tests.kernels.support import DEVICE, assert_matches
+from tests.test_codec import assert_same_tokens, make_codec
+from tests.test_initialisation import voices
+
+TINY = SilkConfig.preset("tiny", encoder_channels=(16, 8, 16, 16, 24), conformer_layers=1)
+N_FRAMES = 2
+
+
+@pytest.fixture
+def codec() -> SilkCodec:
+    return make_codec(TINY).to(DEVICE)
+
+
+@pytest.fixture(scope="module")
+def audio() -> torch.Tensor:
+    return voices()[..., : N_FRAMES * 9600].to(DEVICE)
+
+
+def types(model: torch.nn.Module) -> list[str]:
+    return [type(module).__name__ for module in model.modules()]
+
+
+# ---------------------------------------------------------------- same results
+
+
+def test_accelerated_codec_gives_the_same_tokens_and_audio(codec, audio):
+    expected = codec.encode(audio)
+    sound = codec.decode(expected.tokens)
+    with torch.no_grad():
+        latents = codec.quantizer.norm(codec.latents(audio))
+    report = accelerate_(codec, deterministic=True)
+    assert not report.refused
+    assert_same_tokens(codec.encode(audio).tokens, expected.tokens, latents, TINY.levels)
+    torch.testing.assert_close(codec.decode(expected.tokens), sound, rtol=0, atol=1e-5)
+
+
+def test_gradients_of_a_training_loss_are_within_the_bound(audio):
+    def gradients(dtype: torch.dtype, accelerated: bool) -> dict[str, torch.Tensor]:
+        model = make_codec(TINY).apply_weight_norm_().to(DEVICE, dtype)
+        model.quantizer.norm.frozen = True
+        if accelerated:
+            accelerate_(model, deterministic=True)
+        clip = audio[..., :9600].to(dtype)
+        out = model.decoder(model.quantizer(model.latents(clip)).to(dtype))
+        (out - clip).square().mean().backward()
+        return {name: p.grad for name, p in model.named_parameters()}
+
+    exact, eager, ours = (
+        gradients(torch.float64, False),
+        gradients(torch.float32, False),
+        gradients(torch.float32, True),
+    )
+    for name, gradient in ours.items():
+        scale = exact[name].abs().max().clamp(min=1e-12)
+        assert_matches(gradient / scale, eager[name] / scale, exact[name] / scale, torch.float32, name)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16] + ([torch.bfloat16] if DEVICE == "cuda" else []), ids=str)
+def test_half_precision_is_close_and_keeps_the_interfaces_in_float32(codec, audio, dtype):
+    tokens = codec.encode(audio).tokens
+    expected = codec.decode(tokens)
+    with torch.no_grad():
+        latents = codec.latents(audio)
+    report = accelerate_(codec, dtype=dtype)
+    assert {name.split(".units")[0] for name in report.refused} == {
+        "encoder.stages.1"
+    }  # its 8 channels are no multiple of 16
+    with torch.no_grad():
+        half = codec.latents(audio)
+    assert half.dtype == torch.float32
+    tolerance = 0.02 if dtype == torch.float16 else 0.15
+    assert (half - latents).abs().mean() < tolerance * latents.abs().mean()
+    decoded = codec.decode(tokens)
+    assert decoded.dtype == torch.float32
+    assert (decoded - expected).square().mean() < tolerance**2 * expected.square().mean()
+    agree = (codec.encode(audio).tokens == tokens).float().mean()
+    assert agree > 0.5 if dtype == torch.float16 else agree > 0
+
+
+def test_accelerated_stream_equals_accelerated_whole(codec, audio):
+    accelerate_(codec, deterministic=True)
+    tokens = codec.encode(audio).tokens
+    with codec.streaming() as stream:
+        streamed = torch.cat([stream.encode(audio[..., :9700]), stream.encode(audio[..., 9700:])], dim=1)
+        sound = torch.cat([stream.decode(tokens[:, i : i + 1]) for i in range(N_FRAMES)], dim=-1)
+    assert torch.equal(streamed, tokens)
+    torch.testing.assert_close(sound, codec.decode(tokens), rtol=0, atol=1e-5)
+
+
+# ---------------------------------------------------------------- nothing else changes
+
+
+def test_state_dict_and_parameters_stay_the_same_objects(codec):
+    parameters = {name: id(p) for name, p in codec.named_parameters()}
+    state = {name: t.clone() for name, t in codec.state_dict().items()}
+    accelerate_(codec)
+    assert {name: id(p) for name, p in codec.named_parameters()} == parameters
+    assert codec.state_dict().keys() == state.keys()
+    assert all(torch.equal(t, state[name]) for name, t in codec.state_dict().items())
+
+
+def test_restore_is_bit_identical(codec, audio):
+    tokens, names = codec.encode(audio).tokens, types(codec)
+    expected = codec.decode(tokens)
+    accelerate_(codec, dtype=torch.float16)
+    codec.decode(tokens)
+    assert types(codec) != names
+    restore_(codec)
+    assert types(codec) == names
+    assert torch.equal(codec.decode(tokens), expected)
+    assert not any("policy" in vars(m) or "_folds" in vars(m) for m in codec.modules())
+
+
+def test_other_instances_are_untouched(codec):
+    other = make_codec(TINY)
+    names = types(other)
+    accelerate_(codec)
+    assert types(other) == names
+    assert type(Snake(3)) is Snake
+
+
+def test_print_shows_the_swap(codec):
+    assert "FusedSnake" not in repr(codec)
+    accelerate_(codec)
+    for name in ("FusedSnake", "FusedResidualUnit", "FusedQuantizer", "FusedRelativeAttention", "PolicyCausalConv1d"):
+        assert name in repr(codec)
+
+
+def test_accelerating_twice_is_accelerating_once(codec):
+    accelerate_(codec, dtype=torch.float16)
+    report = accelerate_(codec, ops=["snake"])
+    assert set(report.swapped.values()) == {"FusedSnake"}
+    assert "FusedResidualUnit" not in repr(codec)
+
+
+@pytest.mark.parametrize("copier", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))], ids=["deepcopy", "pickle"])
+def test_copies_are_accelerated_and_independent(codec, copier):
+    tokens = torch.zeros(1, 1, 19, dtype=torch.int32, device=DEVICE)
+    accelerate_(codec)
+    expected = codec.decode(tokens)
+    twin = copier(codec)
+    assert types(twin) == types(codec)
+    with torch.no_grad():
+        twin.decoder.snake.log_alpha += 1
+    assert torch.equal(codec.decode(tokens), expected)
+    assert not torch.equal(twin.decode(tokens), expected)
+
+
+def test_changed_weights_are_seen(codec):
+    """What was folded is computed again after an optimiser step, a load or a move."""
+    tokens = torch.zeros(1, 1, 19, dtype=torch.int32, device=DEVICE)
+    accelerate_(codec)
+    before = codec.decode(tokens)
+    state = {name: t * 1.1 if "log_alpha" in name else t for name, t in codec.state_dict().items()}
+    state = {name: t + 0.1 if "log_alpha" in name else t for name, t in state.items()}
+    codec.load_state_dict(state)
+    after = codec.decode(tokens)
+    restore_(codec)
+    assert not torch.equal(before, after)
+    torch.testing.assert_close(after, codec.decode(tokens), rtol=0, atol=1e-5)
+
+
+# ---------------------------------------------------------------- weight norm
+
+
+def test_weight_norm_is_folded_without_changing_the_state_dict(audio):
+    codec = make_codec(TINY).apply_weight_norm_().to(DEVICE)
+    names = list(codec.state_dict())
+    report = accelerate_(codec, ops=["weight_norm"])
+    assert set(report.swapped.values()) == {"FoldedWeight"}
+    assert list(codec.state_dict()) == names
+    conv = codec.encoder.input
+    with torch.no_grad():
+        assert conv.weight is conv.weight  # computed once
+        first = conv.weight
+        conv.parametrizations.weight.original0.mul_(2)
+        torch.testing.assert_close(conv.weight, 2 * first)
+    conv.weight.sum().backward()  # with gradients it is computed as ever
+    assert conv.parametrizations.weight.original0.grad is not None
+
+
+# ---------------------------------------------------------------- torch.compile, export, autocast
+
+
+def test_compiles_in_one_graph_before_and_after(audio):
+    unit = make_codec(TINY).decoder.units[0].to(DEVICE)
+    x = torch.randn(1, TINY.decoder_channels, 20, device=DEVICE)
+    expected = unit(x)
+    compiled = torch.compile(unit, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x), expected)
+    accelerate_(unit, ops=["residual_unit"])
+    torch.testing.assert_close(compiled(x), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        torch.compile(unit, backend="aot_eager", fullgraph=True)(x), expected, rtol=1e-5, atol=1e-5
+    )
+
+
+def test_exports(codec):
+    block = codec.conformer.blocks[0]
+    accelerate_(block)
+    x = torch.randn(1, 5, 128, device=DEVICE)
+    with torch.no_grad():
+        program = torch.export.export(block, (x,))
+        torch.testing.assert_close(program.module()(x), block(x), rtol=1e-5, atol=1e-5)
+    targets = {str(node.target) for node in program.graph.nodes}
+    assert any("silk_fast.rel_attention" in target for target in targets)
+
+
+def test_runs_under_autocast(codec, audio):
+    accelerate_(codec, ops=["snake", "residual_unit", "fsq", "polar_istft"])
+    dtype = torch.float16 if DEVICE == "cuda" else torch.bfloat16
+    with torch.autocast(DEVICE, dtype=dtype), torch.no_grad():
+        out = codec.decoder.units[0](torch.randn(1, TINY.decoder_channels, 20, device=DEVICE))
+    assert out.isfinite().all()
+
+
+# ---------------------------------------------------------------- what is refused
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"ops": ["warp_drive"]}, "unknown op 'warp_drive'; expected some of weight_norm, conv, snake"),
+        ({"ops": ["weight_norm"]}, "op 'weight_norm' matches no module of SilkCodec"),
+        ({"dtype": torch.float64}, "dtype must be torch.float32, torch.float16 or torch.bfloat16, got torch.float64"),
+        ({"dtype": torch.float16, "deterministic": True}, "deterministic means IEEE float32"),
+    ],
+)
+def test_impossible_requests_change_nothing(codec, options, message):
+    names = types(codec)
+    with pytest.raises(SilkInputError, match=message):
+        accelerate_(codec, **options)
+    assert types(codec) == names
+
+
+def test_every_op_matches_a_module_of_the_training_form():
+    report = accelerate_(make_codec(TINY).apply_weight_norm_().to(DEVICE))
+    assert {swap.op for swap in report.swaps} == set(OPS.values()) - {
+        "conv"
+    }  # parametrised convolutions keep their class
+
+
+PLAIN_CPU = """
+import torch
+from silk_fast import SilkCodec, SilkConfig, accelerate_
+codec = SilkCodec(SilkConfig.preset("tiny"), seed=0).eval()
+tokens = torch.zeros(1, 2, 19, dtype=torch.int32)
+expected = codec.decode(tokens)
+report = accelerate_(codec)
+assert set(report.swapped.values()) == {"FoldedWeight", "FoldedSnake", "FoldedRelativeAttention"}, report
+reason = "Triton kernels need a CUDA GPU, the model is on cpu"
+assert set(report.refused.values()) == {reason}, report
+assert "FoldedSnake: " + reason in str(report)
+torch.testing.assert_close(codec.decode(tokens), expected)
+"""
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="tests what happens without a GPU")
+def test_on_a_cpu_it_folds_and_says_that_kernels_need_a_gpu():
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    subprocess.run([sys.executable, "-c", PLAIN_CPU], env=environment, check=True)
+
+
+WITHOUT_TRITON = """
+import sys
+sys.modules["triton"] = None  # importing it fails, as where it is not installed
+import torch
+from silk_fast import SilkCodec, SilkConfig, accelerate_
+codec = SilkCodec(SilkConfig.preset("tiny"), seed=0).eval()
+report = accelerate_(codec)
+assert set(report.refused.values()) == {"triton is not installed; kernels need Linux with an NVIDIA GPU"}, report
+assert codec.decode(torch.zeros(1, 1, 19, dtype=torch.int32)).shape == (1, 1, 9600)
+"""
+
+
+def test_without_triton_the_reference_works_and_the_report_says_why():
+    subprocess.run([sys.executable, "-c", WITHOUT_TRITON], check=True)

@@ -1,0 +1,56 @@
+"""Coding a file takes memory that does not depend on its duration."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests.test_cli import SILK
+from tests.test_codec import make_codec
+
+MINUTE = 24_000 * 60
+
+
+def peak_bytes(*command: object) -> int:
+    """Peak resident memory of a command that must succeed."""
+    process = subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE, text=True)
+    with process:
+        err = process.stderr.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, err
+    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("model")
+    make_codec().save_pretrained(path)
+    return path
+
+
+def write_noise(path: Path, minutes: int) -> None:
+    rng = np.random.default_rng(0)
+    with soundfile.SoundFile(path, "w", 24_000, 1) as file:
+        for _ in range(minutes):
+            file.write(rng.standard_normal(MINUTE, dtype=np.float32) * 0.05)
+
+
+def test_peak_memory_at_twelve_minutes_is_that_at_two(model, tmp_path):
+    peaks = {}
+    for minutes in (2, 12):
+        source = tmp_path / f"{minutes}.wav"
+        write_noise(source, minutes)
+        encode = peak_bytes(SILK, "encode", source, "-m", model, "-q")
+        decode = peak_bytes(
+            SILK, "decode", source.with_suffix(".silk"), "-o", tmp_path / "out.wav", "-m", model, "-q", "-f"
+        )
+        peaks[minutes] = (encode, decode)
+        assert soundfile.info(tmp_path / "out.wav").frames == minutes * MINUTE
+    for short, long in zip(peaks[2], peaks[12], strict=True):
+        assert long < 1.1 * short
+        assert long < 2**30
