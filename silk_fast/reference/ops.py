@@ -399,7 +399,7 @@ def polar_istft(
         alignment: ``"center"``, ``"same"`` or ``"causal"``.
 
     Returns:
-        ``[B, (N - 1) * hop]`` for ``center``, else ``[B, N * hop]``.
+        ``[B, (N - 1) * hop]`` for ``center``, else ``[B, N * hop]``; with ``same`` one more if n_fft - hop is odd.
 
     Raises:
         SilkInputError: unknown alignment.
