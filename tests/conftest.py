@@ -1,8 +1,40 @@
 """Where no GPU is present, kernels run in Triton's interpreter; this must be said before triton is imported."""
 
 import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 
+import pytest
 import torch
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
+
+NOBODY = 65534
+
+
+@pytest.fixture
+def public_path() -> Iterator[Path]:
+    """A temporary directory that every user may enter."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
+
+
+@pytest.fixture
+def unprivileged() -> Callable[[], AbstractContextManager]:
+    """Inside, permissions of files apply, even where the tests run as root."""
+
+    @contextmanager
+    def drop() -> Iterator[None]:
+        user = os.geteuid()
+        if user == 0:
+            os.seteuid(NOBODY)
+        try:
+            yield
+        finally:
+            os.seteuid(user)
+
+    return drop

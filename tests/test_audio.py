@@ -294,11 +294,11 @@ def test_what_cannot_be_opened_is_refused(tmp_path):
     assert "directory" in refusal(tmp_path)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_unreadable_file_is_refused(tmp_path):
-    save(tmp_path / "a.wav", noise(10))
-    (tmp_path / "a.wav").chmod(0)
-    assert "Permission denied" in refusal(tmp_path / "a.wav")
+def test_unreadable_file_is_refused(public_path, unprivileged):
+    save(public_path / "a.wav", noise(10))
+    (public_path / "a.wav").chmod(0)
+    with unprivileged():
+        assert "Permission denied" in refusal(public_path / "a.wav")
 
 
 @pytest.mark.parametrize("file_format", ["WAV", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC", "OGG", "OPUS", "MP3"])
@@ -399,11 +399,11 @@ def test_directory_as_target_is_refused(tmp_path):
         save(tmp_path / "a.wav", noise(10))
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
-def test_unwritable_directory_is_refused(tmp_path):
-    tmp_path.chmod(0o500)
-    with pytest.raises(SilkAudioError, match="Permission denied"):
-        save(tmp_path / "a.wav", noise(10))
+def test_unwritable_directory_is_refused(public_path, unprivileged):
+    public_path.chmod(0o555)
+    with unprivileged(), pytest.raises(SilkFileError, match="cannot be written: Permission denied"):
+        save(public_path / "a.wav", noise(10))
+    assert not list(public_path.iterdir())
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

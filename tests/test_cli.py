@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import resource
 import signal
 import subprocess
@@ -410,11 +409,18 @@ def test_full_disk_leaves_nothing(tokens, model):
     assert files_in(tokens.parent) == ["speech.silk", "speech.wav"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write to any directory")
-def test_read_only_directory_is_refused(speech, model, tmp_path, capsys):
-    (tmp_path / "locked").mkdir(mode=0o500)
-    assert silk("encode", speech, "-o", tmp_path / "locked" / "out.silk", "-m", model) == 1
-    assert "cannot be written: Permission denied" in capsys.readouterr().err
+def test_read_only_directory_is_refused(public_path, unprivileged, capsys):
+    model = public_path / "model"
+    make_codec().save_pretrained(model)
+    soundfile.write(public_path / "a.wav", np.zeros(9600), 24_000)
+    (public_path / "locked").mkdir(mode=0o555)
+    with unprivileged():
+        status = silk("encode", public_path / "a.wav", "-o", public_path / "locked" / "a.silk", "-m", model)
+    err = capsys.readouterr().err
+    assert status == 1
+    assert "a.silk: cannot be written: Permission denied" in err
+    assert err.count("\n") == 1
+    assert not list((public_path / "locked").iterdir())
 
 
 def test_output_directory_that_cannot_be_made_is_refused(speech, model, tmp_path, capsys):

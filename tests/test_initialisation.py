@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import soundfile
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from silk_fast import SilkCodec
 from silk_fast.reference import ops
@@ -81,7 +81,7 @@ def write_bundled_statistics() -> None:
     """Make the file that the test above checks."""
     state = calibrated().state_dict()
     names = ("quantizer.norm.mean", "quantizer.norm.variance", "decoder.head.bias")
-    save_file({name: state[name].contiguous() for name in names}, BUNDLED)
+    BUNDLED.write_bytes(save({name: state[name].contiguous() for name in names}))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from torch.nn.utils import parametrizations, parametrize
 
 from silk_fast.config import SilkConfig
 from silk_fast.errors import SilkInputError, SilkModelError
+from silk_fast.files import atomic_file
 from silk_fast.reference.conformer import Conformer, ConformerState
 from silk_fast.reference.decoder import Decoder, DecoderState
 from silk_fast.reference.encoder import Encoder, EncoderState
@@ -228,14 +229,18 @@ class SilkCodec(nn.Module):
         Args:
             directory: made if absent.
             dtype: of the stored weights; None keeps each as it is.
+
+        Raises:
+            SilkFileError: a file cannot be written; none is left unfinished.
         """
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         weights = {name: tensor.to(dtype or tensor.dtype) for name, tensor in self.plain_state_dict().items()}
-        save_file(weights, directory / WEIGHTS_FILE)
-        (directory / CONFIG_FILE).write_text(self.config.to_json(), encoding="utf-8")
+        for name, data in ((WEIGHTS_FILE, save(weights)), (CONFIG_FILE, self.config.to_json().encode())):
+            with atomic_file(directory / name) as file:
+                file.write(data)
 
     @classmethod
     def from_pretrained(
