@@ -13,19 +13,24 @@ to one warp shuffle per element for N = 32. X' is carried from tile to tile, so 
 product per tile, as the content does. With M = 2N queries the second half of the rows is one tile behind.
 
 ``CLIPPED`` tells the schemes apart. False (Transformer-XL): only distances in ``-right .. left`` are visible, and
-``row = distance + right``. True (Shaw et al., 2018): the others take the nearest row, and ``row = left - distance``;
-tiles far from the diagonal have one row for all their keys, hence one position score per query.
+``row = distance + right``. True (Shaw et al., 2018): the others take the nearest row, ``row = left - distance``, and
+there are no biases; the X of a tile far from the diagonal is one number per query, without a product.
 
 float32 is multiplied in float32 ("ieee"), float16 and bfloat16 on tensor cores with float32 sums. FLOPs:
 6 D per pair of query and key, 4 D where far. Bytes: q, k, v, pos and the output once from memory; k, v and pos
-again from L2 for each tile of queries.
+again from L2 for each tile of queries. Tiles depend on D and dtype only, so that a sample has the same
+result alone and padded in a batch, bit for bit.
 """
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from ._common import compute_dtype, on_device
+
 LOG2_E = tl.constexpr(1.4426950408889634)
+MAX_HEAD_DIM = 128
 
 
 @triton.jit
@@ -53,18 +58,26 @@ def store_rows(ptr, b_x, o_row, m_row, stride_row, HEAD_DIM: tl.constexpr):
 
 
 @triton.jit
-def add_bias(b_q, bias_ptr, HEAD_DIM: tl.constexpr, COMPUTE: tl.constexpr):
-    """``q + bias`` in the dtype of ``q``."""
-    o_d = tl.arange(0, b_q.shape[1])
-    b_bias = tl.load(bias_ptr + o_d, mask=o_d < HEAD_DIM, other=0.0).to(COMPUTE)
-    return narrow(b_q.to(COMPUTE) + b_bias[None, :], b_q.dtype)
+def load_vector(ptr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, COMPUTE: tl.constexpr):
+    """[BLOCK_D], padded with 0."""
+    o_d = tl.arange(0, BLOCK_D)
+    return tl.load(ptr + o_d, mask=o_d < HEAD_DIM, other=0.0).to(COMPUTE)
+
+
+@triton.jit
+def biased(b_q, bias_ptr, i_head, CLIPPED: tl.constexpr, HEAD_DIM: tl.constexpr, COMPUTE: tl.constexpr):
+    """``q`` plus the bias of its head, in the dtype of ``q``; the clipped scheme has none."""
+    if not CLIPPED:
+        b_bias = load_vector(bias_ptr + i_head * HEAD_DIM, HEAD_DIM, b_q.shape[1], COMPUTE)
+        b_q = narrow(b_q.to(COMPUTE) + b_bias[None, :], b_q.dtype)
+    return b_q
 
 
 @triton.jit
 def table_row(distance, left, right, CLIPPED: tl.constexpr):
     """Row of ``pos`` that holds ``distance``, or the nearest that it holds."""
-    clipped = tl.minimum(tl.maximum(distance, -right), left)
-    return left - clipped if CLIPPED else clipped + right
+    nearest = tl.minimum(tl.maximum(distance, -right), left)
+    return left - nearest if CLIPPED else nearest + right
 
 
 @triton.jit
@@ -89,51 +102,84 @@ def key_range(i_batch, n_keys, lengths_ptr, starts_ptr):
 
 
 @triton.jit
-def visible(o_position, o_key, first, end, left, right, CLIPPED: tl.constexpr):
-    """Mask [M, N] of the keys in the sample and, unless distances are clipped, in the window."""
-    distance = o_position[:, None] - o_key[None, :]
-    mask = ((o_key >= first) & (o_key < end))[None, :]
-    mask &= CLIPPED | ((distance <= left) & (distance >= -right))
-    return mask
+def visible_keys(i_position, n_rows, first, end, left, right, CLIPPED: tl.constexpr):
+    """The part of ``first .. end`` that some query of ``i_position .. i_position + n_rows`` may see."""
+    if not CLIPPED:
+        first, end = tl.maximum(first, i_position - left), tl.minimum(end, i_position + n_rows + right)
+    return first, end
 
 
 @triton.jit
-def _scan_keys(
-    b_out, b_max, b_sum, b_qc, b_qp, i_position, i_from, i_to, k_ptr, v_ptr, pos_ptr,
-    stride_k_t, stride_v_t, stride_pos_r, first, end, left, right,
-    FAR: tl.constexpr, CLIPPED: tl.constexpr, HEAD_DIM: tl.constexpr, SCALE: tl.constexpr, BLOCK_N: tl.constexpr,
+def visible(o_position, o_key, first, end, left, right, CLIPPED: tl.constexpr):
+    """Mask [M, N] of the keys in the sample and, unless distances are clipped, in the window."""
+    distance = o_position[:, None] - o_key[None, :]
+    in_sample = ((o_key >= first) & (o_key < end))[None, :]
+    return in_sample & (CLIPPED | ((distance <= left) & (distance >= -right)))
+
+
+@triton.jit
+def _attention_fwd_kernel(
+    q_ptr, k_ptr, v_ptr, pos_ptr, u_ptr, v_bias_ptr, lengths_ptr, starts_ptr, out_ptr, lse_ptr,
+    stride_q_b, stride_q_h, stride_q_t, stride_k_b, stride_k_h, stride_k_t, stride_v_b, stride_v_h, stride_v_t,
+    stride_pos_h, stride_pos_r, n_heads, n_queries, n_keys, left, right,
+    CLIPPED: tl.constexpr, HEAD_DIM: tl.constexpr, SCALE: tl.constexpr, COMPUTE: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """Add the keys ``i_from .. i_to`` to the softmax; ``b_qp`` is q + v_bias or, where FAR, the position score [M]."""
-    BLOCK_M: tl.constexpr = b_out.shape[0]
-    BLOCK_D: tl.constexpr = b_out.shape[1]
+    n_tiles = tl.cdiv(n_queries, BLOCK_M)
+    i_pair = (tl.program_id(0) // n_tiles).to(tl.int64)
+    i_query = (tl.program_id(0) % n_tiles) * BLOCK_M
+    i_batch, i_head = i_pair // n_heads, i_pair % n_heads
+    q_ptr += i_batch * stride_q_b + i_head * stride_q_h
+    k_ptr += i_batch * stride_k_b + i_head * stride_k_h
+    v_ptr += i_batch * stride_v_b + i_head * stride_v_h
+    out_ptr += (i_batch * n_queries * n_heads + i_head) * HEAD_DIM
+    pos_ptr += i_head * stride_pos_h
+
     o_m, o_n = tl.arange(0, BLOCK_M), tl.arange(0, BLOCK_N)
-    base = i_position - i_from
-    if not FAR:
-        m_behind = (o_m >= BLOCK_N)[:, None]
-        m_own = (o_m % BLOCK_N)[:, None] + o_n[None, :] < BLOCK_N
-        i_rotated = (o_n[None, :] - o_m[:, None]) & (BLOCK_N - 1)
-        b_band = load_band(pos_ptr, base + BLOCK_N, left, right, stride_pos_r, CLIPPED, HEAD_DIM, BLOCK_N, BLOCK_D)
-        b_x_before = tl.dot(b_qp, tl.trans(b_band), input_precision="ieee")
-        b_y_before = b_x_before
-        if BLOCK_M > BLOCK_N:
-            b_band = load_band(
-                pos_ptr, base + 2 * BLOCK_N, left, right, stride_pos_r, CLIPPED, HEAD_DIM, BLOCK_N, BLOCK_D
-            )
-            b_y_before = tl.where(m_behind, tl.dot(b_qp, tl.trans(b_band), input_precision="ieee"), b_x_before)
-    for i_key in tl.range(i_from, i_to, BLOCK_N):
+    o_query = i_query + o_m
+    b_q = load_rows(q_ptr, o_query, o_query < n_queries, stride_q_t, HEAD_DIM, BLOCK_D)
+    b_qc = biased(b_q, u_ptr, i_head, CLIPPED, HEAD_DIM, COMPUTE)
+    b_qp = biased(b_q, v_bias_ptr, i_head, CLIPPED, HEAD_DIM, COMPUTE)
+    b_x_before = tl.zeros([BLOCK_M, BLOCK_N], COMPUTE)
+    if CLIPPED:
+        b_last_row = load_vector(pos_ptr + (left + right) * stride_pos_r, HEAD_DIM, BLOCK_D, COMPUTE)
+        b_far_left = tl.sum(b_q.to(COMPUTE) * load_vector(pos_ptr, HEAD_DIM, BLOCK_D, COMPUTE)[None, :], 1)
+        b_far_right = tl.sum(b_q.to(COMPUTE) * b_last_row[None, :], 1)
+        b_x_before += b_far_left[:, None]
+    b_y_before = b_x_before
+
+    i_position = i_query + n_keys - n_queries
+    first, end = key_range(i_batch, n_keys, lengths_ptr, starts_ptr)
+    first, end = visible_keys(i_position, BLOCK_M, first, end, left, right, CLIPPED)
+    m_behind = (o_m >= BLOCK_N)[:, None]
+    m_own = (o_m % BLOCK_N)[:, None] + o_n[None, :] < BLOCK_N
+    i_rotated = (o_n[None, :] - o_m[:, None]) & (BLOCK_N - 1)
+    base = i_position - first
+    n_before = tl.where(base < left, tl.cdiv(BLOCK_M, BLOCK_N), 0)  # tiles before the first that matter
+    for i_before in tl.range(n_before, 0, -1, num_stages=1):
+        b_band = load_band(
+            pos_ptr, base + i_before * BLOCK_N, left, right, stride_pos_r, CLIPPED, HEAD_DIM, BLOCK_N, BLOCK_D
+        )
+        b_x = tl.dot(b_qp, tl.trans(b_band), input_precision="ieee")
+        b_y_before = tl.where(m_behind, b_x_before, b_x)
+        b_x_before = b_x
+
+    b_out = tl.zeros([BLOCK_M, BLOCK_D], COMPUTE)
+    b_max = tl.full([BLOCK_M], float("-inf"), COMPUTE)
+    b_sum = tl.zeros([BLOCK_M], COMPUTE)
+    for i_key in tl.range(first, end, BLOCK_N):
         o_key = i_key + o_n
         b_k = load_rows(k_ptr, o_key, o_key < end, stride_k_t, HEAD_DIM, BLOCK_D)
         b_score = tl.dot(b_qc, tl.trans(b_k), input_precision="ieee")
-        if FAR:
-            b_score += b_qp[:, None]
+        base = i_position - i_key
+        if CLIPPED and (base - BLOCK_N + 1 >= left or base <= -right):
+            b_x = tl.where(base > 0, b_far_left, b_far_right)[:, None] + tl.zeros([BLOCK_M, BLOCK_N], COMPUTE)
         else:
-            b_band = load_band(
-                pos_ptr, i_position - i_key, left, right, stride_pos_r, CLIPPED, HEAD_DIM, BLOCK_N, BLOCK_D
-            )
+            b_band = load_band(pos_ptr, base, left, right, stride_pos_r, CLIPPED, HEAD_DIM, BLOCK_N, BLOCK_D)
             b_x = tl.dot(b_qp, tl.trans(b_band), input_precision="ieee")
-            b_y = tl.where(m_behind, b_x_before, b_x) if BLOCK_M > BLOCK_N else b_x
-            b_score += tl.gather(tl.where(m_own, b_y, b_y_before), i_rotated, 1)
-            b_x_before, b_y_before = b_x, b_y
+        b_y = tl.where(m_behind, b_x_before, b_x)
+        b_score += tl.gather(tl.where(m_own, b_y, b_y_before), i_rotated, 1)
+        b_x_before, b_y_before = b_x, b_y
         mask = visible(i_position + o_m, o_key, first, end, left, right, CLIPPED)
         b_score = tl.where(mask, b_score * (SCALE * LOG2_E), float("-inf"))
         b_max_new = tl.maximum(b_max, tl.max(b_score, 1))
@@ -144,81 +190,91 @@ def _scan_keys(
         b_out = b_out * b_decay[:, None] + tl.dot(b_p.to(b_v.dtype), b_v, input_precision="ieee")
         b_sum = b_sum * b_decay + tl.sum(b_p, 1)
         b_max = b_max_new
-    return b_out, b_max, b_sum
+
+    b_total = tl.where(b_sum == 0, 1.0, b_sum)
+    store_rows(out_ptr, b_out / b_total[:, None], o_query, o_query < n_queries, n_heads * HEAD_DIM, HEAD_DIM)
+    b_lse = tl.where(b_sum == 0, float("inf"), b_max + tl.log2(b_total))  # infinity: exp2(score - lse) is 0
+    tl.store(lse_ptr + i_pair * n_queries + o_query, b_lse, mask=o_query < n_queries)
 
 
-@triton.jit
-def _far_score(b_q, row_ptr, HEAD_DIM: tl.constexpr, COMPUTE: tl.constexpr):
-    """Position score [M] of each query with the one row at ``row_ptr``."""
-    o_d = tl.arange(0, b_q.shape[1])
-    b_row = tl.load(row_ptr + o_d, mask=o_d < HEAD_DIM, other=0.0).to(COMPUTE)
-    return tl.sum(b_q.to(COMPUTE) * b_row[None, :], 1)
+def tiles(head_dim: int, dtype: torch.dtype) -> dict[str, int]:
+    """Tile sizes and warps: what fits the registers of every card without spilling (`bench.static`)."""
+    block_d = max(16, triton.next_power_of_2(head_dim))
+    if dtype.itemsize > 2:  # with no limit stated, the assembler spills a few bytes for occupancy that memory forbids
+        return {"BLOCK_M": 16, "BLOCK_N": 16, "BLOCK_D": block_d, "num_warps": block_d // 16, "maxnreg": 255}
+    block_m = 64 if block_d == 64 else 32
+    return {"BLOCK_M": block_m, "BLOCK_N": 32, "BLOCK_D": block_d, "num_warps": 4 if block_d >= 64 else 2}
 
 
-@triton.jit
-def _attention_fwd_kernel(
-    q_ptr, k_ptr, v_ptr, pos_ptr, u_ptr, v_bias_ptr, lengths_ptr, starts_ptr, out_ptr, lse_ptr,
-    stride_q_b, stride_q_h, stride_q_t, stride_k_b, stride_k_h, stride_k_t, stride_v_b, stride_v_h, stride_v_t,
-    stride_pos_h, stride_pos_r, stride_out_b, stride_out_h, stride_out_t, n_heads, n_queries, n_keys, left, right,
-    CLIPPED: tl.constexpr, HEAD_DIM: tl.constexpr, SCALE: tl.constexpr, COMPUTE: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
-):  # fmt: skip
-    n_tiles = tl.cdiv(n_queries, BLOCK_M)
-    i_pair = tl.program_id(0) // n_tiles
-    i_query = (tl.program_id(0) % n_tiles) * BLOCK_M
-    i_batch, i_head = (i_pair // n_heads).to(tl.int64), (i_pair % n_heads).to(tl.int64)
-    k_ptr += i_batch * stride_k_b + i_head * stride_k_h
-    v_ptr += i_batch * stride_v_b + i_head * stride_v_h
-    pos_ptr += i_head * stride_pos_h
-    o_query = i_query + tl.arange(0, BLOCK_M)
-    m_query = o_query < n_queries
-    b_q = load_rows(q_ptr + i_batch * stride_q_b + i_head * stride_q_h, o_query, m_query, stride_q_t, HEAD_DIM, BLOCK_D)
-    if CLIPPED:
-        b_qc, b_qp = b_q, b_q
-    else:
-        b_qc = add_bias(b_q, u_ptr + i_head * HEAD_DIM, HEAD_DIM, COMPUTE)
-        b_qp = add_bias(b_q, v_bias_ptr + i_head * HEAD_DIM, HEAD_DIM, COMPUTE)
-
-    first, end = key_range(i_batch, n_keys, lengths_ptr, starts_ptr)
-    i_position = i_query + n_keys - n_queries
-    b_out = tl.zeros([BLOCK_M, BLOCK_D], COMPUTE)
-    b_max = tl.full([BLOCK_M], float("-inf"), COMPUTE)
-    b_sum = tl.zeros([BLOCK_M], COMPUTE)
-    if CLIPPED:
-        # Keys of whole tiles at a distance >= left, then around the diagonal, then at a distance <= -right.
-        near = first + tl.maximum(0, (i_position - left + 1 - first) // BLOCK_N) * BLOCK_N
-        far = near + tl.cdiv(tl.maximum(0, i_position + BLOCK_M - 1 + right - near), BLOCK_N) * BLOCK_N
-        b_far = _far_score(b_q, pos_ptr, HEAD_DIM, COMPUTE)
-        b_out, b_max, b_sum = _scan_keys(
-            b_out, b_max, b_sum, b_qc, b_far, i_position, first, tl.minimum(near, end), k_ptr, v_ptr, pos_ptr,
-            stride_k_t, stride_v_t, stride_pos_r, first, end, left, right, True, CLIPPED, HEAD_DIM, SCALE, BLOCK_N,
-        )  # fmt: skip
-    else:
-        near, far = tl.maximum(first, i_position - left), tl.minimum(end, i_position + BLOCK_M + right)
-    b_out, b_max, b_sum = _scan_keys(
-        b_out, b_max, b_sum, b_qc, b_qp, i_position, near, tl.minimum(far, end), k_ptr, v_ptr, pos_ptr,
-        stride_k_t, stride_v_t, stride_pos_r, first, end, left, right, False, CLIPPED, HEAD_DIM, SCALE, BLOCK_N,
-    )  # fmt: skip
-    if CLIPPED:
-        b_far = _far_score(b_q, pos_ptr + (left + right) * stride_pos_r, HEAD_DIM, COMPUTE)
-        b_out, b_max, b_sum = _scan_keys(
-            b_out, b_max, b_sum, b_qc, b_far, i_position, far, end, k_ptr, v_ptr, pos_ptr,
-            stride_k_t, stride_v_t, stride_pos_r, first, end, left, right, True, CLIPPED, HEAD_DIM, SCALE, BLOCK_N,
-        )  # fmt: skip
-
-    b_lse = tl.where(b_sum == 0, float("inf"), b_max + tl.log2(b_sum))  # infinity: exp2(score - lse) is 0
-    b_out = b_out / tl.where(b_sum == 0, 1.0, b_sum)[:, None]
-    store_rows(
-        out_ptr + i_batch * stride_out_b + i_head * stride_out_h, b_out, o_query, m_query, stride_out_t, HEAD_DIM
-    )
-    tl.store(lse_ptr + i_pair.to(tl.int64) * n_queries + o_query, b_lse, mask=m_query)
+def empty_heads(x: Tensor) -> Tensor:
+    """Uninitialised, of the shape of ``x`` ``[B, H, T, D]``, laid out ``[B, T, H, D]``: joining the heads is a view."""
+    n_batch, n_heads, n_rows, head_dim = x.shape
+    return torch.empty((n_batch, n_rows, n_heads, head_dim), dtype=x.dtype, device=x.device).transpose(1, 2)
 
 
-def empty_rows(x: Tensor, n_rows: int) -> Tensor:
-    """Uninitialised ``[B, H, n_rows, D]`` laid out ``[B, n_rows, H, D]``, so that joining the heads copies nothing."""
-    return x.new_empty(x.shape[0], n_rows, x.shape[1], x.shape[3]).transpose(1, 2)
+def empty_lse(q: Tensor) -> Tensor:
+    """Uninitialised ``[B, H, Tq]`` in the dtype of computation."""
+    dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
+    return torch.empty(q.shape[:3], dtype=dtype, device=q.device)
 
 
 def rows(x: Tensor) -> Tensor:
-    """``x`` with its last dimension dense, as the kernels need it."""
+    """``x`` with a dense last dimension, as the kernels need it."""
     return x if x.stride(-1) == 1 else x.contiguous()
+
+
+def dense(x: Tensor | None) -> Tensor | None:
+    return None if x is None else x.contiguous()
+
+
+def check_heads(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor | None, starts: Tensor | None = None) -> None:
+    """Raise ValueError or TypeError unless these are attention heads of one dtype and device."""
+    if q.ndim != 4 or not 1 <= q.shape[3] <= MAX_HEAD_DIM:
+        raise ValueError(f"q must be [B, H, T, D] with D in 1 .. {MAX_HEAD_DIM}, got {tuple(q.shape)}")
+    if q.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        raise TypeError(f"q must be float16, bfloat16, float32 or float64, got {q.dtype}")
+    expected = (q.shape[0], q.shape[1], k.shape[2] if k.ndim == 4 else "Tk", q.shape[3])
+    for name, x in (("k", k), ("v", v)):
+        if tuple(x.shape) != expected:
+            raise ValueError(f"{name} must be {list(expected)}, got {tuple(x.shape)}")
+        check_like(q, name, x)
+    if q.shape[2] > k.shape[2]:
+        raise ValueError(f"q must have no more rows than k, which has {k.shape[2]}, got {q.shape[2]}")
+    for name, x in (("lengths", lengths), ("starts", starts)):
+        if x is None:
+            continue
+        if x.dtype not in (torch.int32, torch.int64):
+            raise TypeError(f"{name} must be int32 or int64, got {x.dtype}")
+        if tuple(x.shape) != (q.shape[0],) or x.device != q.device:
+            raise ValueError(f"{name} must be [{q.shape[0]}] on {q.device}, got {tuple(x.shape)} on {x.device}")
+
+
+def check_like(q: Tensor, name: str, x: Tensor) -> None:
+    """Raise TypeError or ValueError unless ``x`` has the dtype and device of ``q``."""
+    if x.dtype != q.dtype:
+        raise TypeError(f"{name} must be {q.dtype} as q, got {x.dtype}")
+    if x.device != q.device:
+        raise ValueError(f"{name} must be on {q.device} as q, got {x.device}")
+
+
+def attention_forward(
+    q: Tensor, k: Tensor, v: Tensor, pos: Tensor, biases: tuple[Tensor | None, Tensor | None],
+    left: int, right: int, clipped: bool, lengths: Tensor | None, starts: Tensor | None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Output ``[B, H, Tq, D]`` and base-2 log-sum-exp ``[B, H, Tq]``; ``pos`` ``[H, R, D]`` or, clipped, ``[R, D]``."""
+    q, k, v, pos = rows(q), rows(k), rows(v), rows(pos)
+    out, lse = empty_heads(q), empty_lse(q)
+    if not out.numel():
+        return out, lse
+    n_batch, n_heads, n_queries, head_dim = q.shape
+    options = tiles(head_dim, q.dtype)
+    grid = (n_batch * n_heads * triton.cdiv(n_queries, options["BLOCK_M"]),)
+    with on_device(q):
+        _attention_fwd_kernel[grid](
+            q, k, v, pos, *map(dense, (*biases, lengths, starts)), out, lse,
+            *q.stride()[:3], *k.stride()[:3], *v.stride()[:3], 0 if clipped else pos.stride(0), pos.stride(-2),
+            n_heads, n_queries, k.shape[2], left, right,
+            CLIPPED=clipped, HEAD_DIM=head_dim, SCALE=head_dim**-0.5, COMPUTE=compute_dtype(q.dtype),
+            **options, num_stages=2, enable_fp_fusion=True,
+        )  # fmt: skip
+    return out, lse

@@ -3,15 +3,16 @@
 Source: Griffin and Lim, 1984.
 
 Memory-bound: n_fft reads and hop writes of 4 bytes per frame, forward; the reverse backward.
-A sample is gathered from its n_fft / hop frames, so there are no atomics and no order of writers.
-Samples are tiled as [segment of one hop, position in it]: a frame then meets a segment in a contiguous
-run, every access is 16 bytes wide, and backward, a frame element belongs to one program alone.
-Frames add from the oldest to the newest, onto ``overlap`` if given: a signal in chunks repeats the
-additions of the whole, bit by bit. The envelope comes from the window (L1) inside the kernel, which
-saves launches.
+A sample is gathered from its n_fft / hop frames: no atomics, and one order of additions, from the oldest frame
+to the newest, onto ``overlap`` if given. As ``constant`` scales the window and not the sum, a signal in chunks
+repeats the additions of the whole, bit by bit.
+Samples are tiled as [segment of one hop, position in it]: a frame meets a segment in a contiguous run, accesses
+are 16 bytes wide where 16 divides hop, and backward a frame element belongs to one program alone.
+The envelope comes from the window (L1) inside the kernel, which saves launches.
 """
 
 import torch
+import torch.nn.functional as F
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -54,7 +55,7 @@ def _gain(
             o_window = i_start + tl.arange(0, BLOCK_WINDOW)
             b_window = tl.load(window_ptr + o_window, mask=o_window < OVERLAPS * hop, other=0.0).to(COMPUTE)
             b_squares += b_window * b_window
-        return tl.where(i_segment < n_frames, hop / tl.sum(b_squares), 1.0)
+        return hop / tl.sum(b_squares)
     else:
         b_envelope = tl.zeros((BLOCK_S, BLOCK_R), COMPUTE)
         for i_overlap in range(OVERLAPS):
@@ -86,8 +87,8 @@ def _overlap_add_fwd_kernel(
         o_frames = ((i_batch * n_frames + i_frame) * OVERLAPS + i_overlap) * hop + i_position
         m_frames = m_tile & (i_frame >= 0) & (i_frame < n_frames)
         b_frames = tl.load(frames_ptr + o_frames, mask=m_frames, other=0.0).to(COMPUTE)
-        b_y += _window_segment(window_ptr, i_overlap, i_position, hop, COMPUTE) * b_frames
-    tl.store(y_ptr + i_batch * n_out + i_sample, (b_y * b_gain).to(y_ptr.dtype.element_ty), mask=m_y)
+        b_y += b_gain * _window_segment(window_ptr, i_overlap, i_position, hop, COMPUTE) * b_frames
+    tl.store(y_ptr + i_batch * n_out + i_sample, b_y.to(y_ptr.dtype.element_ty), mask=m_y)
 
 
 @triton.jit
@@ -102,11 +103,11 @@ def _overlap_add_bwd_kernel(
         window_ptr, i_segment, i_position, m_y, n_frames, hop,
         NORMALIZATION, OVERLAPS, BLOCK_S, BLOCK_R, BLOCK_WINDOW, COMPUTE,
     )  # fmt: skip
-    b_dy = b_gain * tl.load(dy_ptr + i_batch * n_out + i_sample, mask=m_y, other=0.0).to(COMPUTE)
+    b_dy = tl.load(dy_ptr + i_batch * n_out + i_sample, mask=m_y, other=0.0).to(COMPUTE)
     for i_overlap in range(OVERLAPS):
         i_frame = i_segment - i_overlap
         o_frames = ((i_batch * n_frames + i_frame) * OVERLAPS + i_overlap) * hop + i_position
-        b_dframes = _window_segment(window_ptr, i_overlap, i_position, hop, COMPUTE) * b_dy
+        b_dframes = b_gain * _window_segment(window_ptr, i_overlap, i_position, hop, COMPUTE) * b_dy
         m_frames = m_tile & (i_frame >= 0) & (i_frame < n_frames)
         tl.store(dframes_ptr + o_frames, b_dframes.to(dframes_ptr.dtype.element_ty), mask=m_frames)
 
@@ -139,15 +140,18 @@ def overlap_add(
 ) -> Tensor:
     """Window, overlap-add and normalise frames; samples ``first .. first + n_out`` of the sum.
 
+    Differentiable to ``frames`` and ``overlap``.
+
     Args:
         frames: ``[B, N, n_fft]``, float32 or float64; frame f adds at samples ``f * hop .. f * hop + n_fft``.
         window: ``[n_fft]``, any floating dtype.
         hop: samples between frames; divides n_fft.
         first: first sample returned.
         n_out: number of samples returned; ``first + n_out <= (N - 1) * hop + n_fft``.
-        normalization: ``"none"``; ``"constant"`` divides the samples before ``N * hop``, which no later frame
-            reaches, by ``sum(window^2) / hop``; ``"window"`` divides by the overlap-added squared window.
-        overlap: ``[B, n_fft - hop]`` or None, what earlier frames add to the first samples, not normalised.
+        normalization: ``"none"``; ``"constant"`` divides by ``sum(window^2) / hop``; ``"window"`` by the
+            overlap-added squared window.
+        overlap: ``[B, n_fft - hop]`` or None, what earlier frames add to the first samples;
+            only with ``first = 0`` and not with ``"window"``, whose envelope would lack those frames.
 
     Returns:
         ``[B, n_out]``, dtype of ``frames``.
@@ -183,6 +187,8 @@ def _check(frames, window, hop, first, n_out, normalization, overlap) -> None:
         raise ValueError(f"normalization must be one of {NORMALIZATIONS}, got {normalization!r}")
     if overlap is not None and overlap.shape != (n_batch, n_fft - hop):
         raise ValueError(f"overlap must be [{n_batch}, {n_fft - hop}], got {tuple(overlap.shape)}")
+    if overlap is not None and (first or normalization == "window"):
+        raise ValueError(f"overlap goes with first = 0, not {first}, and without 'window', got {normalization!r}")
 
 
 @torch.library.custom_op("silk_fast::overlap_add_backward", mutates_args=(), device_types=("cuda", "cpu"))
@@ -208,14 +214,18 @@ def _(dy, window, n_frames, hop, first, normalization):
 
 def _setup_context(ctx, inputs, output):
     frames, window, ctx.hop, ctx.first, _, ctx.normalization, overlap = inputs
-    ctx.n_frames, ctx.has_overlap = frames.shape[1], overlap is not None
+    ctx.n_frames, ctx.overlap_dtype = frames.shape[1], None if overlap is None else overlap.dtype
     ctx.save_for_backward(window)
 
 
 def _backward(ctx, dy: Tensor):
     (window,) = ctx.saved_tensors
     dframes = _overlap_add_backward(dy, window, ctx.n_frames, ctx.hop, ctx.first, ctx.normalization)
-    return dframes, None, None, None, None, None, None
+    doverlap = None
+    if ctx.overlap_dtype is not None:
+        n_overlap = len(window) - ctx.hop
+        doverlap = F.pad(dy[:, :n_overlap], (0, max(0, n_overlap - dy.shape[1]))).to(ctx.overlap_dtype, copy=True)
+    return dframes, None, None, None, None, None, doverlap
 
 
 overlap_add.register_autograd(_backward, setup_context=_setup_context)

@@ -72,22 +72,20 @@ def polar_istft(log_magnitude: Tensor, phase: Tensor, window: Tensor, hop: int, 
 
 
 def polar_istft_stream(
-    log_magnitude: Tensor, phase: Tensor, window: Tensor, hop: int, overlap: Tensor
+    log_magnitude: Tensor, phase: Tensor, window: Tensor, hop: int, overlap: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """One chunk of the causal inverse STFT: chunks one after the other give the samples of the whole.
 
     Args:
         log_magnitude, phase, window, hop: as in :func:`polar_overlap_add`.
-        overlap: ``[B, n_fft - hop]``, what the previous chunk returned, or zeros at the start; not written,
-            no gradient flows to it.
+        overlap: ``[B, n_fft - hop]``, what the previous chunk returned; zeros, or None, at the start.
 
     Returns:
         (audio ``[B, N * hop]``, overlap ``[B, n_fft - hop]`` for the next chunk), float32 (float64), views of one
         buffer.
 
     Raises:
-        ValueError, TypeError: as :func:`polar_overlap_add`, or ``overlap`` is of another shape or device, or
-            requires a gradient.
+        ValueError, TypeError: as :func:`polar_overlap_add`, or ``overlap`` is of another shape or device.
     """
     frames = _frames(log_magnitude, phase, window, hop, overlap)
     n_out = frames.shape[1] * hop
@@ -106,14 +104,12 @@ def _frames(log_magnitude: Tensor, phase: Tensor, window: Tensor, hop: int, over
         raise ValueError(f"log_magnitude must be [B, N, {n_fft // 2 + 1}], got {tuple(log_magnitude.shape)}")
     if overlap is not None and overlap.shape != (len(log_magnitude), n_fft - hop):
         raise ValueError(f"overlap must be [{len(log_magnitude)}, {n_fft - hop}], got {tuple(overlap.shape)}")
-    for name, constant in (("window", window), ("overlap", overlap)):
-        if constant is None:
-            continue
-        if not constant.is_floating_point():
-            raise TypeError(f"{name} must have a floating dtype, got {constant.dtype}")
-        if constant.device != log_magnitude.device:
-            raise ValueError(f"{name} must be on {log_magnitude.device}, got {constant.device}")
-        if constant.requires_grad:
-            raise ValueError(f"{name} must not require a gradient, none is computed for it; detach it")
+    if window.requires_grad:
+        raise ValueError("window must not require a gradient, as none is computed; detach it")
+    for name, tensor in {"window": window, "overlap": window if overlap is None else overlap}.items():
+        if not tensor.is_floating_point():
+            raise TypeError(f"{name} must have a floating dtype, got {tensor.dtype}")
+        if tensor.device != log_magnitude.device:
+            raise ValueError(f"{name} must be on {log_magnitude.device}, got {tensor.device}")
     spectrum = torch.view_as_complex(polar_spectrum(log_magnitude, phase))
     return torch.view_as_real(torch.fft.ifft(spectrum, norm="forward")).flatten(-2)

@@ -2,9 +2,9 @@
 
 A real inverse DFT of length n is a complex one of half the length, h = n / 2, of
 ``Z_k = (X_k + conj X_{h-k}) + i w^k (X_k - conj X_{h-k})``, ``w = e^{2 pi i / n}``, 0 <= k < h: the even and odd
-samples are the real and imaginary parts of its result (Sorensen et al., 1987). Against writing X for
-``torch.fft.irfft`` this saves the copy of the spectrum that torch makes before a complex-to-real transform
-and the scaling after it, and rows of h numbers keep 16-byte alignment, which rows of h + 1 do not.
+samples are the real and imaginary parts of its result (Cooley, Lewis and Welch, 1970). Against writing X for
+``torch.fft.irfft`` this saves the copy that torch makes of the input of every complex-to-real transform, and
+rows of h numbers keep 16-byte alignment, which rows of h + 1 do not.
 
 Memory-bound: 2 reads and 2 writes per bin, forward; 4 reads and 2 writes backward, which recomputes.
 A program takes bins k and h - k, from which both Z_k and Z_{h-k} follow: each bin is read, and its sine
@@ -26,35 +26,73 @@ BLOCK_K = 32  # bins, and as many mirrored
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 LOG_LIMIT = tl.constexpr(math.log(100.0))
-PI = tl.constexpr(math.pi)
+HALF_PI = tl.constexpr(math.pi / 2)
 QUARTERS = tl.constexpr(2 / math.pi)
-# pi / 2 in three parts of 8, 8 and 24 bits: products with a whole number below 2^16 lose nothing.
+LOG2_E = tl.constexpr(math.log2(math.e))
+# A float32 near this has no fraction bits: adding it rounds, and leaves the integer in the low bits.
+ROUND_MAGIC = tl.constexpr(1.5 * 2.0**23)
+# pi / 2 and log 2 in parts short enough that multiples below 2^16 and 2^13 of all but the last are exact.
 QUARTER_1, QUARTER_2 = tl.constexpr(201 / 128), tl.constexpr(253 / 524288)
 QUARTER_3 = tl.constexpr(1.2675907950567314e-06)
+LOG_2_HIGH, LOG_2_LOW = tl.constexpr(355 / 512), tl.constexpr(-2.1219444005469057e-04)
+
+
+@triton.jit
+def _round(x):
+    """Nearest integer, as float32 and as int32 of which the low 22 bits hold."""
+    magic = tl.full([], ROUND_MAGIC, tl.float32)
+    b_sum = x + magic
+    return b_sum - magic, b_sum.to(tl.int32, bitcast=True)
+
+
+@triton.jit
+def _sincos_of_quarters(r, i_quarter):
+    """Sine and cosine of ``r + i_quarter * pi / 2``, r in [-pi/4, pi/4], by minimax polynomials (error 4e-9)."""
+    r2 = r * r
+    s = r + r * r2 * (-0.16666655 + r2 * (0.008332178 - r2 * 0.00019517267))
+    c = 1.0 - (0.5 * r2 - r2 * r2 * (0.041666646 + r2 * (-0.0013887367 + r2 * 2.4438415e-05)))
+    swapped = (i_quarter & 1) != 0
+    sine, cosine = tl.where(swapped, c, s), tl.where(swapped, s, c)
+    return tl.where((i_quarter & 2) != 0, -sine, sine), tl.where(((i_quarter + 1) & 2) != 0, -cosine, cosine)
 
 
 @triton.jit
 def sincos(x):
-    """Sine and cosine; error below 1e-7 for |x| < 1e5, at most 1 in magnitude beyond, NaN for infinity.
+    """Sine and cosine; error 8e-8 for |x| < 1e5, at most 1 in magnitude beyond, NaN for infinity.
 
-    Cody-Waite reduction to [-pi/4, pi/4], then minimax polynomials; no slow path and no local memory.
+    ``tl.sin`` has a slow path with local memory, ``sin.approx`` errs several times more.
     """
     if x.dtype == tl.float64:
         return tl.sin(x), tl.cos(x)
     else:
-        i_quarter = tl.floor(x * QUARTERS + 0.5)
-        r = ((x - i_quarter * QUARTER_1) - i_quarter * QUARTER_2) - i_quarter * QUARTER_3
-        r = tl.where(tl.abs(r) > 1.0, 0.0, r)  # |x| so large that its spacing exceeds a turn
-        r2 = r * r
-        s = r + r * r2 * (-0.16666655 + r2 * (0.008332178 - r2 * 0.00019517267))
-        c = 1.0 - 0.5 * r2 + r2 * r2 * (0.041666646 + r2 * (-0.0013887367 + r2 * 2.4438415e-05))
-        i_quarter -= 4.0 * tl.floor(0.25 * i_quarter)
-        swapped = (i_quarter == 1.0) | (i_quarter == 3.0)
-        sine, cosine = tl.where(swapped, c, s), tl.where(swapped, s, c)
-        return (
-            tl.where(i_quarter >= 2.0, -sine, sine),
-            tl.where((i_quarter == 1.0) | (i_quarter == 2.0), -cosine, cosine),
-        )
+        b_quarter, i_quarter = _round(x * QUARTERS)
+        r = ((x - b_quarter * QUARTER_1) - b_quarter * QUARTER_2) - b_quarter * QUARTER_3
+        r = tl.where(tl.abs(r) > 1.0, 0.0, r)  # so large that it is not known to a quarter turn
+        return _sincos_of_quarters(r, i_quarter)
+
+
+@triton.jit
+def exp_limited(x):
+    """``exp(min(x, log 100))``, NaN for NaN. Reduced first: ``tl.exp`` rounds ``x * log2(e)`` and errs by 4e-7."""
+    x = tl.where(x > LOG_LIMIT, LOG_LIMIT, x)
+    if x.dtype == tl.float64:
+        return tl.exp(x)
+    else:
+        x = tl.where(x < -87.0, -87.0, x)  # 1e-38
+        b_power, i_power = _round(x * LOG2_E)
+        r = (x - b_power * LOG_2_HIGH) - b_power * LOG_2_LOW
+        return tl.exp2(r * LOG2_E) * ((i_power << 23) + 0x3F800000).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def _twiddle(i_bin, half, COMPUTE: tl.constexpr):
+    """Sine and cosine of ``pi * i_bin / half``; in float32 the reduction is exact."""
+    step = tl.full([], HALF_PI, COMPUTE) / half
+    if step.dtype == tl.float64:
+        return sincos(2 * i_bin * step)
+    else:
+        b_quarter, i_quarter = _round(2 * i_bin.to(tl.float32) / half)
+        return _sincos_of_quarters((2 * i_bin - half * b_quarter) * step, i_quarter)
 
 
 @triton.jit
@@ -80,8 +118,7 @@ def _load_polar(m_ptr, p_ptr, stride_m_k, stride_p_k, i_bin, mask, n_fft, COMPUT
     b_m = tl.load(m_ptr + i_bin.to(tl.int64) * stride_m_k, mask=mask, other=0.0).to(COMPUTE)
     b_p = tl.load(p_ptr + i_bin.to(tl.int64) * stride_p_k, mask=mask, other=0.0).to(COMPUTE)
     b_sin, b_cos = sincos(b_p)
-    b_magnitude = tl.exp(tl.where(b_m > LOG_LIMIT, LOG_LIMIT, b_m))  # keeps NaN, which a minimum may not
-    return b_m, b_magnitude * (tl.full((), 1.0, COMPUTE) / n_fft), b_sin, b_cos
+    return b_m, exp_limited(b_m) * (tl.full([], 1.0, COMPUTE) / n_fft), b_sin, b_cos
 
 
 @triton.jit
@@ -99,7 +136,7 @@ def _polar_spectrum_fwd_kernel(
     b_high_re, b_high_im = b_mag * b_cos, tl.where(i_bin == 0, 0.0, b_mag * b_sin)
 
     # Z_k = even + turned, Z_{h-k} = conj(even - turned), turned = i w odd, w = e^{2 pi i k / n}
-    b_sin, b_cos = sincos(i_bin.to(COMPUTE) * (tl.full((), PI, COMPUTE) / half))
+    b_sin, b_cos = _twiddle(i_bin, half, COMPUTE)
     b_even_re, b_even_im = b_low_re + b_high_re, b_low_im - b_high_im
     b_odd_re, b_odd_im = b_low_re - b_high_re, b_low_im + b_high_im
     b_turned_re, b_turned_im = -b_sin * b_odd_re - b_cos * b_odd_im, b_cos * b_odd_re - b_sin * b_odd_im
@@ -141,7 +178,7 @@ def _polar_spectrum_bwd_kernel(
     b_high_re, b_high_im = tl.split(tl.reshape(b_high, (BLOCK_N, BLOCK_K, 2)))
 
     # The adjoint: dX_k = deven + dodd, dX_{h-k} = conj(deven - dodd), dodd = -i conj(w) dturned
-    b_sin, b_cos = sincos(i_bin.to(COMPUTE) * (tl.full((), PI, COMPUTE) / half))
+    b_sin, b_cos = _twiddle(i_bin, half, COMPUTE)
     b_even_re, b_even_im = b_low_re + b_high_re, b_low_im - b_high_im
     b_turned_re, b_turned_im = b_low_re - b_high_re, b_low_im + b_high_im
     b_odd_re, b_odd_im = b_cos * b_turned_im - b_sin * b_turned_re, -b_cos * b_turned_re - b_sin * b_turned_im

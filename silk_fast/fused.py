@@ -4,7 +4,7 @@ Each class adds no parameter to the module it replaces, so that an instance beco
 back, by changing its class.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -13,16 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from silk_fast.folding import FoldedRelativeAttention, FoldedSnake, Folding
-from silk_fast.kernels import add_layer_norm as _add_layer_norm
-from silk_fast.kernels import bias_silu as _bias_silu
-from silk_fast.kernels import fsq as _fsq
-from silk_fast.kernels import glu_conv_norm_silu as _glu_conv_norm_silu
-from silk_fast.kernels import polar_istft as _polar_istft
-from silk_fast.kernels import rel_attention as _rel_attention
-from silk_fast.kernels import residual_unit as _residual_unit
-from silk_fast.kernels import snake as _snake
-from silk_fast.kernels._common import INTERPRETED
-from silk_fast.kernels.residual_unit import PackedResidualUnit
+from silk_fast.kernels import all as kernels
 from silk_fast.reference import ops
 from silk_fast.reference.conformer import ConformerBlock, ConvModule, FeedForward
 from silk_fast.reference.decoder import InverseSTFT
@@ -58,67 +49,41 @@ class Policy:
 
 def runs_on(x: Tensor) -> bool:
     """Whether Triton can run on the device of ``x``: a GPU or, in its interpreter, anywhere."""
-    return x.is_cuda or INTERPRETED
+    return x.is_cuda or kernels.INTERPRETED
+
+
+def _where_it_runs(kernel: Callable, reference: Callable) -> staticmethod:
+    """``kernel`` where Triton can run on the device of the first argument, else ``reference``."""
+
+    def op(x: Tensor, *arguments, **options):
+        return (kernel if runs_on(x) else reference)(x, *arguments, **options)
+
+    return staticmethod(op)
+
+
+def _residual_unit_by_cudnn(
+    x, alpha1, beta1, weight1, bias1, alpha2, beta2, weight2, bias2, dilation, context=None, padding="causal"
+):
+    """cuDNN convolutions between Snake kernels, the first bias fused into the second Snake; differentiable."""
+    extended = ops.extend(x, (weight1.shape[-1] - 1) * dilation, context, padding)
+    hidden = F.conv1d(kernels.snake(extended, alpha1, beta1), weight1, dilation=dilation)
+    return x + F.conv1d(kernels.snake(hidden, alpha2, beta2, bias1), weight2, bias2)
 
 
 class KernelOps:
-    """The functions of ``reference.ops`` as kernels; where Triton cannot run, the reference."""
+    """The functions of ``reference.ops`` as kernels."""
 
-    @staticmethod
-    def snake(x, alpha, beta):
-        return (_snake if runs_on(x) else ops).snake(x, alpha, beta)
-
-    @staticmethod
-    def residual_unit(
-        x, alpha1, beta1, weight1, bias1, alpha2, beta2, weight2, bias2, dilation, context=None, padding="causal"
-    ):
-        """cuDNN convolutions between Snake kernels, the first bias fused into the second Snake; differentiable."""
-        if not runs_on(x):
-            operands = (alpha1, beta1, weight1, bias1, alpha2, beta2, weight2, bias2)
-            return ops.residual_unit(x, *operands, dilation, context, padding)
-        extended = ops.extend(x, (weight1.shape[-1] - 1) * dilation, context, padding)
-        hidden = F.conv1d(_snake.snake(extended, alpha1, beta1), weight1, dilation=dilation)
-        return x + F.conv1d(_snake.snake(hidden, alpha2, beta2, bias1), weight2, bias2)
-
-    @staticmethod
-    def fsq_pack(z, levels, group_size):
-        return (_fsq if runs_on(z) else ops).fsq_pack(z, levels, group_size)
-
-    @staticmethod
-    def fsq_unpack(tokens, levels, group_size):
-        return (_fsq if runs_on(tokens) else ops).fsq_unpack(tokens, levels, group_size)
-
-    @staticmethod
-    def fsq_quantize(z, levels):
-        return (_fsq if runs_on(z) else ops).fsq_quantize(z, levels)
-
-    @staticmethod
-    def bias_silu(x, bias):
-        return (_bias_silu if runs_on(x) else ops).bias_silu(x, bias)
-
-    @staticmethod
-    def add_layer_norm(x, residual, scale, weight, bias, eps=1e-5):
-        return (_add_layer_norm if runs_on(x) else ops).add_layer_norm(x, residual, scale, weight, bias, eps)
-
-    @staticmethod
-    def rel_attention(q, k, v, pos, u, v_bias, window=(None, None), lengths=None, starts=None):
-        chosen = _rel_attention if runs_on(q) else ops
-        return chosen.rel_attention(q, k, v, pos, u, v_bias, window, lengths, starts)
-
-    @staticmethod
-    def glu_conv_norm_silu(x, weight, bias, norm_weight, norm_bias, eps=1e-5, context=None):
-        chosen = _glu_conv_norm_silu if runs_on(x) else ops
-        return chosen.glu_conv_norm_silu(x, weight, bias, norm_weight, norm_bias, eps, context)
-
-    @staticmethod
-    def polar_istft(log_magnitude, phase, window, hop, alignment="causal"):
-        chosen = _polar_istft if runs_on(phase) else ops
-        return chosen.polar_istft(log_magnitude, phase, window, hop, alignment)
-
-    @staticmethod
-    def polar_istft_stream(log_magnitude, phase, window, hop, overlap):
-        chosen = _polar_istft if runs_on(phase) else ops
-        return chosen.polar_istft_stream(log_magnitude, phase, window, hop, overlap)
+    snake = _where_it_runs(kernels.snake, ops.snake)
+    residual_unit = _where_it_runs(_residual_unit_by_cudnn, ops.residual_unit)
+    fsq_pack = _where_it_runs(kernels.fsq_pack, ops.fsq_pack)
+    fsq_unpack = _where_it_runs(kernels.fsq_unpack, ops.fsq_unpack)
+    fsq_quantize = _where_it_runs(kernels.fsq_quantize, ops.fsq_quantize)
+    bias_silu = _where_it_runs(kernels.bias_silu, ops.bias_silu)
+    add_layer_norm = _where_it_runs(kernels.add_layer_norm, ops.add_layer_norm)
+    rel_attention = _where_it_runs(kernels.rel_attention, ops.rel_attention)
+    glu_conv_norm_silu = _where_it_runs(kernels.glu_conv_norm_silu, ops.glu_conv_norm_silu)
+    polar_istft = _where_it_runs(kernels.polar_istft, ops.polar_istft)
+    polar_istft_stream = _where_it_runs(kernels.polar_istft_stream, ops.polar_istft_stream)
 
 
 class FusedSnake(FoldedSnake):
@@ -180,12 +145,12 @@ class FusedResidualUnit(Folding, ResidualUnit):
                 return super()._unit(x, context)
         packed = self.folded("packed", lambda: self._packed(dtype), *self.parameters())
         rows = None if context is None else context.transpose(1, 2).to(dtype)
-        y = _residual_unit.residual_unit_channels_last(
+        y = kernels.residual_unit_channels_last(
             x.transpose(1, 2).to(dtype), packed, self.conv1.dilation[0], rows, self.padding
         )
         return y.transpose(1, 2)
 
-    def _packed(self, dtype: torch.dtype) -> PackedResidualUnit:
+    def _packed(self, dtype: torch.dtype) -> kernels.PackedResidualUnit:
         alpha1, beta1, weight1, bias1, alpha2, beta2, weight2, bias2 = self.operands()
         halves = weight1.to(dtype), weight2.to(dtype)
-        return _residual_unit.pack_weights(alpha1, beta1, halves[0], bias1, alpha2, beta2, halves[1], bias2)
+        return kernels.pack_weights(alpha1, beta1, halves[0], bias1, alpha2, beta2, halves[1], bias2)

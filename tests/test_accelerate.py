@@ -12,7 +12,7 @@ import torch
 from silk_fast import SilkCodec, SilkConfig, SilkInputError, accelerate_, restore_
 from silk_fast.accelerate import OPS
 from silk_fast.reference.layers import Snake
-from tests.kernels.support import DEVICE, assert_matches
+from tests.kernels.support import ATOL, DEVICE
 from tests.test_codec import assert_same_tokens, make_codec
 from tests.test_initialisation import voices
 
@@ -48,25 +48,36 @@ def test_accelerated_codec_gives_the_same_tokens_and_audio(codec, audio):
     torch.testing.assert_close(codec.decode(expected.tokens), sound, rtol=0, atol=1e-5)
 
 
-def test_gradients_of_a_training_loss_are_within_the_bound(audio):
-    def gradients(dtype: torch.dtype, accelerated: bool) -> dict[str, torch.Tensor]:
-        model = make_codec(TINY).apply_weight_norm_().to(DEVICE, dtype)
-        model.quantizer.norm.frozen = True
-        if accelerated:
-            accelerate_(model, deterministic=True)
-        clip = audio[..., :9600].to(dtype)
-        out = model.decoder(model.quantizer(model.latents(clip)).to(dtype))
-        (out - clip).square().mean().backward()
-        return {name: p.grad for name, p in model.named_parameters()}
+def training_gradients(audio: torch.Tensor, dtype: torch.dtype, accelerated: bool = False) -> dict[str, torch.Tensor]:
+    model = make_codec(TINY).apply_weight_norm_().to(DEVICE, dtype)
+    model.quantizer.norm.frozen = True
+    if accelerated:
+        accelerate_(model, deterministic=True)
+    audio = audio.to(dtype)
+    out = model.decoder(model.quantizer(model.latents(audio)).to(dtype))
+    (out - audio).square().mean().backward()
+    return {name: p.grad.double().cpu() for name, p in model.named_parameters()}
 
-    exact, eager, ours = (
-        gradients(torch.float64, False),
-        gradients(torch.float32, False),
-        gradients(torch.float32, True),
-    )
-    for name, gradient in ours.items():
-        scale = exact[name].abs().max().clamp(min=1e-12)
-        assert_matches(gradient / scale, eager[name] / scale, exact[name] / scale, torch.float32, name)
+
+def test_gradients_of_a_training_loss_are_within_the_bound(audio):
+    """Relative error of every gradient against twice the worst of the reference in the same part of the model.
+
+    Gradients that vanish by symmetry, such as that of the keys' bias, are measured against a
+    thousandth of the largest in their part.
+    """
+    exact, eager = training_gradients(audio, torch.float64), training_gradients(audio, torch.float32)
+    ours = training_gradients(audio, torch.float32, accelerated=True)
+
+    def errors(gradients: dict[str, torch.Tensor], part: str) -> dict[str, float]:
+        norms = {name: g.norm() for name, g in exact.items() if name.startswith(part)}
+        floor = 1e-3 * max(norms.values())
+        return {n: ((gradients[n] - exact[n]).norm() / norm.clamp(min=floor)).item() for n, norm in norms.items()}
+
+    for part in ("encoder", "conformer", "decoder"):
+        bound = 2 * max(errors(eager, part).values()) + ATOL[torch.float32]
+        worst, error = max(errors(ours, part).items(), key=lambda item: item[1])
+        assert error <= bound, f"{worst}: relative error {error:.1e} > {bound:.1e}"
+        assert bound < 1e-3
 
 
 @pytest.mark.parametrize("dtype", [torch.float16] + ([torch.bfloat16] if DEVICE == "cuda" else []), ids=str)

@@ -1,0 +1,298 @@
+"""Relative-position attention, backward; formulas and names as in `_attention`.
+
+With p the weights, recomputed from the saved log-sum-exp, and ``delta_i = dout_i . out_i``:
+``dv_j = sum_i p_ij dout_i``, ``ds_ij = p_ij (dout_i . v_j - delta_i) / sqrt(D)``,
+``dk_j = sum_i ds_ij (q_i + u)``, ``dq_i = sum_j ds_ij (k_j + pos[row(i - j)])``; du and dv_bias are the
+two parts of dq summed over i, and ``dpos[r]`` is ``ds_ij (q_i + v_bias)`` summed where row(i - j) = r.
+
+Three kernels, in each of which one program owns what it writes: no atomics, the same bits each time. dq goes
+over tiles of queries, dk and dv over tiles of keys, dpos over diagonals of tiles, where all queries of
+all samples at the same distances meet. A tile takes both halves of its band, of the distances ``base - m`` and
+``base + N - m``: one product more than carrying one as the forward pass does, and easier to read. The end
+rows of the clipped scheme gather half planes: the dq kernel sums those, where it would sum du and dv_bias.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from ._attention import (
+    LOG2_E,
+    dense,
+    empty_heads,
+    key_range,
+    load_band,
+    load_rows,
+    narrow,
+    rows,
+    store_rows,
+    table_row,
+    tiles,
+    visible,
+    visible_keys,
+)
+from ._common import compute_dtype, on_device
+
+DPOS_PROGRAMS = 1024  # the sums of dpos are split until about so many programs share them
+
+
+@triton.jit
+def _own_half(BLOCK: tl.constexpr):
+    """Mask [N, N]: entry (i, m) of the skewed tile belongs to the half ``base - m`` of the band, else to the other."""
+    return tl.arange(0, BLOCK)[:, None] + tl.arange(0, BLOCK)[None, :] < BLOCK
+
+
+@triton.jit
+def _weights_and_gradients(b_qc, b_qp, b_k, b_v, b_own, b_before, b_dout, b_lse, b_delta, mask, SCALE: tl.constexpr):
+    """Weights p of a tile and gradients ds of its products, [N, N] both, 0 where masked."""
+    BLOCK: tl.constexpr = b_k.shape[0]
+    o_n = tl.arange(0, BLOCK)
+    b_x = tl.dot(b_qp, tl.trans(b_own), input_precision="ieee")
+    b_x = tl.where(_own_half(BLOCK), b_x, tl.dot(b_qp, tl.trans(b_before), input_precision="ieee"))
+    b_score = tl.dot(b_qc, tl.trans(b_k), input_precision="ieee")
+    b_score += tl.gather(b_x, (o_n[None, :] - o_n[:, None]) & (BLOCK - 1), 1)
+    b_log_p = b_score * (SCALE * LOG2_E) - b_lse[:, None]
+    b_log_p = tl.minimum(b_log_p, 0.0, propagate_nan=tl.PropagateNan.ALL)  # rounding of huge scores may exceed 0
+    b_p = tl.where(mask, tl.exp2(b_log_p), 0.0)
+    b_dp = tl.dot(b_dout, tl.trans(b_v), input_precision="ieee")
+    return b_p, b_p * (b_dp - b_delta[:, None]) * SCALE
+
+
+@triton.jit
+def _skew(b_ds):
+    """The gradients of a tile under the rows of its band that they used: for its own half, and for the one before."""
+    BLOCK: tl.constexpr = b_ds.shape[0]
+    o_n = tl.arange(0, BLOCK)
+    b_skewed = tl.gather(b_ds, (o_n[None, :] + o_n[:, None]) & (BLOCK - 1), 1)
+    return tl.where(_own_half(BLOCK), b_skewed, 0.0), tl.where(_own_half(BLOCK), 0.0, b_skewed)
+
+
+@triton.jit
+def _attention_bwd_dq_kernel(
+    dout_ptr, qc_ptr, qp_ptr, k_ptr, v_ptr, pos_ptr, lengths_ptr, starts_ptr, out_ptr, lse_ptr,
+    dq_ptr, delta_ptr, sums_ptr, stride_dout_b, stride_dout_h, stride_dout_t, stride_q_b, stride_q_h, stride_q_t,
+    stride_k_b, stride_k_h, stride_k_t, stride_v_b, stride_v_h, stride_v_t, stride_pos_h, stride_pos_r,
+    stride_out_b, stride_out_h, stride_out_t, n_pairs, n_heads, n_queries, n_keys, left, right,
+    CLIPPED: tl.constexpr, HEAD_DIM: tl.constexpr, SCALE: tl.constexpr, COMPUTE: tl.constexpr,
+    BLOCK: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    """dq; delta ``[pairs, Tq]``; and per tile ``sums [2, pairs, tiles, D]``: of du and dv_bias, or of the end rows."""
+    n_tiles = tl.cdiv(n_queries, BLOCK)
+    i_pair = (tl.program_id(0) // n_tiles).to(tl.int64)
+    i_tile = tl.program_id(0) % n_tiles
+    i_batch, i_head = i_pair // n_heads, i_pair % n_heads
+    dout_ptr += i_batch * stride_dout_b + i_head * stride_dout_h
+    out_ptr += i_batch * stride_out_b + i_head * stride_out_h
+    qc_ptr += i_batch * stride_q_b + i_head * stride_q_h
+    qp_ptr += i_batch * stride_q_b + i_head * stride_q_h
+    k_ptr += i_batch * stride_k_b + i_head * stride_k_h
+    v_ptr += i_batch * stride_v_b + i_head * stride_v_h
+    pos_ptr += i_head * stride_pos_h
+    dq_ptr += (i_batch * n_queries * n_heads + i_head) * HEAD_DIM
+
+    o_n = tl.arange(0, BLOCK)
+    o_query = i_tile * BLOCK + o_n
+    m_query = o_query < n_queries
+    b_qc = load_rows(qc_ptr, o_query, m_query, stride_q_t, HEAD_DIM, BLOCK_D)
+    b_qp = load_rows(qp_ptr, o_query, m_query, stride_q_t, HEAD_DIM, BLOCK_D)
+    b_dout = load_rows(dout_ptr, o_query, m_query, stride_dout_t, HEAD_DIM, BLOCK_D)
+    b_out = load_rows(out_ptr, o_query, m_query, stride_out_t, HEAD_DIM, BLOCK_D)
+    b_lse = tl.load(lse_ptr + i_pair * n_queries + o_query, mask=m_query, other=float("inf"))
+    b_delta = tl.sum(b_dout.to(COMPUTE) * b_out.to(COMPUTE), 1)
+    tl.store(delta_ptr + i_pair * n_queries + o_query, b_delta, mask=m_query)
+
+    i_position = i_tile * BLOCK + n_keys - n_queries
+    first, end = key_range(i_batch, n_keys, lengths_ptr, starts_ptr)
+    first, end = visible_keys(i_position, BLOCK, first, end, left, right, CLIPPED)
+    b_dqc = tl.zeros([BLOCK, BLOCK_D], COMPUTE)
+    b_dqp = tl.zeros([BLOCK, BLOCK_D], COMPUTE)
+    b_far_left = tl.zeros([BLOCK], COMPUTE)
+    b_far_right = tl.zeros([BLOCK], COMPUTE)
+    for i_key in tl.range(first, end, BLOCK, num_stages=1):
+        o_key = i_key + o_n
+        b_k = load_rows(k_ptr, o_key, o_key < end, stride_k_t, HEAD_DIM, BLOCK_D)
+        b_v = load_rows(v_ptr, o_key, o_key < end, stride_v_t, HEAD_DIM, BLOCK_D)
+        base = i_position - i_key
+        b_own = load_band(pos_ptr, base, left, right, stride_pos_r, CLIPPED, HEAD_DIM, BLOCK, BLOCK_D)
+        b_before = load_band(pos_ptr, base + BLOCK, left, right, stride_pos_r, CLIPPED, HEAD_DIM, BLOCK, BLOCK_D)
+        mask = visible(i_position + o_n, o_key, first, end, left, right, CLIPPED)
+        _, b_ds = _weights_and_gradients(b_qc, b_qp, b_k, b_v, b_own, b_before, b_dout, b_lse, b_delta, mask, SCALE)
+        b_dqc += tl.dot(narrow(b_ds, b_k.dtype), b_k, input_precision="ieee")
+        b_ds_own, b_ds_before = _skew(narrow(b_ds, b_k.dtype))
+        b_dqp += tl.dot(b_ds_own, b_own, input_precision="ieee")
+        b_dqp += tl.dot(b_ds_before, b_before, input_precision="ieee")
+        if CLIPPED:
+            distance = base + o_n[:, None] - o_n[None, :]
+            b_far_left += tl.sum(tl.where(distance >= left, b_ds, 0.0), 1)
+            b_far_right += tl.sum(tl.where((distance <= -right) & (distance < left), b_ds, 0.0), 1)
+
+    store_rows(dq_ptr, b_dqc + b_dqp, o_query, m_query, n_heads * HEAD_DIM, HEAD_DIM)
+    if CLIPPED:
+        b_dqc = b_far_left[:, None] * b_qc.to(COMPUTE)
+        b_dqp = b_far_right[:, None] * b_qc.to(COMPUTE)
+    o_d = tl.arange(0, BLOCK_D)
+    sums_ptr += (i_pair * n_tiles + i_tile) * HEAD_DIM
+    tl.store(sums_ptr + o_d, tl.sum(b_dqc, 0), mask=o_d < HEAD_DIM)
+    tl.store(sums_ptr + n_pairs * n_tiles * HEAD_DIM + o_d, tl.sum(b_dqp, 0), mask=o_d < HEAD_DIM)
+
+
+@triton.jit
+def _attention_bwd_dkv_kernel(
+    dout_ptr, qc_ptr, qp_ptr, k_ptr, v_ptr, pos_ptr, lengths_ptr, starts_ptr, lse_ptr, delta_ptr,
+    dk_ptr, dv_ptr, stride_dout_b, stride_dout_h, stride_dout_t, stride_q_b, stride_q_h, stride_q_t,
+    stride_k_b, stride_k_h, stride_k_t, stride_v_b, stride_v_h, stride_v_t, stride_pos_h, stride_pos_r,
+    n_heads, n_queries, n_keys, left, right,
+    CLIPPED: tl.constexpr, HEAD_DIM: tl.constexpr, SCALE: tl.constexpr, COMPUTE: tl.constexpr,
+    BLOCK: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    n_tiles = tl.cdiv(n_keys, BLOCK)
+    i_pair = (tl.program_id(0) // n_tiles).to(tl.int64)
+    i_key = (tl.program_id(0) % n_tiles) * BLOCK
+    i_batch, i_head = i_pair // n_heads, i_pair % n_heads
+    dout_ptr += i_batch * stride_dout_b + i_head * stride_dout_h
+    qc_ptr += i_batch * stride_q_b + i_head * stride_q_h
+    qp_ptr += i_batch * stride_q_b + i_head * stride_q_h
+    k_ptr += i_batch * stride_k_b + i_head * stride_k_h
+    v_ptr += i_batch * stride_v_b + i_head * stride_v_h
+    pos_ptr += i_head * stride_pos_h
+    o_out = (i_batch * n_keys * n_heads + i_head) * HEAD_DIM
+
+    o_n = tl.arange(0, BLOCK)
+    o_key = i_key + o_n
+    first, end = key_range(i_batch, n_keys, lengths_ptr, starts_ptr)
+    b_k = load_rows(k_ptr, o_key, o_key < end, stride_k_t, HEAD_DIM, BLOCK_D)
+    b_v = load_rows(v_ptr, o_key, o_key < end, stride_v_t, HEAD_DIM, BLOCK_D)
+    b_dk = tl.zeros([BLOCK, BLOCK_D], COMPUTE)
+    b_dv = tl.zeros([BLOCK, BLOCK_D], COMPUTE)
+    query_from, query_to = 0, tl.where(i_key < end, n_queries, 0)
+    first_position = n_keys - n_queries
+    if not CLIPPED:
+        query_from = tl.maximum(0, i_key - right - first_position)
+        query_to = tl.minimum(query_to, i_key + BLOCK + left - first_position)
+    for i_query in tl.range(query_from, query_to, BLOCK, num_stages=1):
+        o_query = i_query + o_n
+        m_query = o_query < n_queries
+        b_qc = load_rows(qc_ptr, o_query, m_query, stride_q_t, HEAD_DIM, BLOCK_D)
+        b_qp = load_rows(qp_ptr, o_query, m_query, stride_q_t, HEAD_DIM, BLOCK_D)
+        b_dout = load_rows(dout_ptr, o_query, m_query, stride_dout_t, HEAD_DIM, BLOCK_D)
+        b_lse = tl.load(lse_ptr + i_pair * n_queries + o_query, mask=m_query, other=float("inf"))
+        b_delta = tl.load(delta_ptr + i_pair * n_queries + o_query, mask=m_query, other=0.0)
+        base = i_query + first_position - i_key
+        b_own = load_band(pos_ptr, base, left, right, stride_pos_r, CLIPPED, HEAD_DIM, BLOCK, BLOCK_D)
+        b_before = load_band(pos_ptr, base + BLOCK, left, right, stride_pos_r, CLIPPED, HEAD_DIM, BLOCK, BLOCK_D)
+        mask = visible(first_position + o_query, o_key, first, end, left, right, CLIPPED)
+        b_p, b_ds = _weights_and_gradients(b_qc, b_qp, b_k, b_v, b_own, b_before, b_dout, b_lse, b_delta, mask, SCALE)
+        b_dk += tl.dot(tl.trans(narrow(b_ds, b_qc.dtype)), b_qc, input_precision="ieee")
+        b_dv += tl.dot(tl.trans(b_p.to(b_qc.dtype)), b_dout, input_precision="ieee")
+    store_rows(dk_ptr + o_out, b_dk, o_key, o_key < n_keys, n_heads * HEAD_DIM, HEAD_DIM)
+    store_rows(dv_ptr + o_out, b_dv, o_key, o_key < n_keys, n_heads * HEAD_DIM, HEAD_DIM)
+
+
+@triton.jit
+def _attention_bwd_dpos_kernel(
+    dout_ptr, qc_ptr, qp_ptr, k_ptr, v_ptr, pos_ptr, lengths_ptr, starts_ptr, lse_ptr, delta_ptr,
+    dpos_ptr, stride_dout_b, stride_dout_h, stride_dout_t, stride_q_b, stride_q_h, stride_q_t,
+    stride_k_b, stride_k_h, stride_k_t, stride_v_b, stride_v_h, stride_v_t, stride_pos_h, stride_pos_r,
+    n_batch, n_heads, n_queries, n_keys, left, right, n_diagonals, n_splits,
+    CLIPPED: tl.constexpr, HEAD_DIM: tl.constexpr, SCALE: tl.constexpr, COMPUTE: tl.constexpr,
+    BLOCK: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    """``dpos [2, splits, H, R, D]`` of one diagonal of tiles: from the tiles' own halves, and from those before."""
+    i_diagonal = tl.program_id(0) % n_diagonals
+    i_head = ((tl.program_id(0) // n_diagonals) % n_heads).to(tl.int64)
+    i_split = tl.program_id(0) // n_diagonals // n_heads
+    pos_ptr += i_head * stride_pos_h
+    n_rows = left + right + 1
+    base = left - i_diagonal * BLOCK
+    o_n = tl.arange(0, BLOCK)
+    b_own = load_band(pos_ptr, base, left, right, stride_pos_r, CLIPPED, HEAD_DIM, BLOCK, BLOCK_D)
+    b_before = load_band(pos_ptr, base + BLOCK, left, right, stride_pos_r, CLIPPED, HEAD_DIM, BLOCK, BLOCK_D)
+    b_dpos_own = tl.zeros([BLOCK, BLOCK_D], COMPUTE)
+    b_dpos_before = tl.zeros([BLOCK, BLOCK_D], COMPUTE)
+    n_tiles = tl.cdiv(n_queries, BLOCK)
+    for i_item in tl.range(i_split, n_batch * n_tiles, n_splits, num_stages=1):
+        i_batch = (i_item // n_tiles).to(tl.int64)
+        o_query = (i_item % n_tiles) * BLOCK + o_n
+        i_position = (i_item % n_tiles) * BLOCK + n_keys - n_queries
+        i_key = i_position - base
+        first, end = key_range(i_batch, n_keys, lengths_ptr, starts_ptr)
+        if i_key < end and i_key + BLOCK > first:
+            m_query = o_query < n_queries
+            o_key = i_key + o_n
+            m_key = (o_key >= first) & (o_key < end)
+            o_lse = (i_batch * n_heads + i_head) * n_queries + o_query
+            o_q = i_batch * stride_q_b + i_head * stride_q_h
+            dout_head_ptr = dout_ptr + i_batch * stride_dout_b + i_head * stride_dout_h
+            k_head_ptr = k_ptr + i_batch * stride_k_b + i_head * stride_k_h
+            v_head_ptr = v_ptr + i_batch * stride_v_b + i_head * stride_v_h
+            b_qc = load_rows(qc_ptr + o_q, o_query, m_query, stride_q_t, HEAD_DIM, BLOCK_D)
+            b_qp = load_rows(qp_ptr + o_q, o_query, m_query, stride_q_t, HEAD_DIM, BLOCK_D)
+            b_dout = load_rows(dout_head_ptr, o_query, m_query, stride_dout_t, HEAD_DIM, BLOCK_D)
+            b_k = load_rows(k_head_ptr, o_key, m_key, stride_k_t, HEAD_DIM, BLOCK_D)
+            b_v = load_rows(v_head_ptr, o_key, m_key, stride_v_t, HEAD_DIM, BLOCK_D)
+            b_lse = tl.load(lse_ptr + o_lse, mask=m_query, other=float("inf"))
+            b_delta = tl.load(delta_ptr + o_lse, mask=m_query, other=0.0)
+            inner = 1 if CLIPPED else 0  # the end rows of the clipped scheme are summed by the dq kernel
+            mask = visible(i_position + o_n, o_key, first, end, left - inner, right - inner, False)
+            _, b_ds = _weights_and_gradients(b_qc, b_qp, b_k, b_v, b_own, b_before, b_dout, b_lse, b_delta, mask, SCALE)
+            b_ds_own, b_ds_before = _skew(narrow(b_ds, b_qc.dtype))
+            b_dpos_own += tl.dot(tl.trans(b_ds_own), b_qp, input_precision="ieee")
+            b_dpos_before += tl.dot(tl.trans(b_ds_before), b_qp, input_precision="ieee")
+    o_block = (i_split * n_heads + i_head) * n_rows
+    o_own, o_before = base - o_n, base + BLOCK - o_n  # distances
+    o_row = o_block + table_row(o_own, left, right, CLIPPED)
+    store_rows(dpos_ptr, b_dpos_own, o_row, o_own >= -right, HEAD_DIM, HEAD_DIM)
+    o_row = o_block + n_splits * n_heads * n_rows + table_row(o_before, left, right, CLIPPED)
+    store_rows(dpos_ptr, b_dpos_before, o_row, (o_before <= left) & (o_before >= -right), HEAD_DIM, HEAD_DIM)
+
+
+def _biased(q: Tensor, bias: Tensor | None, wide: torch.dtype) -> Tensor:
+    """``q + bias`` as the forward pass rounds it; ``bias`` is ``[H, D]``."""
+    if bias is None:
+        return q
+    limit = torch.finfo(q.dtype).max
+    return (q.to(wide) + bias[:, None].to(wide)).clamp(-limit, limit).to(q.dtype)
+
+
+def attention_backward(
+    dout: Tensor, q: Tensor, k: Tensor, v: Tensor, pos: Tensor, biases: tuple[Tensor | None, Tensor | None],
+    left: int, right: int, clipped: bool, lengths: Tensor | None, starts: Tensor | None, out: Tensor, lse: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """dq, dk, dv; dpos ``[H, R, D]``; du and dv_bias ``[H, D]`` or, clipped, dpos of the first and last row."""
+    dout, q, k, v, pos = (rows(x) for x in (dout, q, k, v, pos))
+    lengths, starts = dense(lengths), dense(starts)
+    n_batch, n_heads, n_queries, head_dim = q.shape
+    n_keys, n_rows = k.shape[2], pos.shape[-2]
+    dq, dk, dv = empty_heads(q), empty_heads(k), empty_heads(v)
+    if not q.numel():
+        ends = (lse.new_zeros(n_heads, head_dim) for _ in range(2))
+        return dq, dk.zero_(), dv.zero_(), lse.new_zeros(n_heads, n_rows, head_dim), *ends
+    options = tiles(head_dim, q.dtype)
+    block = options.pop("BLOCK_N")
+    del options["BLOCK_M"]
+    n_query_tiles, n_key_tiles = triton.cdiv(n_queries, block), triton.cdiv(n_keys, block)
+    n_diagonals = triton.cdiv(n_rows, block) + 1
+    n_splits = max(1, min(n_batch * n_query_tiles, DPOS_PROGRAMS // (n_heads * n_diagonals)))
+    delta = torch.empty_like(lse)
+    sums = torch.empty((2, n_batch, n_heads, n_query_tiles, head_dim), dtype=lse.dtype, device=q.device)
+    dpos = torch.empty((2, n_splits, n_heads, n_rows, head_dim), dtype=lse.dtype, device=q.device)
+    qc, qp = (_biased(q, bias, lse.dtype) for bias in biases)
+    tensors = (dout, qc, qp, k, v, pos, lengths, starts)
+    strides = [stride for x in (dout, qc, k, v) for stride in x.stride()[:3]]
+    strides += [0 if clipped else pos.stride(0), pos.stride(-2)]
+    constants = {"CLIPPED": clipped, "HEAD_DIM": head_dim, "SCALE": head_dim**-0.5, "BLOCK": block, **options}
+    constants |= {"COMPUTE": compute_dtype(q.dtype), "enable_fp_fusion": True}
+    with on_device(q):
+        _attention_bwd_dq_kernel[(n_batch * n_heads * n_query_tiles,)](
+            *tensors, out, lse, dq, delta, sums, *strides, *out.stride()[:3],
+            n_batch * n_heads, n_heads, n_queries, n_keys, left, right, **constants,
+        )  # fmt: skip
+        _attention_bwd_dkv_kernel[(n_batch * n_heads * n_key_tiles,)](
+            *tensors, lse, delta, dk, dv, *strides, n_heads, n_queries, n_keys, left, right, **constants
+        )
+        _attention_bwd_dpos_kernel[(n_splits * n_heads * n_diagonals,)](
+            *tensors, lse, delta, dpos, *strides,
+            n_batch, n_heads, n_queries, n_keys, left, right, n_diagonals, n_splits, **constants,
+        )  # fmt: skip
+    return dq, dk, dv, dpos.sum((0, 1)), sums[0].sum((0, 2)), sums[1].sum((0, 2))

@@ -1,0 +1,118 @@
+"""Attention with clipped relative keys, in one kernel.
+
+``score_ij = (q_i . k_j + q_i . E[clip(j - i, -left, right) + left]) / sqrt(D)``, softmax over the keys, times v
+(Shaw et al., 2018; in speech, Wav2Vec2-BERT with left 64 and right 8). The kernels are those of
+`rel_attention`: see `_attention` and `_attention_backward`.
+"""
+
+import torch
+from torch import Tensor
+
+from ._attention import attention_forward, check_heads, check_like, empty_heads, empty_lse
+from ._attention_backward import attention_backward
+
+
+def _check(q, k, v, distance_embedding, left, right, lengths) -> None:
+    check_heads(q, k, v, lengths)
+    if q.shape[2] != k.shape[2]:
+        raise ValueError(f"k must have as many rows as q, {q.shape[2]}, got {k.shape[2]}")
+    if left < 0 or right < 0:
+        raise ValueError(f"left and right must be >= 0, got {left} and {right}")
+    if tuple(distance_embedding.shape) != (left + right + 1, q.shape[3]):
+        raise ValueError(
+            f"distance_embedding must be [left + right + 1 = {left + right + 1}, {q.shape[3]}], "
+            f"got {tuple(distance_embedding.shape)}"
+        )
+    check_like(q, "distance_embedding", distance_embedding)
+
+
+@torch.library.custom_op("silk_fast::rel_key_attention", mutates_args=(), device_types=("cuda", "cpu"))
+def _rel_key_attention(
+    q: Tensor, k: Tensor, v: Tensor, distance_embedding: Tensor, left: int, right: int, lengths: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Output and log-sum-exp."""
+    _check(q, k, v, distance_embedding, left, right, lengths)
+    return attention_forward(q, k, v, distance_embedding, (None, None), left, right, True, lengths, None)
+
+
+@torch.library.custom_op("silk_fast::rel_key_attention_backward", mutates_args=(), device_types=("cuda", "cpu"))
+def _rel_key_attention_backward(
+    dout: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    distance_embedding: Tensor,
+    left: int,
+    right: int,
+    lengths: Tensor | None,
+    out: Tensor,
+    lse: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of q, k, v and distance_embedding."""
+    dq, dk, dv, per_head, first_row, last_row = attention_backward(
+        dout, q, k, v, distance_embedding, (None, None), left, right, True, lengths, None, out, lse
+    )
+    total = per_head.sum(0)
+    total[0] += first_row.sum(0)
+    total[-1] += last_row.sum(0)
+    return dq, dk, dv, total.to(distance_embedding.dtype)
+
+
+@_rel_key_attention.register_fake
+def _(q, k, v, distance_embedding, left, right, lengths):
+    return empty_heads(q), empty_lse(q)
+
+
+@_rel_key_attention_backward.register_fake
+def _(dout, q, k, v, distance_embedding, left, right, lengths, out, lse):
+    table = torch.empty_like(distance_embedding, memory_format=torch.contiguous_format)
+    return empty_heads(q), empty_heads(k), empty_heads(v), table
+
+
+def _setup_context(ctx, inputs, output):
+    *tensors, ctx.left, ctx.right, lengths = inputs
+    ctx.mark_non_differentiable(output[1])
+    ctx.save_for_backward(*tensors, lengths, *output)
+
+
+def _backward(ctx, dout, _):
+    *tensors, lengths, out, lse = ctx.saved_tensors
+    grads = _rel_key_attention_backward(dout, *tensors, ctx.left, ctx.right, lengths, out, lse)
+    return *grads, None, None, None
+
+
+_rel_key_attention.register_autograd(_backward, setup_context=_setup_context)
+
+
+def rel_key_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    distance_embedding: Tensor,
+    left: int,
+    right: int,
+    lengths: Tensor | None = None,
+) -> Tensor:
+    """Attention with clipped relative keys (Shaw et al., 2018), as in Wav2Vec2-BERT.
+
+    ``score_ij = (q_i . k_j + q_i . E[clip(j - i, -left, right) + left]) / sqrt(D)``
+
+    Differentiable to every floating-point tensor. The scores are not stored; the memory beside
+    inputs and output is one number per query.
+
+    Args:
+        q, k, v: ``[B, H, T, D]``, D in 1 .. 128; float16, bfloat16 or float32 (float64 serves gradient checks). Any
+            strides; a dense last dimension spares a copy.
+        distance_embedding: ``[left + right + 1, D]``, shared by the heads; the dtype of ``q``.
+        left, right: distances beyond which keys share an embedding.
+        lengths: int ``[B]``, keys per sample; None for all. Read by the kernel only, never on the host.
+
+    Returns:
+        ``[B, H, T, D]``, laid out so that ``transpose(1, 2).flatten(2)`` copies nothing; zeros for a query that sees
+        no key.
+
+    Raises:
+        ValueError: a shape or device does not fit, or ``left`` or ``right`` is negative.
+        TypeError: a dtype does not fit.
+    """
+    return _rel_key_attention(q, k, v, distance_embedding, left, right, lengths)[0]
