@@ -28,7 +28,7 @@ MAX_CHANNELS = 16384  # a row must fit into the registers of one program
 @triton.jit
 def _rows(i_tile, n_rows, N_CHANNELS: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr):
     """Offsets and mask of the elements of a tile of rows."""
-    i_row = i_tile.to(tl.int64) * BLOCK_R + tl.arange(0, BLOCK_R)[:, None]
+    i_row = tl.cast(i_tile, tl.int64) * BLOCK_R + tl.arange(0, BLOCK_R)[:, None]
     i_channel = tl.arange(0, BLOCK_C)[None, :]
     return i_row * N_CHANNELS + i_channel, (i_row < n_rows) & (i_channel < N_CHANNELS)
 

@@ -53,7 +53,7 @@ def _bias_silu_bwd_kernel(
     b_bias = tl.load(bias_ptr + i_channel, mask=m_channel, other=0.0).to(COMPUTE)
     b_sum = tl.zeros((BLOCK_R, BLOCK_C), COMPUTE)
     for i_tile in range(tl.program_id(0), tl.cdiv(n_rows, BLOCK_R), tl.num_programs(0)):
-        i_row = i_tile.to(tl.int64) * BLOCK_R + tl.arange(0, BLOCK_R)
+        i_row = tl.cast(i_tile, tl.int64) * BLOCK_R + tl.arange(0, BLOCK_R)
         o_x = i_row[:, None] * n_channels + i_channel
         m_x = (i_row < n_rows)[:, None] & m_channel
         b_v = tl.load(x_ptr + o_x, mask=m_x, other=0.0).to(COMPUTE) + b_bias

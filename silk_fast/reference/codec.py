@@ -23,7 +23,8 @@ CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 STATISTICS_FILE = "statistics.safetensors"
 UNTRAINED_SEED = 0
-CHUNK_FRAMES = 8
+CPU_CHUNK_FRAMES = 4  # 1.6 s, whose activations fit the cache
+GPU_CHUNK_FRAMES = 64
 
 
 @dataclass(frozen=True)
@@ -78,13 +79,13 @@ class SilkCodec(nn.Module):
         return self.decoder(self.quantizer(self.latents(audio)))
 
     @torch.no_grad()
-    def encode(self, audio: Tensor, lengths: Tensor | None = None, *, chunk_frames: int = CHUNK_FRAMES) -> EncodedAudio:
+    def encode(self, audio: Tensor, lengths: Tensor | None = None, *, chunk_frames: int | None = None) -> EncodedAudio:
         """Turn audio into tokens, in memory that does not grow with duration.
 
         Args:
             audio: float ``[B, 1, T]``, 24 kHz, nominal range [-1, 1]; T >= 1.
             lengths: int ``[B]``, samples of each signal, 1 .. T; None for T. What follows a signal is ignored.
-            chunk_frames: frames computed at once; changes memory and speed, not the tokens.
+            chunk_frames: frames computed at once; changes memory and speed, not the tokens. None suits the device.
 
         Returns:
             tokens int32 ``[B, F, 19]`` with ``F = ceil((T + output_delay) / 9600)``, and the lengths.
@@ -99,7 +100,7 @@ class SilkCodec(nn.Module):
         lengths = self._check_lengths(lengths, batch_size, n_samples)
         device_lengths = lengths.to(audio.device, non_blocking=True)[:, None, None]
         ragged = bool((lengths < n_samples).any())
-        n_chunk = chunk_frames * self.config.frame_samples
+        n_chunk = (chunk_frames or self.chunk_frames) * self.config.frame_samples
         tokens = []
         with self.streaming(batch_size) as stream:
             for start in range(0, n_samples, n_chunk):
@@ -118,13 +119,13 @@ class SilkCodec(nn.Module):
         return EncodedAudio(tokens, lengths, n_frames)
 
     @torch.no_grad()
-    def decode(self, tokens: Tensor, lengths: Tensor | None = None, *, chunk_frames: int = CHUNK_FRAMES) -> Tensor:
+    def decode(self, tokens: Tensor, lengths: Tensor | None = None, *, chunk_frames: int | None = None) -> Tensor:
         """Turn tokens back into audio.
 
         Args:
             tokens: int32 ``[B, F, 19]``, F >= 1.
             lengths: int ``[B]``, samples of each signal; None for all that the frames hold.
-            chunk_frames: frames computed at once.
+            chunk_frames: frames computed at once; None suits the device.
 
         Returns:
             float32 ``[B, 1, max(lengths)]``; zeros past each signal's end.
@@ -137,10 +138,17 @@ class SilkCodec(nn.Module):
         n_available = tokens.shape[1] * self.config.frame_samples - self.config.output_delay
         lengths = self._check_lengths(lengths, tokens.shape[0], n_available)
         with self.streaming(tokens.shape[0]) as stream:
-            audio = torch.cat([stream.decode(chunk) for chunk in tokens.split(chunk_frames, dim=1)], dim=-1)
+            chunks = tokens.split(chunk_frames or self.chunk_frames, dim=1)
+            audio = torch.cat([stream.decode(chunk) for chunk in chunks], dim=-1)
         audio = audio[..., : int(lengths.max())]
         position = torch.arange(audio.shape[-1], device=audio.device)
         return audio.masked_fill(position >= lengths.to(audio.device)[:, None, None], 0.0)
+
+    @property
+    def chunk_frames(self) -> int:
+        """Frames that are best computed at once on the device of the weights."""
+        on_cpu = self.decoder.head.weight.device.type == "cpu"
+        return CPU_CHUNK_FRAMES if on_cpu else GPU_CHUNK_FRAMES
 
     def streaming(self, batch_size: int = 1) -> Stream:
         """A :class:`Stream` over ``batch_size`` signals, to encode chunks of any length and decode frame by frame."""

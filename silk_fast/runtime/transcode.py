@@ -16,7 +16,7 @@ from silk_fast.audio import AudioReader, AudioWriter
 from silk_fast.container import SilkHeader, SilkReader, SilkWriter
 from silk_fast.errors import SilkAudioError, SilkFormatError, SilkModelError
 from silk_fast.files import atomic_file
-from silk_fast.reference.codec import CHUNK_FRAMES, SilkCodec
+from silk_fast.reference.codec import SilkCodec
 
 Progress = Callable[[int, int | None], None]  # samples done so far, samples in all if known
 Notice = Callable[[str], None]
@@ -82,7 +82,7 @@ def encode_file(
     """
     config = codec.config
     device = codec.decoder.head.weight.device
-    block_samples = CHUNK_FRAMES * config.frame_samples
+    block_samples = codec.chunk_frames * config.frame_samples
     with (
         AudioReader(source, config.sample_rate, block_samples, notice) as reader,
         atomic_file(target) as file,
@@ -191,7 +191,7 @@ def _decoded_blocks(codec: SilkCodec, reader: SilkReader) -> Iterator[np.ndarray
     """
     config, stream = codec.config, codec.streaming()
     device = codec.decoder.head.weight.device
-    n_chunk = CHUNK_FRAMES * config.frame_samples
+    n_chunk = codec.chunk_frames * config.frame_samples
     n_owed = 0
     for block in reader.blocks():
         if block.tokens is None:
@@ -202,5 +202,5 @@ def _decoded_blocks(codec: SilkCodec, reader: SilkReader) -> Iterator[np.ndarray
             stream.state.n_skip = 0  # the delay was dropped before the gap, or from its silence
             yield from (np.zeros(min(n_chunk, n_owed - i), np.float32) for i in range(0, n_owed, n_chunk))
             n_owed = 0
-        for tokens in torch.from_numpy(block.tokens)[None].to(device).split(CHUNK_FRAMES, dim=1):
+        for tokens in torch.from_numpy(block.tokens)[None].to(device).split(codec.chunk_frames, dim=1):
             yield stream.decode(tokens)[0, 0].cpu().numpy()
