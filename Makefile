@@ -39,5 +39,5 @@ clean:
 	  { echo "silk_fast needs Python 3.10 or later; $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock pip setuptools
-	$(BIN)/python -m pip install --quiet --constraint requirements.lock --no-build-isolation --editable '.[test]'
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --constraint requirements.lock --no-build-isolation --editable '.[test]'
 	@touch $@

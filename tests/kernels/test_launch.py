@@ -1,0 +1,69 @@
+"""What every kernel owes its caller: the same bits each time, on any stream, and inside a CUDA graph."""
+
+import pytest
+import torch
+from silk_fast.kernels import all as kernels
+
+from tests.kernels.cases import CALLS, outputs_and_gradients
+from tests.kernels.support import DEVICE
+
+needs_gpu = pytest.mark.skipif(DEVICE == "cpu", reason="needs a GPU")
+each_kernel = pytest.mark.parametrize("name", list(CALLS))
+
+
+def test_every_public_kernel_has_a_call():
+    functions = {name for name in kernels.__all__ if name.islower() and name not in ("pack_weights",)}
+    variants = {"polar_istft_stream", "polar_overlap_add", "residual_unit_channels_last"}
+    assert functions - variants == set(CALLS)
+
+
+@each_kernel
+def test_results_and_gradients_repeat_bit_for_bit(name):
+    call = CALLS[name]
+    inputs = call.inputs()
+    first, second = outputs_and_gradients(call, inputs), outputs_and_gradients(call, inputs)
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@each_kernel
+def test_inputs_are_not_written(name):
+    call = CALLS[name]
+    inputs = call.inputs()
+    copies = [t.clone() for t in inputs]
+    outputs_and_gradients(call, inputs)
+    assert all(torch.equal(a, b) for a, b in zip(inputs, copies, strict=True))
+
+
+@needs_gpu
+@each_kernel
+def test_another_stream_gives_the_same_bits(name):
+    call = CALLS[name]
+    inputs = call.inputs()
+    expected = outputs_and_gradients(call, inputs)
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        found = outputs_and_gradients(call, inputs)
+    torch.cuda.current_stream().wait_stream(stream)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+@needs_gpu
+@each_kernel
+def test_a_captured_graph_follows_its_inputs(name):
+    call = CALLS[name]
+    static, fresh = call.inputs(), call.inputs()
+    expected = outputs_and_gradients(call, fresh)
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):  # compile and plan before the capture
+        outputs_and_gradients(call, static)
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = outputs_and_gradients(call, static)
+    for target, source in zip(static, fresh, strict=True):
+        target.copy_(source)
+    graph.replay()
+    torch.cuda.synchronize()
+    assert all(torch.equal(a, b) for a, b in zip(captured, expected, strict=True))
