@@ -56,15 +56,7 @@ class Console:
         """A bar in seconds of audio with rate and remaining time, on a terminal only."""
         from tqdm import tqdm
 
-        return tqdm(
-            desc=label,
-            unit="s",
-            unit_scale=True,
-            leave=False,
-            disable=True if self.quiet else None,
-            bar_format="{desc}: {n:.0f}/{total:.0f} s of audio |{bar}| {rate_fmt} [{elapsed}<{remaining}]",
-            total=float("inf"),
-        )
+        return tqdm(desc=label, unit=" s", unit_scale=True, leave=False, disable=True if self.quiet else None)
 
 
 # ---------------------------------------------------------------- which files become which

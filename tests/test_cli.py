@@ -1,11 +1,17 @@
 """The silk command, as a person and as a script use it."""
 
+import fcntl
 import io
 import json
+import os
+import pty
+import re
 import resource
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -169,6 +175,31 @@ def test_demo_writes_a_table_and_a_picture(model, tmp_path, capsys):
 def test_untrained_model_is_announced(speech, capsys):
     assert silk("encode", speech, "-o", speech.with_suffix(".silk")) == 0
     assert "silk-small-24khz is not trained yet" in capsys.readouterr().err
+
+
+def run_on_a_terminal(*command: object) -> tuple[str, int]:
+    """What a command writes to a terminal of 40 rows and 120 columns, and its exit status."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    process = subprocess.Popen([str(part) for part in command], stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    written = b""
+    try:
+        while chunk := os.read(ours, 4096):
+            written += chunk
+    except OSError:  # Linux: the other end was closed
+        pass
+    os.close(ours)
+    return written.decode(), process.wait()
+
+
+def test_progress_with_rate_and_remaining_time_on_a_terminal(model, tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.tile(voices()[0, 0].numpy(), 4), 24_000)
+    written, status = run_on_a_terminal(SILK, "encode", tmp_path / "a.wav", "-m", model)
+    assert status == 0
+    assert re.search(r"a\.wav: +[0-9]+%\|.*\| [0-9.]+/23[0-9] \[[0-9:]+<[0-9:]+, .* s/s\]", written), written
+    quiet, status = run_on_a_terminal(SILK, "encode", tmp_path / "a.wav", "-m", model, "-q", "-f")
+    assert (quiet, status) == ("", 0)
 
 
 def test_version():
