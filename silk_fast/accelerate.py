@@ -139,14 +139,14 @@ def accelerate_(
     if deterministic and dtype != torch.float32:
         raise SilkInputError(f"deterministic means IEEE float32, got dtype {dtype}")
     restore_(model)
-    found = [(name, module) for name, module in model.named_modules() if OPS.get(type(module)) in wanted]
-    if absent := sorted(wanted - {OPS[type(module)] for _, module in found}) if ops is not None else []:
+    found = [(name, module) for name, module in model.named_modules() if OPS.get(_own_type(module)) in wanted]
+    if absent := sorted(wanted - {OPS[_own_type(module)] for _, module in found}) if ops is not None else []:
         raise SilkInputError(f"op {absent[0]!r} matches no module of {type(model).__name__}")
     why_not = _why_no_kernels(model)
     fused = {} if why_not else _fused()
     swaps = []
     for name, module in found:
-        original = type(module)
+        original = _own_type(module)
         reason = why_not or _why_not_fused(module, dtype)
         replacement = FOLDED.get(original) if reason or original not in fused else fused[original]
         if original is parametrize.ParametrizationList:
@@ -157,8 +157,15 @@ def accelerate_(
     return Report(tuple(swaps))
 
 
+def _own_type(module: nn.Module) -> type[nn.Module]:
+    """The class of a module; of a parametrised one, the class that it had before."""
+    return type(module).__base__ if parametrize.is_parametrized(module) else type(module)
+
+
 def _why_not_fused(module: nn.Module, dtype: torch.dtype) -> str:
     """Why a module keeps its reference form although Triton is there; empty if it does not."""
+    if parametrize.is_parametrized(module):
+        return "its weight is parametrised; fold_weight_norm_() first"
     if isinstance(module, ResidualUnit) and dtype != torch.float32 and module.conv1.in_channels % 16:
         return f"{module.conv1.in_channels} channels, half precision needs a multiple of 16"
     return ""

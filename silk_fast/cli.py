@@ -42,7 +42,7 @@ class Console:
     def _stderr(self, text: str) -> None:
         from tqdm import tqdm
 
-        tqdm.write(f"silk: {text}", file=sys.stderr)
+        tqdm.write(f"silk: {text}".replace("\n", " "), file=sys.stderr)
 
     def result(self, values: dict[str, Any], lines: Iterable[str]) -> None:
         """Print ``values`` as one JSON object, or ``lines``."""

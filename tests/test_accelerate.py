@@ -260,9 +260,8 @@ def test_impossible_requests_change_nothing(codec, options, message):
 
 def test_every_op_matches_a_module_of_the_training_form():
     report = accelerate_(make_codec(TINY).apply_weight_norm_().to(DEVICE))
-    assert {swap.op for swap in report.swaps} == set(OPS.values()) - {
-        "conv"
-    }  # parametrised convolutions keep their class
+    assert {swap.op for swap in report.swaps} == set(OPS.values())
+    assert set(report.refused.values()) == {"its weight is parametrised; fold_weight_norm_() first"}
 
 
 PLAIN_CPU = """

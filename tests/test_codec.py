@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -327,6 +328,28 @@ def test_bundled_model_loads_and_says_that_it_is_untrained(small):
 def test_unknown_model_lists_the_bundled_ones():
     with pytest.raises(SilkModelError, match="unknown model 'silk-huge'; expected one of silk-small-24khz"):
         SilkCodec.from_pretrained("silk-huge")
+
+
+def test_hub_id_is_downloaded(monkeypatch, tmp_path):
+    make_codec().save_pretrained(tmp_path)
+    asked = []
+
+    def snapshot_download(name, allow_patterns):
+        asked.append((name, sorted(allow_patterns)))
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    assert SilkCodec.from_pretrained("someone/silk").trained
+    assert asked == [("someone/silk", ["config.json", "model.safetensors"])]
+
+
+def test_unreachable_hub_is_explained(monkeypatch):
+    def snapshot_download(name, allow_patterns):
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    with pytest.raises(SilkModelError, match="cannot load 'someone/silk', neither a directory .*: no route to host"):
+        SilkCodec.from_pretrained("someone/silk")
 
 
 @pytest.fixture
