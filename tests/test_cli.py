@@ -209,7 +209,10 @@ def test_version():
 
 def test_importing_the_package_imports_no_heavy_module():
     modules = "triton soundfile soxr matplotlib scipy transformers huggingface_hub"
-    code = f"import silk_fast, sys; print([m for m in {modules.split()!r} if m in sys.modules])"
+    code = (
+        f"import silk_fast, sys, torch; print([m for m in {modules.split()!r} if m in sys.modules]); "
+        "assert not torch.cuda.is_initialized()"
+    )
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
     assert done.stderr == ""

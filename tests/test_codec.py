@@ -348,7 +348,7 @@ def test_unreachable_hub_is_explained(monkeypatch):
         raise ConnectionError("no route to host")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
-    with pytest.raises(SilkModelError, match="cannot load 'someone/silk', neither a directory .*: no route to host"):
+    with pytest.raises(SilkModelError, match=r"cannot load 'someone/silk', neither a directory .*: no route to host"):
         SilkCodec.from_pretrained("someone/silk")
 
 
