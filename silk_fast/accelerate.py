@@ -138,10 +138,10 @@ def accelerate_(
         raise SilkInputError(f"dtype must be torch.float32, torch.float16 or torch.bfloat16, got {dtype}")
     if deterministic and dtype != torch.float32:
         raise SilkInputError(f"deterministic means IEEE float32, got dtype {dtype}")
-    restore_(model)
     found = [(name, module) for name, module in model.named_modules() if OPS.get(_own_type(module)) in wanted]
     if absent := sorted(wanted - {OPS[_own_type(module)] for _, module in found}) if ops is not None else []:
         raise SilkInputError(f"op {absent[0]!r} matches no module of {type(model).__name__}")
+    restore_(model)
     why_not = _why_no_kernels(model)
     fused = {} if why_not else _fused()
     swaps = []
@@ -157,9 +157,15 @@ def accelerate_(
     return Report(tuple(swaps))
 
 
+def _is_swapped(module: nn.Module) -> bool:
+    return type(module).__module__ in ("silk_fast.folding", "silk_fast.fused")
+
+
 def _own_type(module: nn.Module) -> type[nn.Module]:
-    """The class of a module; of a parametrised one, the class that it had before."""
-    return type(module).__base__ if parametrize.is_parametrized(module) else type(module)
+    """The class of a module; of a swapped or a parametrised one, the class in ``OPS`` that it had before."""
+    if _is_swapped(module) or parametrize.is_parametrized(module):
+        return next((base for base in type(module).__mro__ if base in OPS), type(module))
+    return type(module)
 
 
 def _why_not_fused(module: nn.Module, dtype: torch.dtype) -> str:
@@ -181,12 +187,7 @@ def _swap(module: nn.Module, replacement: type[nn.Module], dtype: torch.dtype, d
 
 def restore_(model: nn.Module) -> None:
     """Undo :func:`accelerate_`: every module gets its own class back. A model that was not swapped stays as it is."""
-    for module in model.modules():
-        original = next((base for base in type(module).__mro__ if base in OPS), None)
-        if original and type(module) is not original and type(module).__module__ in _HOMES:
-            module.__class__ = original
-            for attribute in ("policy", "_folds"):
-                module.__dict__.pop(attribute, None)
-
-
-_HOMES = ("silk_fast.folding", "silk_fast.fused")
+    for module in filter(_is_swapped, model.modules()):
+        module.__class__ = _own_type(module)
+        for attribute in ("policy", "_folds"):
+            module.__dict__.pop(attribute, None)

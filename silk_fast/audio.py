@@ -10,9 +10,6 @@ joined files of which it would decode only the first, samples that are not finit
 
 import io
 import os
-import shutil
-import sys
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -20,7 +17,7 @@ from functools import partial
 import numpy as np
 
 from silk_fast.errors import SilkAudioError, SilkInputError
-from silk_fast.files import atomic_file, cannot_write, output_name
+from silk_fast.files import atomic_file, cannot_write, input_name, open_seekable, output_name
 
 # fmt: off
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".rf64", ".w64")
@@ -121,10 +118,10 @@ class AudioReader:
 
         if min(sample_rate, block_samples) < 1:
             raise SilkInputError(f"sample_rate and block_samples must be >= 1, got {sample_rate} and {block_samples}")
-        self.name = "standard input" if source == "-" else os.fspath(source)
+        self.name = input_name(source)
         self.sample_rate, self.block_samples = sample_rate, block_samples
         try:
-            self._file = _open_seekable(source)
+            self._file = open_seekable(source)
         except OSError as error:
             raise SilkAudioError(f"{self.name}: {error.strerror}, expected a readable audio file") from error
         try:
@@ -330,17 +327,6 @@ class _Sink:
         except BaseException as error:
             self.error = error
         return len(data)
-
-
-def _open_seekable(source: str | os.PathLike) -> io.BufferedIOBase:
-    """The source as a buffered file that can seek, at its start."""
-    file = sys.stdin.buffer if source == "-" else open(source, "rb")  # noqa: SIM115
-    if source != "-" and file.seekable():
-        return file
-    spool = tempfile.TemporaryFile()  # noqa: SIM115
-    shutil.copyfileobj(file, spool, 2**20)
-    spool.flush()
-    return spool
 
 
 def _check_finite(frames: np.ndarray, n_before: int, sample_rate: int, name: str) -> None:

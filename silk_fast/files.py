@@ -1,4 +1,4 @@
-"""Files that appear under their name only when complete."""
+"""Opening files: inputs that can seek, and outputs that appear under their name only when complete."""
 
 import io
 import os
@@ -17,9 +17,29 @@ def output_name(target: str | os.PathLike) -> str:
     return "standard output" if target == "-" else os.fspath(target)
 
 
+def input_name(source: str | os.PathLike) -> str:
+    """What messages call an input path."""
+    return "standard input" if source == "-" else os.fspath(source)
+
+
 def cannot_write(name: str, error: OSError) -> SilkFileError:
     """The error that says why ``name`` cannot be written."""
     return SilkFileError(f"{name}: cannot be written: {error.strerror or error}")
+
+
+def open_seekable(source: str | os.PathLike) -> io.BufferedIOBase:
+    """A binary file that can seek, at its start; standard input (``"-"``) and pipes are copied to a temporary file.
+
+    Raises:
+        OSError: the source cannot be opened or read.
+    """
+    file = sys.stdin.buffer if source == "-" else open(source, "rb")  # noqa: SIM115
+    if source != "-" and file.seekable():
+        return file
+    spool = tempfile.TemporaryFile()  # noqa: SIM115
+    shutil.copyfileobj(file, spool, 2**20)
+    spool.flush()
+    return spool
 
 
 @contextmanager

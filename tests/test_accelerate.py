@@ -256,6 +256,11 @@ def test_impossible_requests_change_nothing(codec, options, message):
     with pytest.raises(SilkInputError, match=message):
         accelerate_(codec, **options)
     assert types(codec) == names
+    accelerate_(codec)
+    names = types(codec)
+    with pytest.raises(SilkInputError, match=message):
+        accelerate_(codec, **options)
+    assert types(codec) == names
 
 
 def test_every_op_matches_a_module_of_the_training_form():

@@ -108,10 +108,9 @@ class SilkCodec(nn.Module):
                 if ragged:
                     position = torch.arange(start, start + chunk.shape[-1], device=audio.device)
                     chunk = chunk.masked_fill(position >= device_lengths, 0.0)
-                tokens.append(stream.encode(chunk))
+                tokens.append(stream.encode_checked(chunk))
             tokens.append(stream.finish())
-        n_frames = (lengths + self.config.output_delay).div(self.config.frame_samples, rounding_mode="floor")
-        n_frames += (lengths + self.config.output_delay) % self.config.frame_samples > 0
+        n_frames = torch.tensor([self.config.n_frames(n) for n in lengths.tolist()])
         tokens = torch.cat(tokens, dim=1)
         if ragged:
             i_frame = torch.arange(tokens.shape[1], device=tokens.device)[:, None]

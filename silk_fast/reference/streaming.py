@@ -68,17 +68,20 @@ class Stream:
             SilkInputError: wrong shape or dtype, or samples that are not finite; the state is unchanged.
         """
         self.codec.check_audio(chunk, self.batch_size)
-        return self._encode(chunk.to(self.state.pending))
+        return self.encode_checked(chunk)
 
     @torch.no_grad()
     def finish(self) -> Tensor:
         """End the signal: tokens of the frames that its last samples, padded with zeros, still need."""
         config, n_pending = self.codec.config, self.state.n_pending
         n_padding = config.n_frames(n_pending) * config.frame_samples - n_pending
-        return self._encode(self.state.pending.new_zeros(self.batch_size, 1, n_padding))
+        return self.encode_checked(self.state.pending.new_zeros(self.batch_size, 1, n_padding))
 
-    def _encode(self, chunk: Tensor) -> Tensor:
+    @torch.no_grad()
+    def encode_checked(self, chunk: Tensor) -> Tensor:
+        """:meth:`encode` of samples that ``codec.check_audio`` has seen already."""
         state, frame = self.state, self.codec.config.frame_samples
+        chunk = chunk.to(state.pending)
         n_total = state.n_pending + chunk.shape[-1]
         n_left = n_total % frame
         if n_total < frame:

@@ -1,13 +1,9 @@
 """From audio file to ``.silk`` file and back, in memory that does not grow with duration."""
 
 import os
-import shutil
-import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -15,7 +11,7 @@ import torch
 from silk_fast.audio import AudioReader, AudioWriter
 from silk_fast.container import SilkHeader, SilkReader, SilkWriter
 from silk_fast.errors import SilkAudioError, SilkFormatError, SilkModelError
-from silk_fast.files import atomic_file
+from silk_fast.files import atomic_file, input_name, open_seekable
 from silk_fast.reference.codec import SilkCodec
 
 Progress = Callable[[int, int | None], None]  # samples done so far, samples in all if known
@@ -106,9 +102,9 @@ def open_silk(source: str | os.PathLike, *, recover: bool = False) -> Iterator[S
         SilkAudioError: the file cannot be opened.
         SilkFormatError: the file is damaged.
     """
-    name = "standard input" if source == "-" else os.fspath(source)
+    name = input_name(source)
     try:
-        file = _seekable_stdin() if source == "-" else open(source, "rb")  # noqa: SIM115
+        file = open_seekable(source)
     except OSError as error:
         raise SilkAudioError(f"{name}: {error.strerror}, expected a readable .silk file") from error
     with file:
@@ -116,12 +112,6 @@ def open_silk(source: str | os.PathLike, *, recover: bool = False) -> Iterator[S
             yield SilkReader(file, recover=recover)
         except SilkFormatError as error:
             raise SilkFormatError(f"{name}: {error}") from error
-
-
-def _seekable_stdin() -> BinaryIO:
-    spool = tempfile.TemporaryFile()  # noqa: SIM115
-    shutil.copyfileobj(sys.stdin.buffer, spool, 2**20)
-    return spool
 
 
 def decode_file(
