@@ -9,6 +9,10 @@ PACKAGES = {
     "silk_fast": "silk_fast",
     "silk_fast.reference": "silk_fast/reference",
     "silk_fast.runtime": "silk_fast/runtime",
+    "silk_fast.training": "silk_fast/training",
+    "silk_fast.evaluation": "silk_fast/evaluation",
+    "silk_fast.benchmark": "silk_fast/benchmark",
+    "silk_fast.cli": "silk_fast/cli",
     "silk_fast.kernels": "kernels",
 }
 
@@ -22,7 +26,7 @@ setup(
     python_requires=">=3.10",
     packages=list(PACKAGES),
     package_dir=PACKAGES,
-    package_data={"silk_fast": ["models/*/*", "assets/*"]},
+    package_data={"silk_fast": ["models/*/*", "assets/*", "assets/words/*"]},
     install_requires=[
         "torch>=2.6",
         f"triton>=3.2; {LINUX_GPU}",
@@ -35,7 +39,10 @@ setup(
     ],
     extras_require={
         "hub": ["huggingface_hub>=0.30"],
+        "train": ["tensorboard>=2.16"],
+        "eval": ["pystoi>=0.4", "pesq>=0.0.4"],
         "test": [
+            "silk_fast[train,eval]",
             "pytest>=8",
             "pytest-benchmark>=5",
             "hypothesis>=6.100",

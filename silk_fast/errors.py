@@ -31,3 +31,7 @@ class SilkAudioError(SilkError, ValueError):
 
 class SilkFormatError(SilkError, ValueError):
     """A ``.silk`` file is damaged, truncated or of another format version."""
+
+
+class SilkTrainingError(SilkError):
+    """Training cannot go on: a loss that is not finite, collapsed latents, or a checkpoint that cannot be used."""

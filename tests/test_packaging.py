@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from silk_fast import SilkConfig
-from silk_fast.cli import MODEL
+from silk_fast.cli.console import MODEL
 
 ROOT = Path(__file__).resolve().parents[1]
 

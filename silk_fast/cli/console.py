@@ -1,0 +1,92 @@
+"""What every command shares: where messages go, and the arguments they have in common."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+MODEL = "silk-small-24khz"
+
+
+class Console:
+    """Where messages go: progress and notices to stderr unless quiet, results to stdout."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.quiet = arguments.quiet
+        self.json = arguments.json
+
+    def notice(self, text: str) -> None:
+        if not self.quiet:
+            self._stderr(text)
+
+    def error(self, text: str) -> None:
+        self._stderr(text)
+
+    def _stderr(self, text: str) -> None:
+        from tqdm import tqdm
+
+        tqdm.write(f"silk: {text}".replace("\n", " "), file=sys.stderr)
+
+    def result(self, values: dict[str, Any], lines: Iterable[str]) -> None:
+        """Print ``values`` as one JSON object, or ``lines``."""
+        if self.json:
+            print(json.dumps(values, indent=2, allow_nan=True))
+        else:
+            for line in lines:
+                print(line)
+
+    def progress(self, label: str):
+        """A bar in seconds of audio with rate and remaining time, on a terminal only."""
+        from tqdm import tqdm
+
+        return tqdm(desc=label, unit=" s", unit_scale=True, leave=False, disable=True if self.quiet else None)
+
+
+def message_of(error: BaseException, source: str) -> str:
+    if isinstance(error, OSError):
+        return f"{error.filename or source}: {error.strerror or error}"
+    text = str(error)
+    return text if os.path.basename(source) in text else f"{source}: {text}"
+
+
+def rounded(value: Any) -> Any:
+    return f"{value:.3f}" if isinstance(value, float) else value
+
+
+def positive(text: str) -> int:
+    """A whole number >= 1."""
+    number = int(text) if text.isdecimal() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number >= 1, got {text!r}")
+    return number
+
+
+class Commands:
+    """The commands of a parser, and the arguments that several of them take.
+
+    ``common``, ``model`` and ``runs`` are argparse parents: messages, the model's name, and where to run it.
+    """
+
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        self.subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+        self.common = argparse.ArgumentParser(add_help=False)
+        self.common.add_argument("-q", "--quiet", action="store_true", help="print errors only")
+        self.common.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+        self.model = argparse.ArgumentParser(add_help=False)
+        self.model.add_argument(
+            "-m", "--model", default=MODEL, help="bundled name, directory or hub id (default: %(default)s)"
+        )
+        self.device = argparse.ArgumentParser(add_help=False)
+        self.device.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 or auto (default: %(default)s)")
+        self.device.add_argument("--threads", type=positive, help="CPU threads (default: all cores)")
+        self.runs = argparse.ArgumentParser(add_help=False, parents=[self.model, self.device])
+
+    def add(
+        self, name: str, run: Callable, description: str, parents: list[argparse.ArgumentParser]
+    ) -> argparse.ArgumentParser:
+        """A command that calls ``run(arguments, console)`` for its exit status."""
+        command = self.subparsers.add_parser(name, help=description, description=description, parents=parents)
+        command.set_defaults(run=run)
+        return command

@@ -1,0 +1,63 @@
+"""``silk train corpus``: make a corpus of synthetic speech."""
+
+import argparse
+import os
+
+from silk_fast.cli.console import Commands, Console, positive
+
+
+def add_corpus_command(subparsers: argparse._SubParsersAction, commands: Commands) -> None:
+    """Add ``corpus`` to the sub-commands of ``silk train``."""
+    description = "Make a speech corpus with eSpeak NG and Flite, or go on with one."
+    command = subparsers.add_parser("corpus", help=description, description=description, parents=[commands.common])
+    command.set_defaults(run=run_corpus)
+    command.add_argument("folder", metavar="FOLDER", help="where the corpus is made or continued")
+    command.add_argument("--hours", type=_hours, default=10.0, help="hours of speech (default: %(default)s)")
+    command.add_argument("--seed", type=_seed, default=0, help="decides every clip (default: %(default)s)")
+    command.add_argument("--workers", type=positive, default=os.cpu_count(), help="processes (default: all cores)")
+    command.add_argument("--languages", nargs="+", metavar="LANGUAGE", help="such as en de (default: all there are)")
+
+
+def run_corpus(arguments: argparse.Namespace, console: Console) -> int:
+    """Make the corpus that the arguments describe; returns the exit status."""
+    from silk_fast.training.corpus import make_corpus
+
+    with console.progress(os.path.basename(os.path.normpath(arguments.folder))) as bar:
+
+        def progress(n_done: float, n_total: float) -> None:
+            bar.total = n_total
+            bar.update(n_done - bar.n)
+
+        summary = make_corpus(
+            arguments.folder,
+            arguments.hours,
+            arguments.seed,
+            arguments.workers,
+            arguments.languages,
+            progress,
+            console.notice,
+        )
+    lines = [f"{summary['clips']} clips, {summary['hours']:.2f} h in {arguments.folder}"]
+    for split, values in summary["splits"].items():
+        share = f"{values['clips']} clips, {values['hours']:.2f} h, {len(values['voices'])} voices"
+        lines.append(f"{split:>18}  {share}, {' '.join(values['languages'])}")
+    console.result({"folder": arguments.folder, **summary}, lines)
+    return 0
+
+
+def _number(text: str, kind: type, is_valid, expected: str):
+    try:
+        number = kind(text)
+    except ValueError:
+        number = None
+    if number is None or not is_valid(number):
+        raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
+    return number
+
+
+def _hours(text: str) -> float:
+    return _number(text, float, lambda hours: 0 < hours < float("inf"), "a number of hours > 0")
+
+
+def _seed(text: str) -> int:
+    return _number(text, int, lambda seed: seed >= 0, "a whole number >= 0")

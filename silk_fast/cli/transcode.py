@@ -1,0 +1,146 @@
+"""``silk encode`` and ``silk decode``."""
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+
+from silk_fast.audio import FORMATS, SUFFIXES
+from silk_fast.cli.console import Commands, Console, message_of
+from silk_fast.cli.files import check_target, plan_files
+from silk_fast.errors import SilkError, SilkInputError
+
+SUBTYPES = {"16": "PCM_16", "24": "PCM_24", "32": "PCM_32", "float": "FLOAT"}
+
+
+def pick_device(arguments: argparse.Namespace) -> str:
+    """The device that ``--device`` asks for; sets the number of CPU threads.
+
+    Raises:
+        SilkInputError: there is no such device.
+    """
+    import torch
+
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    device = arguments.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise SilkInputError(f"device {device!r} is not there: PyTorch sees no CUDA GPU, expected cpu")
+    return device
+
+
+def load_codec(arguments: argparse.Namespace, console: Console):
+    """The codec that the arguments ask for, on its device, and the hash of its weights."""
+    from silk_fast.reference.codec import SilkCodec
+
+    codec = SilkCodec.from_pretrained(arguments.model, device=pick_device(arguments))
+    if not codec.trained:
+        console.notice(f"{arguments.model} is not trained yet (seeded random weights): decoded audio is noise")
+    return codec, codec.weights_sha256
+
+
+def transcode_all(console: Console, pairs: list[tuple[str, str]], overwrite: bool, rate: int, job: Callable) -> int:
+    """Run ``job(source, target, progress)`` on every pair; a failure does not stop the rest.
+
+    Args:
+        rate: samples per second of the results.
+
+    Returns:
+        The exit status: 1 if anything failed.
+    """
+    done, failed = [], []
+    for i, (source, target) in enumerate(pairs):
+        label = os.path.basename(source) if len(pairs) == 1 else f"[{i + 1}/{len(pairs)}] {os.path.basename(source)}"
+        start = time.perf_counter()
+        try:
+            check_target(source, target, overwrite)
+            with console.progress(label) as bar:
+
+                def progress(n_done: int, n_total: int | None, bar=bar) -> None:
+                    bar.total = max(n_done, n_total or 0) / rate
+                    bar.update(n_done / rate - bar.n)
+
+                if os.path.dirname(target) and target != "-":
+                    os.makedirs(os.path.dirname(target), exist_ok=True)
+                result = job(source, target, progress)
+        except (SilkError, OSError) as error:
+            message = message_of(error, source)
+            console.error(message)
+            failed.append({"input": source, "error": message})
+            continue
+        elapsed = time.perf_counter() - start
+        seconds = result.n_samples / rate
+        row = {"input": source, "output": target, "seconds": seconds, **asdict(result)}
+        row |= {"elapsed_seconds": elapsed, "realtime_factor": seconds / elapsed}
+        done.append(row)
+        console.notice(
+            f"{source} -> {target}: {seconds:.2f} s, {result.n_frames} frames, {result.n_tokens} tokens, "
+            f"{seconds / elapsed:.1f}x real time"
+        )
+        if result.n_clipped:
+            console.notice(f"{target}: {result.n_clipped} samples were beyond full scale and clipped")
+        if result.n_lost:
+            console.notice(f"{source}: {result.n_lost} of {result.n_frames} frames were lost")
+    if len(pairs) > 1:
+        console.notice(f"{len(done)} done, {len(failed)} failed")
+    if console.json:
+        print(json.dumps({"done": done, "failed": failed}, indent=2))
+    return 1 if failed else 0
+
+
+def run_encode(arguments: argparse.Namespace, console: Console) -> int:
+    from silk_fast.runtime.transcode import encode_file
+
+    _refuse_json_to_stdout(arguments)
+    pairs = plan_files(arguments.inputs, arguments.output, SUFFIXES, ".silk")
+    codec, sha = load_codec(arguments, console)
+    return transcode_all(
+        console,
+        pairs,
+        arguments.force,
+        codec.config.sample_rate,
+        lambda source, target, progress: encode_file(codec, source, target, sha, progress, console.notice),
+    )
+
+
+def run_decode(arguments: argparse.Namespace, console: Console) -> int:
+    from silk_fast.runtime.transcode import decode_file
+
+    _refuse_json_to_stdout(arguments)
+    pairs = plan_files(arguments.inputs, arguments.output, (".silk",), f".{arguments.format}")
+    codec, sha = load_codec(arguments, console)
+    options = {"recover": arguments.recover, "force_model": arguments.force_model}
+    return transcode_all(
+        console,
+        pairs,
+        arguments.force,
+        codec.config.sample_rate,
+        lambda source, target, progress: decode_file(
+            codec, source, target, sha, progress, console.notice, subtype=SUBTYPES.get(arguments.bits), **options
+        ),
+    )
+
+
+def _refuse_json_to_stdout(arguments: argparse.Namespace) -> None:
+    to_stdout = arguments.output == "-" or (arguments.output is None and "-" in arguments.inputs)
+    if arguments.json and to_stdout:
+        raise SilkInputError("--json and the output file cannot both go to standard output")
+
+
+def add_commands(commands: Commands) -> None:
+    files = argparse.ArgumentParser(add_help=False)
+    files.add_argument("inputs", nargs="+", metavar="INPUT", help="files or folders; - is standard input")
+    files.add_argument("-o", "--output", help="file or folder; - is standard output (default: beside the input)")
+    files.add_argument("-f", "--force", action="store_true", help="overwrite existing files")
+    parents = [files, commands.runs, commands.common]
+    commands.add("encode", run_encode, "Encode audio files into .silk files.", parents)
+    decode = commands.add("decode", run_decode, "Decode .silk files into audio files.", parents)
+    formats = [suffix[1:] for suffix in FORMATS]
+    decode.add_argument("--format", choices=formats, default="wav", help="where the output's name gives none")
+    decode.add_argument("--bits", choices=SUBTYPES, help="sample format (default: 16, or the format's own)")
+    decode.add_argument("--recover", action="store_true", help="decode the intact blocks of a damaged file")
+    decode.add_argument("--force-model", action="store_true", help="decode tokens that other weights have made")

@@ -1,0 +1,1 @@
+"""Training: data, losses, the two stages, and what watches over them."""

@@ -1,0 +1,65 @@
+"""Logs of a run: every value as a line of ``log.jsonl`` and in TensorBoard, with spectrograms and audio."""
+
+import json
+from pathlib import Path
+from typing import IO
+
+from torch import Tensor
+
+from silk_fast.metrics import log_mel_spectrogram
+from silk_fast.training.stage import Stage
+
+
+class Logs:
+    """Writes the logs of one process; does nothing where ``active`` is false.
+
+    Args:
+        folder: of the run.
+        active: whether this process writes; one does.
+        sample_rate: Hz, of audio.
+    """
+
+    def __init__(self, folder: Path, active: bool, sample_rate: int) -> None:
+        self.folder, self.active, self.sample_rate = folder, active, sample_rate
+        self.lines: IO[str] | None = None
+        self.board = None
+
+    def __enter__(self) -> "Logs":
+        if self.active:
+            self.lines = open(self.folder / "log.jsonl", "a", encoding="utf-8")
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:  # optional: the extra "train"
+                return self
+            self.board = SummaryWriter(self.folder / "tensorboard")
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.lines:
+            self.lines.close()
+        if self.board:
+            self.board.close()
+
+    def scalars(self, step: int, values: dict[str, float], seconds: float) -> None:
+        """Log the values of one step, ``seconds`` after the start."""
+        if not self.active:
+            return
+        rounded = {name: float(f"{value:.6g}") for name, value in values.items()}
+        self.lines.write(json.dumps({"step": step, "seconds": round(seconds, 1), **rounded}) + "\n")
+        self.lines.flush()
+        if self.board:
+            for name, value in values.items():
+                self.board.add_scalar(name, value, step)
+
+    def listen(self, step: int, audio: Tensor, stage: Stage) -> None:
+        """Log audio and spectrogram of ``audio`` ``[1, 1, T]`` and of what the stage makes of it, if it makes audio."""
+        if not self.board:
+            return
+        for name, signal in (("original", audio), ("decoded", stage.listen(audio))):
+            if signal is None:
+                continue
+            samples = signal[0, 0].float().cpu()
+            self.board.add_audio(name, samples[None].clamp(-1, 1), step, self.sample_rate)
+            mel = log_mel_spectrogram(samples, self.sample_rate).flip(0)
+            self.board.add_image(f"{name}/spectrogram", (1 + mel / 100).clamp(0, 1)[None], step)
+        self.board.flush()

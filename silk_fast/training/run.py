@@ -1,0 +1,108 @@
+"""A whole training run: processes, data, model, stage, loop, export."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from silk_fast.config import SilkConfig
+from silk_fast.errors import SilkModelError
+from silk_fast.reference.codec import SilkCodec
+from silk_fast.training.config import Stage1Config, TrainingConfig
+from silk_fast.training.data import find_clips
+from silk_fast.training.loop import RunOptions, Trainer
+from silk_fast.training.stage import Stage
+
+MODEL_FOLDER = "model"
+
+
+def train(
+    config: TrainingConfig,
+    data: list[str],
+    options: dict[str, Any],
+    split: str | None = None,
+    init: str | None = None,
+    notice: Callable[[str], None] = print,
+    progress: Callable[[int, int, dict[str, float]], None] = lambda *_: None,
+) -> dict[str, Any] | None:
+    """Train a stage from its start or its last checkpoint, and export the model when all steps are done.
+
+    Under ``torchrun`` every process calls it; they share the work and the first of them writes.
+
+    Args:
+        config: a :class:`Stage1Config` or a :class:`Stage2Config`.
+        data: audio files, folders, or corpora with a manifest.
+        options: of :class:`~silk_fast.training.loop.RunOptions`.
+        split: of a corpus; None for all of it.
+        init: model whose weights are the start.
+
+    Returns:
+        ``steps`` done, ``all_steps``, and ``model``, the exported folder or None; None in processes that do not write.
+
+    Raises:
+        SilkError: as :class:`~silk_fast.training.loop.Trainer` says, or the model does not fit the configuration.
+    """
+    with processes(options["device"]) as (rank, device):
+        options = RunOptions(**{**options, "device": device})
+        quiet = notice if rank == 0 else lambda _: None
+        clips = find_clips(data, split=split, notice=quiet)
+        stage = make_stage(config, torch.device(device), options, init)
+        seconds = sum(clip.n_samples for clip in clips) / stage.codec.config.sample_rate
+        quiet(f"{len(clips)} clips, {seconds / 3600:.2f} h, on {device}")
+        facts = {"data": [os.path.basename(os.path.normpath(path)) for path in data], "split": split, "init": init}
+        facts |= {"clips": len(clips), "hours": round(seconds / 3600, 3), "torch": torch.__version__}
+        trainer = Trainer(stage, clips, options, facts, quiet, progress if rank == 0 else lambda *_: None)
+        steps = trainer.run()
+        if rank:
+            return None
+        model = None
+        if steps == config.steps:
+            model = str(Path(options.folder) / MODEL_FOLDER)
+            trainer.export(Path(model))
+        return {"steps": steps, "all_steps": config.steps, "model": model}
+
+
+def make_stage(config: TrainingConfig, device: torch.device, options: RunOptions, init: str | None = None) -> Stage:
+    """A stage with its codec on ``device``.
+
+    Raises:
+        SilkModelError: ``init`` is no model, or of other sizes than the configuration asks for.
+    """
+    silk_config = SilkConfig.preset(config.preset, output_delay=config.output_delay)
+    if init is None:
+        codec = SilkCodec(silk_config, seed=config.seed)
+    else:
+        codec = SilkCodec.from_pretrained(init, weight_norm=True)
+        if codec.config != silk_config:
+            raise SilkModelError(f"init {init!r} has other sizes than preset {config.preset!r}")
+    codec = codec.to(device).train()
+    if options.kernels and device.type == "cuda":
+        from silk_fast.accelerate import accelerate_
+
+        accelerate_(codec)
+    if isinstance(config, Stage1Config):
+        from silk_fast.training.stage1 import Stage1 as stage_type
+    else:
+        from silk_fast.training.stage2 import Stage2 as stage_type
+    return stage_type(config, codec, device, options.compile)
+
+
+@contextmanager
+def processes(device: str) -> Iterator[tuple[int, str]]:
+    """This process's rank and device; joins the others when ``torchrun`` started it."""
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+        yield 0, device
+        return
+    on_gpu = device.startswith("cuda")
+    dist.init_process_group("nccl" if on_gpu else "gloo")
+    try:
+        if on_gpu:
+            device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+            torch.cuda.set_device(device)
+        yield dist.get_rank(), device
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,106 @@
+"""What the training loop knows of a stage: modules that learn, one step on a batch, how to listen to it."""
+
+import math
+from contextlib import AbstractContextManager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from silk_fast.errors import SilkTrainingError
+from silk_fast.training.checkpoint import flatten_optimizer, restore_optimizer
+from silk_fast.training.config import TrainingConfig
+
+
+def learning_rate_factor(step: int, config: TrainingConfig) -> float:
+    """Linear warm-up to 1, then a cosine down to ``final_learning_rate``."""
+    if step < config.warmup_steps:
+        return (step + 1) / config.warmup_steps
+    progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    floor = config.final_learning_rate
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+class Learner:
+    """A module and the AdamW that trains it. Biases, gains and Snake's parameters have no weight decay."""
+
+    def __init__(self, module: nn.Module, config: TrainingConfig, learning_rate: float) -> None:
+        self.module = module
+        self.learning_rate = learning_rate
+        self.parameters = [p for p in module.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in self.parameters if p.ndim > 1], "weight_decay": config.weight_decay},
+            {"params": [p for p in self.parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.AdamW(groups, learning_rate, (config.beta1, config.beta2))
+
+    def state(self, name: str) -> dict[str, Tensor]:
+        module = {f"{name}.module.{key}": tensor for key, tensor in self.module.state_dict().items()}
+        return module | flatten_optimizer(f"{name}.optimizer", self.optimizer)
+
+    def load(self, name: str, tensors: dict[str, Tensor]) -> None:
+        prefix = f"{name}.module."
+        self.module.load_state_dict({k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)})
+        restore_optimizer(f"{name}.optimizer", self.optimizer, tensors)
+
+
+class Stage:
+    """One stage of training. Sub-classes set ``config``, ``codec`` and ``learners`` and define :meth:`step`."""
+
+    config: TrainingConfig
+    codec: nn.Module
+    learners: dict[str, Learner]
+
+    def step(self, audio: Tensor, step: int) -> dict[str, Tensor]:
+        """Learn from one batch ``[B, 1, 9600 F]``; returns scalars to log, ``loss`` among them.
+
+        Raises:
+            SilkTrainingError: a loss or gradient is not finite; no weight has changed in that update.
+        """
+        raise NotImplementedError
+
+    def freezes_statistics(self, step: int) -> bool:
+        """Whether the latent statistics are re-estimated and frozen before ``step``."""
+        return False
+
+    def follow(self, average: dict[str, Tensor]) -> None:
+        """Take note of the averaged weights of the codec, after every step."""
+
+    def listen(self, audio: Tensor) -> Tensor | None:
+        """What the codec makes of ``audio`` ``[B, 1, 9600 F]``, for pictures and ears; None if it cannot decode yet."""
+
+    def autocast(self, device: torch.device) -> AbstractContextManager:
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
+
+    def learn(self, name: str, loss: Tensor, step: int) -> dict[str, Tensor]:
+        """One optimiser step; gradients are averaged over processes and clipped. Returns the norm before clipping."""
+        learner = self.learners[name]
+        for group in learner.optimizer.param_groups:
+            group["lr"] = learner.learning_rate * learning_rate_factor(step, self.config)
+        learner.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        loss = average_gradients(learner.parameters, loss.detach())
+        norm = nn.utils.clip_grad_norm_(learner.parameters, self.config.clip_norm)
+        if not torch.isfinite(norm) or not torch.isfinite(loss):
+            raise SilkTrainingError(f"step {step}: {name} loss {loss.item():g}, gradient norm {norm.item():g}")
+        learner.optimizer.step()
+        return {"gradient": norm}
+
+    @staticmethod
+    def gradient_norm(module: nn.Module) -> Tensor:
+        """Norm of the (clipped) gradient of a part."""
+        return torch.stack([p.grad.norm() for p in module.parameters() if p.grad is not None]).norm()
+
+
+def average_gradients(parameters: list[nn.Parameter], loss: Tensor) -> Tensor:
+    """Replace every gradient by its mean over all processes, in one exchange; returns the mean loss."""
+    if not dist.is_initialized():
+        return loss
+    with_gradient = [p for p in parameters if p.grad is not None]
+    flat = torch.cat([*(p.grad.flatten() for p in with_gradient), loss.reshape(1)])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    *parts, loss = flat.split([*(p.numel() for p in with_gradient), 1])
+    for parameter, part in zip(with_gradient, parts, strict=True):
+        parameter.grad.copy_(part.view_as(parameter))
+    return loss

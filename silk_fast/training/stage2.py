@@ -1,0 +1,118 @@
+"""Stage 2: the whole codec with FSQ, trained to reconstruct, and from some step on against discriminators."""
+
+import torch
+from torch import Tensor, nn
+
+from silk_fast.config import SilkConfig
+from silk_fast.reference.codec import SilkCodec
+from silk_fast.training.config import Stage2Config
+from silk_fast.training.discriminators import Discriminators
+from silk_fast.training.losses import ReconstructionLoss, adversarial_loss, discriminator_loss, feature_loss
+from silk_fast.training.monitors import fsq_entropy, latent_deviation
+from silk_fast.training.stage import Learner, Stage
+
+
+class Autoencoder(nn.Module):
+    """The codec's differentiable pass, with what the losses and monitors need of it."""
+
+    def __init__(self, codec: SilkCodec) -> None:
+        super().__init__()
+        self.codec = codec
+
+    def forward(self, audio: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Latents and codes ``[B, F, 128]``, and the decoded audio ``[B, 1, 9600 F]``."""
+        latents = self.codec.latents(audio)
+        codes = self.codec.quantizer(latents)
+        return latents, codes, self.codec.decoder(codes)
+
+
+class Stage2(Stage):
+    """Reconstruction (L1, multi-resolution STFT, log-mel), adversarial and perceptual training.
+
+    Args:
+        config: weights of the losses and sizes.
+        codec: trained in place.
+        device: where everything lives.
+        compile: run the codec through ``torch.compile``.
+    """
+
+    def __init__(self, config: Stage2Config, codec: SilkCodec, device: torch.device, compile: bool = False) -> None:
+        self.config = config
+        self.codec = codec
+        self.reconstruction = ReconstructionLoss(codec.config.sample_rate).to(device)
+        self.autoencoder = Autoencoder(codec)
+        self.forward = torch.compile(self.autoencoder) if compile else self.autoencoder
+        self.learners = {"codec": Learner(codec, config, config.learning_rate)}
+        self.discriminators = None
+        if config.adversarial_from >= 0:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(config.seed)
+                self.discriminators = Discriminators(config.discriminator_channels).to(device)
+            learner = Learner(self.discriminators, config, config.discriminator_learning_rate)
+            self.learners["discriminators"] = learner
+        self.perceptual = None
+        if config.wavlm:
+            from silk_fast.training.perceptual import WavLMLoss
+
+            self.perceptual = WavLMLoss(config.wavlm, codec.config.sample_rate).to(device)
+
+    @property
+    def silk_config(self) -> SilkConfig:
+        return self.codec.config
+
+    def freezes_statistics(self, step: int) -> bool:
+        """Whether the latent statistics are re-estimated and frozen before ``step``: when the adversary enters."""
+        return step == self.config.adversarial_from
+
+    def step(self, audio: Tensor, step: int) -> dict[str, Tensor]:
+        config = self.config
+        adversarial = self.discriminators is not None and step >= config.adversarial_from
+        self.codec.quantizer.norm.frozen = adversarial
+        with self.autocast(audio.device):
+            latents, codes, decoded = self.forward(audio)
+        decoded, target = self.aligned(decoded.float(), audio)
+        values = {}
+        if adversarial:
+            values |= self._step_discriminators(decoded.detach(), target, step)
+        losses = self.reconstruction(decoded, target)
+        weighted = [getattr(config, f"{name}_weight") * loss for name, loss in losses.items()]
+        if adversarial:
+            self.discriminators.requires_grad_(False)
+            with self.autocast(audio.device):
+                logits, features = self.discriminators(decoded)
+                real_features = self.discriminators(target)[1]
+            self.discriminators.requires_grad_(True)
+            losses |= {"adversarial": adversarial_loss(logits), "feature": feature_loss(real_features, features)}
+            weighted += [
+                config.adversarial_weight * losses["adversarial"],
+                config.feature_weight * losses["feature"],
+            ]
+        if self.perceptual is not None:
+            losses["wavlm"] = self.perceptual(decoded, target)
+            weighted.append(config.wavlm_weight * losses["wavlm"])
+        total = torch.stack(weighted).sum()
+        values |= self.learn("codec", total, step)
+        values |= {name: loss.detach() for name, loss in losses.items()} | {"loss": total.detach()}
+        values["fsq_entropy"] = fsq_entropy(codes, self.silk_config.levels)
+        values["latent_deviation"] = latent_deviation(latents)
+        values["encoder_gradient"] = self.gradient_norm(self.codec.encoder)
+        return values
+
+    def _step_discriminators(self, decoded: Tensor, target: Tensor, step: int) -> dict[str, Tensor]:
+        with self.autocast(decoded.device):
+            loss = discriminator_loss(self.discriminators(target)[0], self.discriminators(decoded)[0])
+        learned = self.learn("discriminators", loss, step)
+        return {"discriminator": loss.detach(), "discriminator_gradient": learned["gradient"]}
+
+    def aligned(self, decoded: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
+        """Decoded audio and its target with the decoder's delay taken out."""
+        delay = self.silk_config.output_delay
+        return (decoded[..., delay:], audio[..., : audio.shape[-1] - delay]) if delay else (decoded, audio)
+
+    @torch.no_grad()
+    def listen(self, audio: Tensor) -> Tensor:
+        """What the codec makes of ``audio`` ``[B, 1, 9600 F]``, for pictures and ears."""
+        self.codec.eval()
+        decoded = self.codec(audio)
+        self.codec.train()
+        return decoded

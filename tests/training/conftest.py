@@ -1,0 +1,25 @@
+import numpy as np
+import pytest
+import soundfile
+
+RATE = 24_000
+
+
+def voiced(seconds: float, pitch: float, seed: int) -> np.ndarray:
+    """Something like speech: a pulse train through moving resonances, in syllables, with a little noise."""
+    random = np.random.default_rng(seed)
+    times = np.arange(int(seconds * RATE)) / RATE
+    phase = 2 * np.pi * np.cumsum(pitch * (1 + 0.1 * np.sin(2 * np.pi * 1.3 * times))) / RATE
+    formant = 700 + 400 * np.sin(2 * np.pi * 0.9 * times + seed)
+    harmonics = sum(np.exp(-(((k * pitch - formant) / 500) ** 2)) * np.sin(k * phase) for k in range(1, 20))
+    syllables = np.clip(np.sin(2 * np.pi * 2.1 * times + seed), 0, 1)
+    return (0.2 * harmonics * syllables + 0.003 * random.standard_normal(len(times))).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def speech_folder(tmp_path_factory) -> str:
+    """Six clips of 2 s."""
+    folder = tmp_path_factory.mktemp("speech")
+    for i, pitch in enumerate((90, 110, 130, 160, 190, 220)):
+        soundfile.write(folder / f"{i}.wav", voiced(2.0, pitch, i), RATE)
+    return str(folder)

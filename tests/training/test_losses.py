@@ -1,0 +1,94 @@
+"""Losses and discriminators: known values, gradients, and what a better signal must do."""
+
+import pytest
+import torch
+
+from silk_fast.errors import SilkModelError
+from silk_fast.training.discriminators import Discriminators
+from silk_fast.training.losses import ReconstructionLoss, adversarial_loss, discriminator_loss, feature_loss
+from silk_fast.training.perceptual import Resampler, WavLMLoss
+
+
+def noise(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) * 0.1
+
+
+def test_reconstruction_is_zero_for_equal_signals_and_grows_with_noise():
+    loss, target = ReconstructionLoss(24_000), noise(2, 1, 9600)
+    assert all(value == 0 for value in loss(target, target).values())
+    little, much = (loss(target + scale * noise(2, 1, 9600, seed=1), target) for scale in (0.1, 1.0))
+    assert all(little[name] < much[name] for name in ("waveform", "stft", "mel"))
+
+
+def test_stft_loss_of_a_scaled_signal_is_known():
+    """Half the amplitude: every log magnitude is log 2 lower, and the convergence term is 1/2 of 1/2."""
+    target = noise(1, 1, 24_000)
+    losses = ReconstructionLoss(24_000)(target / 2, target)
+    expected = torch.log(torch.tensor(2.0))
+    torch.testing.assert_close(losses["stft"], expected + 0.25, atol=0.005, rtol=0)
+    torch.testing.assert_close(losses["mel"], expected, atol=0.005, rtol=0)
+    torch.testing.assert_close(losses["waveform"], target.abs().mean() / 2)
+
+
+def test_reconstruction_has_finite_gradients_at_silence():
+    silence = torch.zeros(1, 1, 4800, requires_grad=True)
+    total = sum(ReconstructionLoss(24_000)(silence, noise(1, 1, 4800)).values())
+    total.backward()
+    assert torch.isfinite(silence.grad).all()
+
+
+def test_least_squares_losses():
+    zeros, ones = [torch.zeros(2, 5)], [torch.ones(2, 5)]
+    assert discriminator_loss(ones, zeros) == 0
+    assert discriminator_loss(zeros, ones) == 2
+    assert adversarial_loss(ones) == 0
+    assert adversarial_loss(zeros) == 1
+    assert feature_loss([[torch.ones(3)]], [[torch.full((3,), 3.0)]]) == 2
+
+
+@pytest.mark.parametrize("n_samples", [9600, 9601, 12_345])
+def test_discriminators_judge_any_length_and_reach_the_audio(n_samples):
+    discriminators, audio = Discriminators(2), noise(2, 1, n_samples).requires_grad_()
+    logits, features = discriminators(audio)
+    assert len(logits) == len(features) == 8
+    (adversarial_loss(logits) + feature_loss([[f + 1 for f in maps] for maps in features], features)).backward()
+    assert torch.isfinite(audio.grad).all()
+    assert audio.grad.abs().amax() > 0
+
+
+def test_resampler_keeps_a_tone_and_removes_what_cannot_be_kept():
+    times = torch.arange(24_000) / 24_000
+    resample = Resampler(24_000)
+    tone = resample(torch.sin(2 * torch.pi * 1000 * times)[None, None])[0, 200:-200]
+    expected = torch.sin(2 * torch.pi * 1000 * torch.arange(16_000) / 16_000)[200:-200]
+    torch.testing.assert_close(tone, expected, atol=2e-3, rtol=0)
+    assert resample(torch.sin(2 * torch.pi * 10_000 * times)[None, None])[0, 200:-200].abs().max() < 0.02
+
+
+@pytest.fixture(scope="module")
+def tiny_wavlm(tmp_path_factory) -> str:
+    from transformers import WavLMConfig, WavLMModel
+
+    folder = tmp_path_factory.mktemp("wavlm")
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    convolutions = {"conv_dim": (16,) * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2}
+    torch.manual_seed(0)
+    WavLMModel(WavLMConfig(**sizes, **convolutions)).save_pretrained(folder)
+    return str(folder)
+
+
+def test_wavlm_loss_grows_with_noise_and_leaves_wavlm_alone(tiny_wavlm):
+    loss, target = WavLMLoss(tiny_wavlm, 24_000), noise(1, 1, 9600)
+    assert loss(target, target) == 0
+    worse = (target + 0.5 * noise(1, 1, 9600, seed=1)).requires_grad_()
+    distance = loss(worse, target)
+    assert distance > loss(target + 0.05 * noise(1, 1, 9600, seed=1), target) > 0
+    distance.backward()
+    assert torch.isfinite(worse.grad).all()
+    assert worse.grad.abs().amax() > 0
+    assert all(p.grad is None for p in loss.wavlm.parameters())
+
+
+def test_unknown_wavlm_is_a_typed_error(tmp_path):
+    with pytest.raises(SilkModelError, match="cannot load WavLM"):
+        WavLMLoss(str(tmp_path / "nothing"), 24_000)
