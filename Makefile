@@ -40,4 +40,7 @@ clean:
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock pip setuptools
 	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --constraint requirements.lock --no-build-isolation --editable '.[test]'
+	@$(BIN)/python -m pip install --quiet --constraint requirements.lock cython && \
+	  $(BIN)/python -m pip install --quiet --constraint requirements.lock --no-build-isolation pesq || \
+	  echo "pesq was not installed (it needs a C compiler): silk eval leaves PESQ out, and its test is skipped" >&2
 	@touch $@

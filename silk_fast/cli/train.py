@@ -1,4 +1,4 @@
-"""``silk train stage1 | stage2 | corpus``."""
+"""``silk train stage1 | stage2 | corpus | card``."""
 
 import argparse
 import dataclasses
@@ -8,6 +8,7 @@ from pathlib import Path
 from silk_fast.cli.console import Commands, Console, positive
 from silk_fast.cli.corpus import add_corpus_command
 from silk_fast.cli.transcode import pick_device
+from silk_fast.errors import SilkInputError
 from silk_fast.training.config import Stage1Config, Stage2Config, TrainingConfig
 
 STAGES = {
@@ -52,6 +53,23 @@ def run_stage(arguments: argparse.Namespace, console: Console) -> int:
     return 0
 
 
+def run_card(arguments: argparse.Namespace, console: Console) -> int:
+    """Write the card of a trained model."""
+    import json
+
+    from silk_fast.training.card import write_card
+
+    evaluation = None
+    if arguments.evaluation:
+        try:
+            evaluation = json.loads(Path(arguments.evaluation).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise SilkInputError(f"{arguments.evaluation}: expected what silk eval --json prints: {error}") from error
+    path = write_card(Path(arguments.folder), evaluation)
+    console.result({"card": str(path)}, [str(path)])
+    return 0
+
+
 def _number(text: str) -> float:
     number = float(text)
     if not number >= 0:
@@ -93,3 +111,8 @@ def add_commands(commands: Commands) -> None:
     for name in STAGES:
         _add_stage(subparsers, commands, name)
     add_corpus_command(subparsers, commands)
+    description = "Write the model card of a trained model."
+    card = subparsers.add_parser("card", help=description, description=description, parents=[commands.common])
+    card.set_defaults(run=run_card)
+    card.add_argument("folder", metavar="MODEL", help="folder of an exported model")
+    card.add_argument("--evaluation", metavar="JSON", help="what silk eval --json printed")

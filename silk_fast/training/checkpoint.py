@@ -28,13 +28,13 @@ class Checkpoint:
         step: steps taken.
         config: the training configuration, as a dictionary.
         tensors: every tensor of the run, by a name unique in the run.
-        history: what earlier pieces of the run took: seconds, devices.
+        pieces: of the run until here: steps, seconds, device, processes.
     """
 
     step: int
     config: dict[str, Any]
     tensors: dict[str, Tensor]
-    history: list[dict[str, Any]]
+    pieces: list[dict[str, Any]]
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -51,7 +51,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     from safetensors.torch import save
 
     tensors = {name: t.detach().cpu().contiguous() for name, t in sorted(checkpoint.tensors.items())}
-    facts = {"step": checkpoint.step, "config": checkpoint.config, "history": checkpoint.history}
+    facts = {"step": checkpoint.step, "config": checkpoint.config, "pieces": checkpoint.pieces}
     metadata = {"silk": json.dumps(facts), "crc32": str(_crc(tensors))}
     path = folder / f"checkpoint-{checkpoint.step:08d}.safetensors"
     with atomic_file(path) as file:
@@ -81,7 +81,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise SilkTrainingError(
             f"{path}: damaged: its CRC-32 does not fit its tensors; remove it to go on from another"
         )
-    return Checkpoint(facts["step"], facts["config"], tensors, facts["history"])
+    return Checkpoint(facts["step"], facts["config"], tensors, facts["pieces"])
 
 
 def _crc(tensors: dict[str, Tensor]) -> int:

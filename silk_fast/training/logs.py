@@ -9,6 +9,8 @@ from torch import Tensor
 from silk_fast.metrics import log_mel_spectrogram
 from silk_fast.training.stage import Stage
 
+LOG_FILE = "log.jsonl"
+
 
 class Logs:
     """Writes the logs of one process; does nothing where ``active`` is false.
@@ -26,7 +28,7 @@ class Logs:
 
     def __enter__(self) -> "Logs":
         if self.active:
-            self.lines = open(self.folder / "log.jsonl", "a", encoding="utf-8")
+            self.lines = open(self.folder / LOG_FILE, "a", encoding="utf-8")
             try:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError:  # optional: the extra "train"

@@ -23,10 +23,11 @@ from silk_fast.reference.codec import SilkCodec
 from silk_fast.training.checkpoint import Checkpoint, checkpoints, load_checkpoint, save_checkpoint
 from silk_fast.training.config import TrainingConfig
 from silk_fast.training.data import Clip, CropDataset, make_loader, whole_clips
-from silk_fast.training.logs import Logs
+from silk_fast.training.logs import LOG_FILE, Logs
 from silk_fast.training.monitors import CollapseMonitor
 from silk_fast.training.stage import Stage
 
+TRAINING_FILE = "training.json"
 STATISTICS_CLIPS = 64
 STATISTICS_SECONDS = 30.0
 GRACE = 50  # steps before collapse is judged
@@ -97,7 +98,7 @@ class Trainer:
         self.rank = dist.get_rank() if dist.is_initialized() else 0
         self.world = dist.get_world_size() if dist.is_initialized() else 1
         self.average = {name: t.detach().clone() for name, t in stage.codec.state_dict().items()}
-        self.first_step, self.history = 0, []
+        self.first_step, self.earlier_pieces, self.pieces = 0, [], []
         self.dataset = CropDataset(
             clips,
             crop_samples(self.config, stage.codec),
@@ -143,7 +144,7 @@ class Trainer:
         except (KeyError, RuntimeError, ValueError) as error:
             raise SilkTrainingError(f"{path}: does not fit the run: {error}") from error
         self.stage.follow(self.average)
-        self.first_step, self.history = checkpoint.step, checkpoint.history
+        self.first_step, self.earlier_pieces, self.pieces = checkpoint.step, checkpoint.pieces, checkpoint.pieces
 
     def _save(self, step: int, started: float) -> None:
         if self.rank:
@@ -153,7 +154,8 @@ class Trainer:
             tensors |= learner.state(name)
         piece = {"from": self.first_step, "to": step, "seconds": round(time.monotonic() - started, 1)}
         piece |= {"device": device_name(self.device), "processes": self.world}
-        save_checkpoint(self.folder, Checkpoint(step, self.config.to_dict(), tensors, [*self.history, piece]))
+        self.pieces = [*self.earlier_pieces, piece]
+        save_checkpoint(self.folder, Checkpoint(step, self.config.to_dict(), tensors, self.pieces))
 
     def run(self) -> int:
         """Train; returns the steps done, fewer than ``config.steps`` if the time was up.
@@ -246,8 +248,10 @@ class Trainer:
         codec.quantizer.norm.set_statistics(torch.cat(latents))
         codec.train()
 
-    def export(self, folder: Path) -> SilkCodec:
+    def export(self, folder: Path, earlier_runs: list[dict[str, Any]]) -> None:
         """Write the averaged weights as a model that ``SilkCodec.from_pretrained`` loads, in half precision.
+
+        Beside it, ``training.json`` tells how it came about: one object for each run, this one last.
 
         Raises:
             SilkFileError: it cannot be written.
@@ -257,7 +261,15 @@ class Trainer:
         if not self.stage.codec.quantizer.norm.frozen:
             self.estimate_statistics(codec)
         codec.save_pretrained(folder, torch.float16)
-        return codec
+        record = {
+            **json.loads((self.folder / "run.json").read_text(encoding="utf-8")),
+            "steps": self.pieces[-1]["to"],
+            "pieces": self.pieces,
+            "last": json.loads((self.folder / LOG_FILE).read_text(encoding="utf-8").splitlines()[-1]),
+            "weights_sha256": SilkCodec.from_pretrained(folder).weights_sha256,
+        }
+        with atomic_file(folder / TRAINING_FILE) as file:
+            file.write((json.dumps([*earlier_runs, record], indent=2) + "\n").encode())
 
 
 def crop_samples(config: TrainingConfig, codec: SilkCodec) -> int:

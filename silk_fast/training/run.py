@@ -1,5 +1,6 @@
 """A whole training run: processes, data, model, stage, loop, export."""
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,10 +12,10 @@ import torch.distributed as dist
 
 from silk_fast.config import SilkConfig
 from silk_fast.errors import SilkModelError
-from silk_fast.reference.codec import SilkCodec
+from silk_fast.reference.codec import SilkCodec, find_model
 from silk_fast.training.config import Stage1Config, TrainingConfig
 from silk_fast.training.data import find_clips
-from silk_fast.training.loop import RunOptions, Trainer
+from silk_fast.training.loop import TRAINING_FILE, RunOptions, Trainer
 from silk_fast.training.stage import Stage
 
 MODEL_FOLDER = "model"
@@ -62,7 +63,7 @@ def train(
         model = None
         if steps == config.steps:
             model = str(Path(options.folder) / MODEL_FOLDER)
-            trainer.export(Path(model))
+            trainer.export(Path(model), earlier_runs(init))
         return {"steps": steps, "all_steps": config.steps, "model": model}
 
 
@@ -89,6 +90,12 @@ def make_stage(config: TrainingConfig, device: torch.device, options: RunOptions
     else:
         from silk_fast.training.stage2 import Stage2 as stage_type
     return stage_type(config, codec, device, options.compile)
+
+
+def earlier_runs(init: str | None) -> list[dict[str, Any]]:
+    """What ``training.json`` of the initial model tells, oldest first; empty where there is none."""
+    path = find_model(init) / TRAINING_FILE if init else None
+    return json.loads(path.read_text(encoding="utf-8")) if path and path.is_file() else []
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -101,7 +102,7 @@ def test_a_resumed_run_is_bit_identical(config, speech_folder, tmp_path):
     assert all(torch.equal(expected[name], got[name]) for name in expected)
     models = [(folder / "model" / "model.safetensors").read_bytes() for folder in (whole, parts)]
     assert models[0] == models[1]
-    assert [piece["to"] for piece in load_checkpoint(checkpoints(parts)[-1]).history] == [1, 2, 3, 6]
+    assert [piece["to"] for piece in load_checkpoint(checkpoints(parts)[-1]).pieces] == [1, 2, 3, 6]
 
 
 def test_a_killed_run_goes_on_from_its_last_checkpoint(speech_folder, tmp_path):
@@ -201,7 +202,7 @@ def test_learning_rate_warms_up_and_falls():
     factors = [learning_rate_factor(step, config) for step in range(100)]
     assert factors[0] == pytest.approx(0.1)
     assert factors[9:11] == [1.0, 1.0]
-    assert all(a >= b for a, b in zip(factors[10:], factors[11:], strict=False))
+    assert all(a >= b for a, b in pairwise(factors[10:]))
     assert factors[-1] == pytest.approx(0.1, abs=0.01)
 
 
@@ -300,3 +301,28 @@ def test_command_line_errors_are_one_line(speech_folder, tmp_path, capsys):
 def test_no_clip_as_long_as_a_crop_is_a_typed_error(speech_folder, tmp_path):
     with pytest.raises(SilkInputError, match="crop"):
         train(Stage2Config(preset="tiny", crop_seconds=30.0), [speech_folder], options(tmp_path / "run"))
+
+
+def test_the_card_tells_how_the_model_came_about(finished, speech_folder, tmp_path):
+    again = Stage2Config(preset="tiny", steps=1, batch_size=1, crop_seconds=0.4, precision="fp32")
+    train(again, [speech_folder], options(tmp_path / "again"), init=str(finished / "model"))
+    model = tmp_path / "again" / "model"
+    assert main(["train", "card", str(model)]) == 0
+    card = (model / "README.md").read_text()
+    rows = [line for line in card.splitlines() if "Stage2" in line]
+    assert [row.split("|")[4].strip() for row in rows] == ["2", "1"]
+    assert "Not evaluated yet" in card
+    evaluation = tmp_path / "evaluation.json"
+    sha = SilkCodec.from_pretrained(model).weights_sha256
+    scores = {"weights_sha256": sha, "groups": {"held-out voices": {"Silk": {"ESTOI": 0.5, "PESQ": None}}}, "clips": []}
+    evaluation.write_text(json.dumps(scores))
+    assert main(["train", "card", str(model), "--evaluation", str(evaluation)]) == 0
+    assert "| Silk | 0.5 | — |" in (model / "README.md").read_text()
+    evaluation.write_text(json.dumps({**scores, "weights_sha256": "0" * 64}))
+    assert main(["train", "card", str(model), "--evaluation", str(evaluation)]) == 1
+
+
+def test_the_card_of_a_model_that_was_not_trained_here(finished, tmp_path, capsys):
+    (finished / "model" / "training.json").unlink()
+    assert main(["train", "card", str(finished / "model")]) == 1
+    assert "no training.json" in capsys.readouterr().err

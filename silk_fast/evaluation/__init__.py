@@ -1,0 +1,1 @@
+"""How good a codec is: scores beside other codecs, codebook use, and what its latent space means."""

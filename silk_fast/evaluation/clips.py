@@ -1,0 +1,182 @@
+"""What is evaluated: clips that training has not seen, from a corpus folder and from recordings of people."""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from silk_fast.audio import SUFFIXES, load
+from silk_fast.errors import SilkInputError
+from silk_fast.training.corpus import MANIFEST, SUMMARY, read_manifest
+
+RATE = 24_000
+RECORDINGS = Path("/usr/share/sounds/alsa")
+RECORDED = "recordings"
+GROUPS = {
+    "validation": "Seen voices, new clips",
+    "heldout-voice": "Held-out voices",
+    "heldout-language": "Held-out languages",
+    RECORDED: "Human recordings",
+}
+"""Group (a split of the manifest, or the recordings) and its title."""
+
+SHORT_SECONDS = 4.0
+JOINED_SECONDS = 8.0
+PAUSE_SECONDS = 0.25
+VOICED_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip to evaluate.
+
+    Args:
+        name: for tables; the path in the corpus, or the name of the recording.
+        group: a key of :data:`GROUPS`.
+        language: of the speech; empty if unknown.
+        voice: of the speech; empty if unknown.
+        paths: files; several are joined by pauses of :data:`PAUSE_SECONDS`.
+    """
+
+    name: str
+    group: str
+    language: str
+    voice: str
+    paths: tuple[Path, ...]
+
+    def load(self) -> np.ndarray:
+        """The samples, float32 ``[T]`` at 24 kHz.
+
+        Raises:
+            SilkAudioError: a file cannot be read.
+        """
+        pause = np.zeros(round(PAUSE_SECONDS * RATE), np.float32)
+        parts = [part for path in self.paths for part in (load(path, RATE), pause)]
+        return np.concatenate(parts[:-1])
+
+
+def corpus_rows(folder: str | os.PathLike) -> list[dict[str, Any]]:
+    """The lines of the manifest of a corpus made by ``silk train corpus``, in its order.
+
+    Raises:
+        SilkInputError: no such folder, no manifest in it, or a line that does not describe a clip.
+    """
+    if not Path(folder).is_dir():
+        raise SilkInputError(f"{folder}: no such folder, expected a corpus made by 'silk train corpus'")
+    return read_manifest(Path(folder) / MANIFEST)
+
+
+def corpus_facts(folder: str | os.PathLike) -> dict[str, Any]:
+    """What ``corpus.json`` says of a corpus; empty if it says nothing."""
+    try:
+        facts = json.loads((Path(folder) / SUMMARY).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def spread(rows: Sequence[dict[str, Any]], n: int) -> list[dict[str, Any]]:
+    """At most ``n`` of the rows, over as many languages and voices as they can; which follows from the rows alone."""
+    left, chosen, counts = sorted(rows, key=lambda row: row["path"]), [], Counter()
+    while left and len(chosen) < n:
+        row = min(left, key=lambda row: sum(counts[key, row.get(key)] for key in ("language", "voice")))
+        counts.update((key, row.get(key)) for key in ("language", "voice"))
+        left.remove(row)
+        chosen.append(row)
+    return chosen
+
+
+def corpus_clips(folder: str | os.PathLike, rows: Sequence[dict[str, Any]], split: str, n: int) -> list[Clip]:
+    """At most ``n`` clips of a split, over all its languages and voices."""
+    chosen = spread([row for row in rows if row["split"] == split], n)
+    return [
+        Clip(row["path"], split, str(row.get("language", "")), str(row.get("voice", "")), (Path(folder) / row["path"],))
+        for row in chosen
+    ]
+
+
+# ---------------------------------------------------------------- recordings
+
+
+def recorded_clips(sources: Sequence[str | os.PathLike], notice: Callable[[str], None]) -> list[Clip]:
+    """Clips of recorded speech; files that are not speech by their sound are reported and left out.
+
+    Recordings shorter than :data:`SHORT_SECONDS`, too short for PESQ, are joined in the order of their names, with
+    pauses, to clips of :data:`JOINED_SECONDS` or more.
+
+    Args:
+        sources: files, or folders that are searched.
+        notice: called with one line of text for what is left out or joined.
+
+    Raises:
+        SilkInputError: a source that is not there, or nothing in it is speech.
+        SilkAudioError: a file that cannot be read.
+    """
+    speech: dict[Path, float] = {}
+    for path in _audio_files(sources):
+        samples = load(path, RATE)
+        if voiced_share(samples) >= VOICED_SHARE:
+            speech[path] = len(samples) / RATE
+        else:
+            notice(f"{path}: left out, does not sound like a voice")
+    if sources and not speech:
+        raise SilkInputError(f"{', '.join(map(str, sources))}: no recording of a voice, expected at least one")
+    clips = [Clip(path.name, RECORDED, "", "", (path,)) for path, seconds in speech.items() if seconds >= SHORT_SECONDS]
+    for paths in _joined({path: seconds for path, seconds in speech.items() if seconds < SHORT_SECONDS}):
+        if len(paths) > 1:
+            notice(f"{len(paths)} short recordings joined to one clip: {' '.join(path.name for path in paths)}")
+        others = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+        clips.append(Clip(f"{paths[0].name}{others}", RECORDED, "", "", paths))
+    return clips
+
+
+def _audio_files(sources: Sequence[str | os.PathLike]) -> Iterator[Path]:
+    for source in map(Path, sources):
+        if source.is_dir():
+            yield from sorted(path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES)
+        elif source.is_file():
+            yield source
+        else:
+            raise SilkInputError(f"{source}: no such file or folder, expected recordings of speech")
+
+
+def _joined(seconds: dict[Path, float]) -> list[tuple[Path, ...]]:
+    """Neighbours together until they are long enough; a remainder goes to the last ones."""
+    groups: list[list[Path]] = [[]]
+    total = 0.0
+    for path, duration in seconds.items():
+        if total >= JOINED_SECONDS:
+            groups.append([])
+            total = 0.0
+        groups[-1].append(path)
+        total += duration
+    if len(groups) > 1 and total < JOINED_SECONDS:
+        last = groups.pop()
+        groups[-1] += last
+    return [tuple(group) for group in groups if group]
+
+
+def voiced_share(samples: np.ndarray, sample_rate: int = RATE) -> float:
+    """Share of frames that are periodic with a pitch of 60-400 Hz: many in speech, nearly none in noise.
+
+    Of the 40 ms frames of the signal's first difference, those within 30 dB of the loudest count; a frame is periodic
+    if its normalised autocorrelation exceeds 0.5. ``samples`` is float32 ``[T]``; a signal without a frame has 0.
+    """
+    length = sample_rate // 25
+    n_frames = len(samples) // length
+    if not n_frames or not np.abs(samples).max() > 0:
+        return 0.0
+    sharpened = np.diff(samples, prepend=samples[:1])  # or rumble would pass for periodic
+    frames = sharpened[: n_frames * length].reshape(n_frames, length).astype(np.float64)
+    energy = np.square(frames).sum(1)
+    frames = frames[energy > 1e-3 * energy.max()]
+    spectrum = np.abs(np.fft.rfft(frames, 2 * length)) ** 2
+    correlation = np.fft.irfft(spectrum)[:, :length]
+    lags = np.arange(sample_rate // 400, sample_rate // 60)
+    unbiased = correlation[:, lags] * length / (length - lags) / correlation[:, :1]
+    return float((unbiased.max(1) > 0.5).mean())

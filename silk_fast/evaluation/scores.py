@@ -1,0 +1,163 @@
+"""How near a decoded clip is to its original, and what a mean over clips is worth."""
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from silk_fast import metrics
+from silk_fast.audio import resample_blocks
+from silk_fast.errors import SilkInputError
+from silk_fast.evaluation.clips import RATE
+
+SCORE_RATE = 16_000
+NARROW_BAND = 4000.0
+N_RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A column of the tables.
+
+    Args:
+        key: in rows.
+        title: in tables.
+        digits: after the point.
+        sign: 1 where more is better, -1 where less is, 0 where neither.
+        package: on PyPI, needed to compute it; empty for none.
+    """
+
+    key: str
+    title: str
+    digits: int
+    sign: int
+    package: str = ""
+
+
+METRICS = (
+    Metric("estoi", "ESTOI", 3, 1, "pystoi"),
+    Metric("pesq_wb", "PESQ-wb", 2, 1, "pesq"),
+    Metric("log_mel_db", "log-mel dB", 2, -1),
+    Metric("log_mel_4khz_db", "log-mel < 4 kHz dB", 2, -1),
+    Metric("si_sdr_db", "SI-SDR dB", 1, 1),
+    Metric("level_db", "level dB", 1, 0),
+)
+
+
+def resample(samples: np.ndarray, source_rate: int, target_rate: int) -> np.ndarray:
+    """A whole signal, float32 ``[T]``, at another rate."""
+    return np.concatenate(list(resample_blocks([samples], source_rate, target_rate)))
+
+
+def score(original: np.ndarray, decoded: np.ndarray) -> dict[str, float]:
+    """Every metric of a decoded clip; NaN where it cannot be computed.
+
+    Args:
+        original, decoded: float32 ``[T]`` at 24 kHz, aligned.
+
+    Raises:
+        SilkInputError: the signals have different lengths.
+    """
+    if original.shape != decoded.shape:
+        raise SilkInputError(f"signals must have one length, got {original.shape} and {decoded.shape}")
+    first, second = torch.from_numpy(original), torch.from_numpy(decoded)
+    wide = [resample(samples, RATE, SCORE_RATE) for samples in (original, decoded)]
+    log_mels = metrics.log_mel_spectrogram(first, RATE), metrics.log_mel_spectrogram(second, RATE)
+    return {
+        "estoi": estoi(*wide),
+        "pesq_wb": pesq_wb(*wide),
+        **mel_distances(*log_mels),
+        "si_sdr_db": metrics.si_sdr(first, second),
+        "level_db": metrics.level(second) - metrics.level(first),
+    }
+
+
+def estoi(original: np.ndarray, decoded: np.ndarray) -> float:
+    """Extended short-time objective intelligibility (Jensen and Taal, 2016) by ``pystoi``, of 16 kHz signals.
+
+    NaN without the package, and for less than about 0.4 s of speech.
+    """
+    try:
+        from pystoi import stoi
+    except ImportError:
+        return math.nan
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)  # how pystoi says that it has too few frames
+        try:
+            return float(stoi(original, decoded, SCORE_RATE, extended=True))
+        except (RuntimeWarning, ValueError):
+            return math.nan
+
+
+def pesq_wb(original: np.ndarray, decoded: np.ndarray) -> float:
+    """Wide-band PESQ (ITU-T P.862.2) by ``pesq``, of 16 kHz signals; NaN without the package or without speech."""
+    try:
+        from pesq import PesqError, pesq
+    except ImportError:
+        return math.nan
+    try:
+        return float(pesq(SCORE_RATE, original, decoded, "wb"))
+    except (PesqError, ValueError):
+        return math.nan
+
+
+def mel_distances(first: Tensor, second: Tensor) -> dict[str, float]:
+    """Mean absolute difference of log-mel spectrograms ``[80, frames]`` in dB, of all bands and of those below 4 kHz.
+
+    ``second`` may have one frame, which then stands for all.
+    """
+    difference = (first - second).abs().mean(1)
+    return {"log_mel_db": difference.mean().item(), "log_mel_4khz_db": difference[narrow_bands()].mean().item()}
+
+
+def narrow_bands() -> Tensor:
+    """Bool ``[80]``: the mel bands that end below 4 kHz."""
+    filters = metrics.mel_filterbank(80, metrics.N_FFT, RATE)
+    frequencies = torch.linspace(0, RATE / 2, filters.shape[1])
+    return (filters * frequencies.ge(NARROW_BAND)).sum(1) == 0
+
+
+# ---------------------------------------------------------------- over clips
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean over clips with its bootstrap 95 % interval; NaN where there is none."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+def mean_of(values: Sequence[float]) -> Mean:
+    """Mean of the values that are not NaN; clips are resampled 2000 times, always with the same seed."""
+    kept = np.asarray([value for value in values if not math.isnan(value)], np.float64)
+    if not len(kept):
+        return Mean(math.nan, math.nan, math.nan, 0)
+    if len(kept) < 2 or not np.isfinite(kept).all():
+        return Mean(float(kept.mean()), math.nan, math.nan, len(kept))
+    drawn = np.random.default_rng(0).integers(0, len(kept), (N_RESAMPLES, len(kept)))
+    low, high = np.quantile(kept[drawn].mean(1), (0.025, 0.975))
+    return Mean(float(kept.mean()), float(low), float(high), len(kept))
+
+
+def difference_of(first: Sequence[float], second: Sequence[float]) -> Mean:
+    """Mean over clips of ``first - second``, of the clips where both are known: a paired comparison."""
+    return mean_of([a - b for a, b in zip(first, second, strict=True)])
+
+
+def gap_of(first: Sequence[float], second: Sequence[float]) -> Mean:
+    """Mean of ``first`` less mean of ``second``, different clips, both resampled; ``n`` is the smaller count."""
+    kept = [np.asarray([value for value in values if math.isfinite(value)], np.float64) for values in (first, second)]
+    n = min(map(len, kept))
+    if n < 2:
+        return Mean(math.nan, math.nan, math.nan, n)
+    generator = np.random.default_rng(0)
+    drawn = [values[generator.integers(0, len(values), (N_RESAMPLES, len(values)))].mean(1) for values in kept]
+    low, high = np.quantile(drawn[0] - drawn[1], (0.025, 0.975))
+    return Mean(float(kept[0].mean() - kept[1].mean()), float(low), float(high), n)

@@ -1,0 +1,115 @@
+"""The card of a trained model: how it came about and what it can do, from its files."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from silk_fast.errors import SilkModelError
+from silk_fast.files import atomic_file
+from silk_fast.reference.codec import SilkCodec
+from silk_fast.training.loop import TRAINING_FILE
+
+CARD_FILE = "README.md"
+EVALUATION_FILE = "evaluation.json"
+
+
+def write_card(folder: Path, evaluation: dict[str, Any] | None = None) -> Path:
+    """Write ``README.md`` of a model from its ``training.json`` and its evaluation.
+
+    Args:
+        folder: of the model.
+        evaluation: what ``silk eval --json`` printed, kept as ``evaluation.json``; None takes what is kept.
+
+    Raises:
+        SilkModelError: the folder holds no model that tells how it was trained, or the evaluation is of another one.
+        SilkFileError: the card cannot be written.
+    """
+    codec = SilkCodec.from_pretrained(folder)
+    training = _read(folder / TRAINING_FILE)
+    if training is None:
+        raise SilkModelError(f"{folder}: no {TRAINING_FILE}, expected a model that silk train has exported")
+    sha = codec.weights_sha256
+    if evaluation is not None:
+        kept = {name: value for name, value in evaluation.items() if name not in ("clips", "files")}
+        _write(folder / EVALUATION_FILE, json.dumps(kept, indent=2) + "\n")
+    evaluation = _read(folder / EVALUATION_FILE)
+    if evaluation is not None and evaluation["weights_sha256"] != sha:
+        raise SilkModelError(f"{folder / EVALUATION_FILE} is of weights {evaluation['weights_sha256']}, expected {sha}")
+    _write(folder / CARD_FILE, card_text(codec, sha, training, evaluation))
+    return folder / CARD_FILE
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_file(path) as file:
+        file.write(text.encode())
+
+
+def card_text(codec: SilkCodec, sha: str, training: list[dict[str, Any]], evaluation: dict[str, Any] | None) -> str:
+    """The card in Markdown."""
+    config = codec.config
+    n_parameters = sum(p.numel() for p in codec.parameters())
+    lines = [
+        "# Model card",
+        "",
+        f"Silk speech codec, {config.sample_rate / 1000:g} kHz, {config.bitrate:.0f} bit/s, "
+        f"{config.tokens_per_frame} tokens in each frame of {1000 / config.frame_rate:.0f} ms; "
+        f"{n_parameters / 1e6:.1f} million parameters, stored as float16. Weights SHA-256 `{sha}`.",
+        "",
+        "## How it was trained",
+        "",
+        "| run | stage | data | steps | audio per step | passes over the data | hardware | hours |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for i, run in enumerate(training):
+        seconds_per_step = run["config"]["batch_size"] * run["config"]["crop_seconds"] * run["processes"]
+        hours = sum(piece["seconds"] for piece in run["pieces"]) / 3600
+        devices = "; ".join(sorted({f"{piece['processes']} x {piece['device']}" for piece in run["pieces"]}))
+        lines.append(
+            f"| {i + 1} | {run['stage']} | {', '.join(run['data'])} ({run['hours']:g} h) | {run['steps']} | "
+            f"{seconds_per_step:.0f} s | {run['steps'] * seconds_per_step / 3600 / run['hours']:.1f} | "
+            f"{devices} | {hours:.2f} |"
+        )
+    last = training[-1]
+    losses = ", ".join(f"{name} {value:.3g}" for name, value in last["last"].items() if name not in ("step", "seconds"))
+    lines += [
+        "",
+        f"Last values of the last run, on training crops: {losses}.",
+        "",
+        "Each run's configuration is in `training.json`. A run that starts from another model continues its table.",
+        "",
+        "## What it can do",
+        "",
+        *(_scores(evaluation) if evaluation else ["Not evaluated yet."]),
+        "",
+        "## Limits",
+        "",
+        "- It has heard synthetic speech only, one speaker at a time. Music, noise and several speakers are untried.",
+        f"- It sends what was said and who said it in {config.bitrate:.0f} bits a second: expect artefacts, and do not",
+        "  use it where a wrong word matters.",
+        "",
+        "## Licence",
+        "",
+        "The weights are under the MIT licence of silk_fast. The training speech was made by `silk train corpus` with",
+        "eSpeak NG (GPL-3.0) and Flite (a BSD-like licence) from the project's own word lists. Neither licence",
+        "extends to the sound that the programs make. No recording of a person was trained on, but Flite's voices were",
+        "themselves built from recordings.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _scores(evaluation: dict[str, Any]) -> list[str]:
+    """A table for each group of clips: one row a codec."""
+    lines = []
+    for group, systems in evaluation["groups"].items():
+        metrics = list(next(iter(systems.values())))
+        lines += [f"**{group}**", "", f"| codec | {' | '.join(metrics)} |", "|---" * (len(metrics) + 1) + "|"]
+        for system, values in systems.items():
+            shown = ("—" if values[name] is None else f"{values[name]:.3g}" for name in metrics)
+            lines.append(f"| {system} | {' | '.join(shown)} |")
+        lines.append("")
+    return lines[:-1]
