@@ -3,13 +3,15 @@
 #   demo    encode and decode a recording, print a table, draw demo/speech.png
 #   test    all tests; kernels run in Triton's interpreter where there is no GPU
 #   lint    ruff; format applies what it asks for
-#   bench   real-time factors on this machine
+#   bench   time ops and codec on this CPU; results go to bench/results/
+#   bench-gpu  check, then time everything on the GPU, within 8 minutes; takes the system's torch where there is no .venv
+#   report  docs/performance.md from bench/results/
 #   static  compile every kernel for GPU targets and write bench/static/*.csv
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint format bench static clean
+.PHONY: demo test lint format bench bench-gpu report static clean
 
 demo: .venv/installed
 	$(BIN)/silk demo
@@ -27,6 +29,12 @@ format: .venv/installed
 
 bench: .venv/installed
 	$(BIN)/pytest bench --benchmark-enable --benchmark-only
+
+bench-gpu:
+	$(if $(wildcard .venv/installed),$(BIN)/python,$(PYTHON)) -m bench.gpu
+
+report: .venv/installed
+	$(BIN)/python -m bench.report bench/results/*.json
 
 static: .venv/installed
 	$(BIN)/python -m bench.static

@@ -1,16 +1,28 @@
-"""What a file of ``bench/ops`` offers: cases, each one call of an op at one shape and dtype."""
+"""What a file of ``bench/ops`` offers: cases, each one call of an op at one shape and dtype.
 
-from collections.abc import Callable
+``static_cases()`` are compiled for GPU targets by ``bench.static``; ``timing_cases(points, dtypes)`` are measured.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from types import ModuleType
 
 import torch
+from torch import Tensor
+
+from silk_fast.benchmark.costs import Cost, op_cost
+from silk_fast.reference import ops as reference
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
+Point = tuple[int, float]
+"""Batch size, and seconds of audio."""
 
-def dtype_name(dtype: torch.dtype) -> str:
-    """``float16`` for ``torch.float16``."""
-    return str(dtype).removeprefix("torch.")
+GRID: tuple[Point, ...] = tuple((batch, seconds) for seconds in (0.4, 10, 60) for batch in (1, 8, 64))
+"""One frame of Silk, a sentence, a minute; alone, in a small and in a large batch."""
+
+TELLING: tuple[Point, ...] = ((1, 0.4), (8, 10))
+"""The points that are measured first: launches dominate the one, the device the other."""
 
 
 @dataclass(frozen=True)
@@ -32,3 +44,146 @@ class StaticCase:
     run: Callable[[], None]
     wide: frozenset[str] = field(default_factory=frozenset)
     tensor_cores: frozenset[str] = field(default_factory=frozenset)
+
+
+@dataclass(frozen=True)
+class TimingCase:
+    """One call to measure, by several providers.
+
+    Args:
+        op: name of the op, as ``op_cost`` knows it.
+        layer: whose layer it is: ``"Silk small 24 kHz"``.
+        point: batch size and seconds of audio.
+        shape: of the main input, ``"8x32x240000"``.
+        dtype: of the main input.
+        direction: ``"forward"`` or ``"backward"``; the latter alone, without the forward pass before it.
+        sizes: arguments of ``op_cost``.
+        make: the inputs on a device; those that a backward pass differentiates to require gradients.
+        calls: by provider, the function of the inputs: ``"ours"``, ``"eager"`` and library rivals.
+        eager_bytes: about what the eager call allocates; decides what is left out for want of memory.
+        layouts: by provider, what makes its inputs of those of the case before the clock starts: packed weights.
+        uncapturable: providers that synchronise with the host, so that no CUDA graph can hold them.
+        is_main: whether the layer is one of those measured first.
+    """
+
+    op: str
+    layer: str
+    point: Point
+    shape: str
+    dtype: torch.dtype
+    direction: str
+    sizes: dict[str, object]
+    make: Callable[[torch.device], list]
+    calls: dict[str, Callable]
+    eager_bytes: int
+    layouts: dict[str, Callable] = field(default_factory=dict)
+    uncapturable: frozenset[str] = frozenset()
+    is_main: bool = False
+
+    @property
+    def case(self) -> str:
+        """``"Silk small 24 kHz, 10 s, batch 8"``."""
+        batch, seconds = self.point
+        return f"{self.layer}, {seconds:g} s, batch {batch}"
+
+    @property
+    def cost(self) -> Cost:
+        """Least traffic and arithmetic."""
+        return op_cost(self.op, self.direction, self.dtype, **self.sizes)
+
+    @property
+    def is_served(self) -> bool:
+        """Whether an accelerated Silk runs the op in this dtype: convolutions in float16, the rest in float32."""
+        return self.dtype == (torch.float16 if self.op in ("snake", "residual_unit") else torch.float32)
+
+    @property
+    def is_telling(self) -> bool:
+        """Whether it is measured first, and by every provider."""
+        return self.is_main and self.point in TELLING
+
+
+def timing_case(
+    op: str,
+    layer: str,
+    point: Point,
+    dtype: torch.dtype,
+    direction: str,
+    sizes: dict[str, object],
+    main_shape: Sequence[int],
+    make: Callable[["Source"], list],
+    calls: dict[str, Callable],
+    scratch: int = 0,
+    **options,
+) -> TimingCase:
+    """A :class:`TimingCase` whose inputs come from a :class:`Source`.
+
+    Args:
+        make: the inputs, from a source of tensors.
+        scratch: bytes of what the eager call holds beside tensors of the size of its inputs and outputs.
+    """
+    is_backward = direction == "backward"
+
+    def inputs(device: torch.device) -> list:
+        return make(Source(torch.device(device), dtype, is_backward))
+
+    # The reference keeps about four tensors of the size of an input or output for each that is needed.
+    eager_bytes = 4 * op_cost(op, direction, dtype, **sizes).bytes + scratch
+    shape = "x".join(map(str, main_shape))
+    return TimingCase(op, layer, point, shape, dtype, direction, sizes, inputs, calls, eager_bytes, **options)
+
+
+class Source:
+    """Random inputs, the same at every call.
+
+    Args:
+        device: where they live.
+        dtype: of floating-point tensors.
+        with_gradients: whether tensors require gradients, unless ``constant``.
+    """
+
+    def __init__(self, device: torch.device, dtype: torch.dtype, with_gradients: bool) -> None:
+        self.device, self.dtype, self.with_gradients = device, dtype, with_gradients
+        self.generator = torch.Generator(device).manual_seed(0)
+
+    def normal(self, *shape: int, scale: float = 1.0, constant: bool = False) -> Tensor:
+        """Of a normal distribution."""
+        return self._input(torch.randn(shape, generator=self.generator, device=self.device) * scale, constant)
+
+    def positive(self, *shape: int) -> Tensor:
+        """Between 0.5 and 1.5."""
+        return self._input(torch.rand(shape, generator=self.generator, device=self.device) + 0.5, False)
+
+    def heads(self, batch: int, heads: int, n_time: int, dim: int) -> Tensor:
+        """``[B, H, T, D]`` as a projection leaves it: heads side by side in memory."""
+        flat = torch.randn(batch, n_time, heads * dim, generator=self.generator, device=self.device)
+        return self._input(flat.unflatten(-1, (heads, dim)).transpose(1, 2), False)
+
+    def integers(self, high: int, *shape: int) -> Tensor:
+        """int32, uniform below ``high``."""
+        return torch.randint(high, shape, generator=self.generator, device=self.device, dtype=torch.int32)
+
+    def _input(self, tensor: Tensor, constant: bool) -> Tensor:
+        return tensor.to(self.dtype).requires_grad_(self.with_gradients and not constant)
+
+
+def both(call: Callable[..., object]) -> dict[str, Callable]:
+    """``ours`` and ``eager``: one call given the kernels and the reference functions, in turn."""
+    return {
+        "ours": lambda *inputs: call(kernels(), *inputs),
+        "eager": lambda *inputs: call(reference, *inputs),
+    }
+
+
+def kernels() -> ModuleType:
+    """``silk_fast.kernels.all``, which imports triton."""
+    from bench.checkout import find_kernels
+
+    find_kernels()
+    from silk_fast.kernels import all as kernels
+
+    return kernels
+
+
+def frames(seconds: float, rate: float) -> int:
+    """Frames of ``seconds`` at ``rate`` a second; at least one."""
+    return max(1, round(seconds * rate))

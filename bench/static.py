@@ -29,7 +29,8 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime.jit import JITFunction
 
 from bench import ops
-from bench.cases import StaticCase, dtype_name
+from bench.cases import StaticCase
+from silk_fast.benchmark.rows import dtype_name
 
 ARCHITECTURES = {80: 163, 86: 99, 89: 99, 90: 227, 120: 99}  # KiB of shared memory one block may have
 OUTPUT = Path(__file__).with_name("static")

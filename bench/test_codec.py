@@ -1,47 +1,68 @@
-"""End to end on this machine: seconds of audio coded per second. ``make bench``"""
+"""End to end on this machine's CPU: reference, accelerated and torch.compile, on 1 and 2 threads. ``make bench``"""
+
+import time
+from dataclasses import replace
 
 import pytest
 import torch
 
-from silk_fast import SilkCodec
+from bench.conftest import THREADS
+from silk_fast.benchmark.codec import CodecBenchmark, CodecCase, failure, full_cases, peak_memory
+from silk_fast.benchmark.timing import Measurement, summarise
 
-SECONDS = 32
+CPU = torch.device("cpu")
+LONGEST = 60.0  # longer ones: silk bench --full
+SECONDS, MIN_ROUNDS, MAX_ROUNDS = 1.0, 7, 100
+
+
+def cases() -> list[CodecCase]:
+    """One frame, 10 s by every provider, larger batches, and durations up to a minute."""
+    return [case for case in full_cases(CPU, THREADS) if case.seconds <= LONGEST]
+
+
+def name(case: CodecCase) -> str:
+    return f"{case.op}-{case.seconds:g} s x {case.batch}-{case.provider}-{case.threads} threads"
 
 
 @pytest.fixture(scope="module")
-def codec() -> SilkCodec:
-    return SilkCodec.from_pretrained("silk-small-24khz")
+def codec_benchmark(ceilings) -> CodecBenchmark:
+    """With the ceilings of this machine."""
+    return CodecBenchmark(CPU, lambda dtype, threads: ceilings[threads][torch.float32])
 
 
-@pytest.fixture(scope="module")
-def audio() -> torch.Tensor:
-    return torch.randn(1, 1, SECONDS * 24_000, generator=torch.Generator().manual_seed(0)) * 0.08
+@pytest.fixture
+def threads(case):
+    """The number of threads that the case asks for."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(case.threads)
+    yield case.threads
+    torch.set_num_threads(before)
 
 
-def record_realtime(benchmark, seconds: float) -> None:
-    if benchmark.stats:
-        benchmark.extra_info["realtime_factor"] = round(seconds / benchmark.stats.stats.median, 1)
-        benchmark.extra_info["threads"] = torch.get_num_threads()
+@pytest.mark.parametrize("case", cases(), ids=name)
+def test_codec(benchmark, result_writer, codec_benchmark, case, threads):
+    if reason := codec_benchmark.absence(case):
+        result_writer.add(case.row(status=reason))
+        pytest.skip(reason)
+    try:
+        call = codec_benchmark.call(case)
+        benchmark.pedantic(call, rounds=n_rounds(call))
+    except Exception as error:
+        result_writer.add(case.row(status=failure(error)))
+        raise
+    if benchmark.stats is not None:  # benchmarks are not disabled
+        benchmark.extra_info["realtime_factor"] = case.row().seconds / benchmark.stats.stats.median
+        benchmark.extra_info["threads"] = threads
+        found = Measurement(summarise([1e3 * seconds for seconds in benchmark.stats.stats.data]))
+        if not case.is_frame:
+            found = replace(found, peak_bytes=peak_memory(case))
+        result_writer.add(codec_benchmark.row(case, found))
 
 
-def test_encode(benchmark, codec, audio):
-    encoded = benchmark(codec.encode, audio)
-    assert encoded.tokens.shape == (1, 80, 19)
-    record_realtime(benchmark, SECONDS)
-
-
-def test_decode(benchmark, codec, audio):
-    tokens = codec.encode(audio).tokens
-    decoded = benchmark(codec.decode, tokens)
-    assert decoded.shape == audio.shape
-    record_realtime(benchmark, SECONDS)
-
-
-@pytest.mark.parametrize("direction", ["encode", "decode"])
-def test_one_frame_streamed(benchmark, codec, audio, direction):
-    """Latency of one 400 ms frame at batch 1."""
-    with codec.streaming() as stream:
-        frame = audio[..., :9600]
-        tokens = stream.encode(frame)
-        benchmark(stream.encode, frame) if direction == "encode" else benchmark(stream.decode, tokens)
-    record_realtime(benchmark, 0.4)
+def n_rounds(call) -> int:
+    """As many as fit into the time, after a first call that may compile."""
+    call()
+    start = time.perf_counter()
+    call()
+    seconds = time.perf_counter() - start
+    return int(min(MAX_ROUNDS, max(MIN_ROUNDS, SECONDS / seconds)))

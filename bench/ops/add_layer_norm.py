@@ -1,10 +1,13 @@
 """Residual sum and LayerNorm: Silk's Conformer (128 channels) and Wav2Vec2-BERT (1024)."""
 
+from collections.abc import Sequence
+
 import torch
 
-from bench.cases import DTYPES, StaticCase
+from bench.cases import DTYPES, Point, StaticCase, TimingCase, both, frames, timing_case
 
 SHAPES = {"silk": (2, 1500, 128), "wav2vec2_bert": (2, 1500, 1024)}
+LAYERS = {"Silk": (128, 2.5), "Wav2Vec2-BERT": (1024, 50)}  # channels, frames per second
 KERNELS = frozenset({"_add_layer_norm_fwd_kernel", "_add_layer_norm_bwd_kernel"})
 
 
@@ -22,3 +25,34 @@ def _case(name: str, shape: tuple[int, ...], dtype: torch.dtype) -> StaticCase:
         torch.autograd.backward(outputs, [torch.empty(shape, dtype=dtype)] * 2)
 
     return StaticCase("add_layer_norm", name, dtype, run, wide=KERNELS)
+
+
+def timing_cases(points: Sequence[Point], dtypes: Sequence[torch.dtype]) -> list[TimingCase]:
+    return [
+        _timing_case(layer, point, dtype, direction)
+        for layer in LAYERS
+        for point in points
+        for dtype in dtypes
+        for direction in ("forward", "backward")
+    ]
+
+
+def _timing_case(layer: str, point: Point, dtype: torch.dtype, direction: str) -> TimingCase:
+    n_channels, rate = LAYERS[layer]
+    shape = (point[0], frames(point[1], rate), n_channels)
+
+    def make(source):
+        return [source.normal(*shape), source.normal(*shape), source.positive(n_channels), source.normal(n_channels)]
+
+    return timing_case(
+        "add_layer_norm",
+        layer,
+        point,
+        dtype,
+        direction,
+        {"N": shape[0] * shape[1], "C": n_channels},
+        shape,
+        make,
+        both(lambda ops, x, residual, weight, bias: ops.add_layer_norm(x, residual, 0.5, weight, bias)),
+        is_main=True,
+    )

@@ -1,10 +1,13 @@
 """Bias + SiLU: the feed-forward blocks of Silk's Conformer, 4 * 128 channels."""
 
+from collections.abc import Sequence
+
 import torch
 
-from bench.cases import DTYPES, StaticCase
+from bench.cases import DTYPES, Point, StaticCase, TimingCase, both, frames, timing_case
 
 SHAPE = (2, 1500, 512)  # wider inputs are cut into the same tiles
+LAYERS = {"Silk": (512, 2.5), "Wav2Vec2-BERT": (4096, 50)}  # channels, frames per second
 KERNELS = frozenset({"_bias_silu_fwd_kernel", "_bias_silu_bwd_kernel"})
 
 
@@ -21,3 +24,30 @@ def _case(dtype: torch.dtype) -> StaticCase:
         bias_silu(x, bias).backward(torch.empty(SHAPE, dtype=dtype))
 
     return StaticCase("bias_silu", "silk", dtype, run, wide=KERNELS)
+
+
+def timing_cases(points: Sequence[Point], dtypes: Sequence[torch.dtype]) -> list[TimingCase]:
+    return [
+        _timing_case(layer, point, dtype, direction)
+        for layer in LAYERS
+        for point in points
+        for dtype in dtypes
+        for direction in ("forward", "backward")
+    ]
+
+
+def _timing_case(layer: str, point: Point, dtype: torch.dtype, direction: str) -> TimingCase:
+    n_channels, rate = LAYERS[layer]
+    shape = (point[0], frames(point[1], rate), n_channels)
+    return timing_case(
+        "bias_silu",
+        layer,
+        point,
+        dtype,
+        direction,
+        {"N": shape[0] * shape[1], "C": n_channels},
+        shape,
+        lambda source: [source.normal(*shape), source.normal(n_channels)],
+        both(lambda ops, x, bias: ops.bias_silu(x, bias)),
+        is_main=layer == "Silk",
+    )

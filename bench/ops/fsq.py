@@ -1,11 +1,13 @@
 """FSQ at Silk's 128 dimensions of 8 levels, X-Codec 2's 8 of 4 levels, and mixed levels."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 
 import torch
-from silk_fast.kernels.fsq import fsq_pack, fsq_quantize, fsq_unpack
+from torch import Tensor
 
-from bench.cases import DTYPES, StaticCase
+from bench.cases import DTYPES, Point, Source, StaticCase, TimingCase, both, frames, timing_case
+from silk_fast.reference.ops import FSQ_EPSILON
 
 CASES = {  # shape, levels, group size, dim, dtypes
     "Silk, 32 x 25 frames": ((32, 25, 128), [8] * 128, 7, -1, DTYPES),
@@ -14,6 +16,13 @@ CASES = {  # shape, levels, group size, dim, dtypes
     "mixed levels": ((4, 500, 8), [8, 5, 5, 5] * 2, 4, -1, DTYPES[:1]),
 }
 WIDE = frozenset({"_fsq_quantize_fwd_kernel", "_fsq_quantize_bwd_kernel"})  # a row of 19 tokens is not 16-byte aligned
+
+LAYERS = {  # levels, group size, frames per second
+    "Silk": ([8] * 128, 7, 2.5),
+    "X-Codec 2": ([4] * 8, 8, 50),
+}
+# The reference makes tensors of its levels on the host and copies them, which no CUDA graph can hold.
+UNCAPTURABLE = frozenset({"eager", "compile"})
 
 
 def static_cases() -> list[StaticCase]:
@@ -26,9 +35,66 @@ def static_cases() -> list[StaticCase]:
 
 def _call(shape: tuple, levels: list[int], group_size: int, dim: int, dtype: torch.dtype) -> Callable[[], None]:
     def call() -> None:
+        from silk_fast.kernels.fsq import fsq_pack, fsq_quantize, fsq_unpack
+
         z = torch.empty(shape, dtype=dtype, requires_grad=True)
         fsq_unpack(fsq_pack(z.detach(), levels, group_size, dim), levels, group_size, dim)
         codes = fsq_quantize(z, levels, dim)
         codes.backward(torch.empty_like(codes))
 
     return call
+
+
+def timing_cases(points: Sequence[Point], dtypes: Sequence[torch.dtype]) -> list[TimingCase]:
+    """Tokens are integers: unpacking has one dtype, and only quantising a backward pass."""
+    places = [(layer, point) for layer in LAYERS for point in points]
+    return [
+        *(_timing_case("fsq_pack", *place, dtype, "forward") for place in places for dtype in dtypes),
+        *(_timing_case("fsq_unpack", *place, torch.float32, "forward") for place in places if torch.float32 in dtypes),
+        *(
+            _timing_case("fsq_quantize", *place, dtype, direction)
+            for place in places
+            for dtype in dtypes
+            for direction in ("forward", "backward")
+        ),
+    ]
+
+
+def latents(source: Source, *shape: int, n_levels: int) -> Tensor:
+    """Latents of every digit alike, 0.1 or more from a rounding boundary, so that each digit has one answer."""
+    digits = source.integers(n_levels, *shape)
+    off = torch.rand(shape, generator=source.generator, device=source.device, dtype=torch.float64) * 0.8 - 0.4
+    bounded = (digits - n_levels // 2 + off).clamp(-n_levels // 2, n_levels // 2 - 1)
+    half, offset = (n_levels - 1) * (1 + FSQ_EPSILON) / 2, 0.5
+    z = torch.atanh((bounded + offset) / half) - math.atanh(offset / half)
+    return z.to(source.dtype).requires_grad_(source.with_gradients)
+
+
+def _timing_case(op: str, layer: str, point: Point, dtype: torch.dtype, direction: str) -> TimingCase:
+    levels, group_size, rate = LAYERS[layer]
+    shape = (point[0], frames(point[1], rate), len(levels))
+    n_tokens = -(-shape[2] // group_size)
+    calls = {
+        "fsq_pack": both(lambda ops, z: ops.fsq_pack(z, levels, group_size)),
+        "fsq_unpack": both(lambda ops, tokens: ops.fsq_unpack(tokens, levels, group_size)),
+        "fsq_quantize": both(lambda ops, z: ops.fsq_quantize(z, levels)),
+    }[op]
+
+    def make(source: Source) -> list[Tensor]:
+        if op == "fsq_unpack":
+            return [source.integers(64, *shape[:2], n_tokens)]
+        return [latents(source, *shape, n_levels=levels[0])]
+
+    return timing_case(
+        op,
+        layer,
+        point,
+        dtype,
+        direction,
+        {"N": shape[0] * shape[1], "D": shape[2], "group_size": group_size},
+        shape,
+        make,
+        calls,
+        uncapturable=UNCAPTURABLE,
+        is_main=layer == "Silk",
+    )

@@ -1,10 +1,13 @@
 """GLU, depthwise convolution, LayerNorm, SiLU: Silk's Conformer (128 channels, 15 taps), Wav2Vec2-BERT (1024, 31)."""
 
+from collections.abc import Sequence
+
 import torch
 
-from bench.cases import DTYPES, StaticCase
+from bench.cases import DTYPES, Point, StaticCase, TimingCase, both, frames, timing_case
 
 SHAPES = {"silk": (2, 1500, 128, 15), "wav2vec2_bert": (2, 1500, 1024, 31)}  # batch, frames, channels, taps
+LAYERS = {"Silk": (128, 15, 2.5), "Wav2Vec2-BERT": (1024, 31, 50)}  # channels, taps, frames per second
 WIDE = frozenset({"_glu_conv_norm_silu_fwd_kernel", "_glu_conv_norm_silu_bwd_kernel", "_glu_conv_bwd_kernel"})
 
 
@@ -31,3 +34,36 @@ def _case(name: str, dtype: torch.dtype, has_context: bool = False, wide: frozen
         y.backward(torch.empty_like(y))
 
     return StaticCase("glu_conv_norm_silu", f"{name} with context" if has_context else name, dtype, run, wide)
+
+
+def timing_cases(points: Sequence[Point], dtypes: Sequence[torch.dtype]) -> list[TimingCase]:
+    return [
+        _timing_case(layer, point, dtype, direction)
+        for layer in LAYERS
+        for point in points
+        for dtype in dtypes
+        for direction in ("forward", "backward")
+    ]
+
+
+def _timing_case(layer: str, point: Point, dtype: torch.dtype, direction: str) -> TimingCase:
+    n_channels, n_taps, rate = LAYERS[layer]
+    shape = (point[0], frames(point[1], rate), 2 * n_channels)
+
+    def make(source):
+        weight = source.normal(n_channels, n_taps, scale=n_taps**-0.5)
+        vectors = [source.normal(n_channels), source.positive(n_channels), source.normal(n_channels)]
+        return [source.normal(*shape), weight, *vectors]
+
+    return timing_case(
+        "glu_conv_norm_silu",
+        layer,
+        point,
+        dtype,
+        direction,
+        {"B": shape[0], "T": shape[1], "C": n_channels, "K": n_taps},
+        shape,
+        make,
+        both(lambda ops, *inputs: ops.glu_conv_norm_silu(*inputs)),
+        is_main=layer == "Silk",
+    )

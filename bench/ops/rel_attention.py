@@ -1,11 +1,13 @@
-"""Static cases of `rel_attention`: Silk (8 heads of 16, window 63, 0) and Wav2Vec2Conformer (heads of 64, all keys)."""
+"""`rel_attention`: Silk (8 heads of 16, window 63, 0) and Wav2Vec2Conformer (heads of 64, all keys)."""
 
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
-from silk_fast.kernels.rel_attention import rel_attention
+from torch import Tensor
 
-from bench.cases import DTYPES, StaticCase
+from bench import attention
+from bench.cases import DTYPES, Point, Source, StaticCase, TimingCase, both, frames, timing_case
 
 KERNELS = (
     "_attention_fwd_kernel",
@@ -21,6 +23,11 @@ SHAPES = {  # name: samples, heads, queries, keys, D, window, with lengths
 }
 FORWARD_ONLY = ("silk stream [1, 8, 1 of 64, 16]",)
 
+LAYERS = {  # heads, D, window, frames per second
+    "Silk": (8, 16, (63, 0), 2.5),
+    "Wav2Vec2-Conformer": (16, 64, (None, None), 50),
+}
+
 
 def _inputs(n_batch, n_heads, n_queries, n_keys, head_dim, window, with_lengths, dtype, stream):
     def heads(n_rows):
@@ -35,6 +42,8 @@ def _inputs(n_batch, n_heads, n_queries, n_keys, head_dim, window, with_lengths,
 
 
 def _run(name: str, dtype: torch.dtype) -> None:
+    from silk_fast.kernels.rel_attention import rel_attention
+
     forward_only = name in FORWARD_ONLY
     tensors, *options = _inputs(*SHAPES[name], dtype, forward_only)
     tensors = [x.requires_grad_(not forward_only) for x in tensors]
@@ -55,3 +64,52 @@ def static_cases() -> list[StaticCase]:
         for name in SHAPES
         for dtype in DTYPES
     ]
+
+
+def timing_cases(points: Sequence[Point], dtypes: Sequence[torch.dtype]) -> list[TimingCase]:
+    return [
+        _timing_case(layer, point, dtype, direction)
+        for layer in LAYERS
+        for point in points
+        for dtype in dtypes
+        for direction in ("forward", "backward")
+    ]
+
+
+def _timing_case(layer: str, point: Point, dtype: torch.dtype, direction: str) -> TimingCase:
+    n_heads, dim, window, rate = LAYERS[layer]
+    shape = (point[0], n_heads, frames(point[1], rate), dim)
+    left, right = (shape[2] - 1 if extent is None else extent for extent in window)
+
+    def make(source: Source) -> list[Tensor]:
+        positions = [source.normal(n_heads, left + right + 1, dim), *(source.normal(n_heads, dim) for _ in range(2))]
+        return [*(source.heads(*shape) for _ in range(3)), *positions]
+
+    calls = both(lambda ops, *inputs: ops.rel_attention(*inputs, window))
+    calls["sdpa"] = _by(attention.sdpa, left, right, window)
+    if direction == "forward":
+        calls["flex_attention"] = _by(attention.flex, left, right, window)
+    return timing_case(
+        "rel_attention",
+        layer,
+        point,
+        dtype,
+        direction,
+        {"B": shape[0], "H": n_heads, "T": shape[2], "D": dim, "window": window},
+        shape,
+        make,
+        calls,
+        scratch=shape[0] * n_heads * shape[2] ** 2 * (8 + 6 * dtype.itemsize),  # int64 rows, scores and copies of them
+        is_main=True,
+    )
+
+
+def _by(library: Callable, left: int, right: int, window: tuple[int | None, int | None]) -> Callable[..., Tensor]:
+    """The op by a function of :mod:`bench.attention`."""
+
+    def call(q: Tensor, k: Tensor, v: Tensor, pos: Tensor, u: Tensor, v_bias: Tensor) -> Tensor:
+        position = (q + v_bias[:, None]) @ pos.transpose(-1, -2)
+        row = attention.distances(q.shape[-2], -right, left, q.device)
+        return library(q + u[:, None], k, v, position, row, window)
+
+    return call

@@ -1,11 +1,13 @@
-"""Static cases of `rel_key_attention`: Wav2Vec2-BERT (16 heads of 64, left 64, right 8), as in X-Codec 2."""
+"""`rel_key_attention`: Wav2Vec2-BERT (16 heads of 64, left 64, right 8), as in X-Codec 2."""
 
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
-from silk_fast.kernels.rel_key_attention import rel_key_attention
+from torch import Tensor
 
-from bench.cases import DTYPES, StaticCase
+from bench import attention
+from bench.cases import DTYPES, Point, Source, StaticCase, TimingCase, both, frames, timing_case
 
 KERNELS = (
     "_attention_fwd_kernel",
@@ -15,8 +17,13 @@ KERNELS = (
 )
 SHAPE = (4, 500, 16, 64)  # samples, frames, heads, D
 
+LAYER = "Wav2Vec2-BERT"
+N_HEADS, DIM, LEFT, RIGHT, RATE = 16, 64, 64, 8, 50  # RATE: frames per second
+
 
 def _run(dtype: torch.dtype) -> None:
+    from silk_fast.kernels.rel_key_attention import rel_key_attention
+
     tensors = [torch.zeros(SHAPE, dtype=dtype).transpose(1, 2) for _ in range(3)] + [torch.zeros(73, 64, dtype=dtype)]
     tensors = [x.requires_grad_() for x in tensors]
     out = rel_key_attention(*tensors, 64, 8, torch.full(SHAPE[:1], SHAPE[1]))
@@ -34,3 +41,48 @@ def static_cases() -> list[StaticCase]:
         )
         for dtype in DTYPES
     ]
+
+
+def timing_cases(points: Sequence[Point], dtypes: Sequence[torch.dtype]) -> list[TimingCase]:
+    return [
+        _timing_case(point, dtype, direction)
+        for point in points
+        for dtype in dtypes
+        for direction in ("forward", "backward")
+    ]
+
+
+def _timing_case(point: Point, dtype: torch.dtype, direction: str) -> TimingCase:
+    shape = (point[0], N_HEADS, frames(point[1], RATE), DIM)
+
+    def make(source: Source) -> list[Tensor]:
+        return [*(source.heads(*shape) for _ in range(3)), source.normal(LEFT + RIGHT + 1, DIM)]
+
+    calls = both(lambda ops, *inputs: ops.rel_key_attention(*inputs, LEFT, RIGHT))
+    calls["sdpa"] = _by(attention.sdpa)
+    if direction == "forward":
+        calls["flex_attention"] = _by(attention.flex)
+    return timing_case(
+        "rel_key_attention",
+        LAYER,
+        point,
+        dtype,
+        direction,
+        {"B": shape[0], "H": N_HEADS, "T": shape[2], "D": DIM, "left": LEFT, "right": RIGHT},
+        shape,
+        make,
+        calls,
+        scratch=shape[0] * N_HEADS * shape[2] ** 2 * (8 + 6 * dtype.itemsize),  # int64 rows, scores and copies of them
+        is_main=True,
+    )
+
+
+def _by(library: Callable) -> Callable[..., Tensor]:
+    """The op by a function of :mod:`bench.attention`; the table is of ``j - i``, so it is turned round."""
+
+    def call(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> Tensor:
+        position = q @ table.flip(0).T
+        row = attention.distances(q.shape[-2], -RIGHT, LEFT, q.device)
+        return library(q, k, v, position, row, (None, None))
+
+    return call

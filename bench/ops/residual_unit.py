@@ -1,19 +1,40 @@
-"""Residual units of the codecs' stages. Half precision only: the op refuses float32, which stays with cuDNN.
+"""Residual units of the codecs' stages. The fused kernel is for inference in half precision.
 
-T = 8192 fills a card with large tiles; T = 30 is one Silk frame at 75 Hz, as in streaming.
+Elsewhere, "ours" is what an accelerated model does: cuDNN convolutions between Snake kernels. That is also the rival
+"cudnn" of the fused kernel. Signals are channels last where the kernel wants them, as in an accelerated model.
+
+Static cases: T = 8192 fills a card with large tiles; T = 30 is one Silk frame at 75 Hz, as in streaming.
 """
 
-import torch
-from silk_fast.kernels.residual_unit import pack_weights, residual_unit_activated, residual_unit_channels_last
+from collections.abc import Callable, Sequence
 
-from bench.cases import StaticCase
+import torch
+from torch import Tensor
+
+from bench.cases import Point, Source, StaticCase, TimingCase, frames, kernels, timing_case
+from silk_fast.reference import ops as reference
 
 KERNELS = frozenset({"_residual_unit_fwd_kernel", "_conv_fwd_kernel"})
 N_TAPS, DILATION = 7, 9
 
+LAYERS = {  # channels, samples per second, padding
+    "Silk small 75 Hz": (192, 75, "causal"),
+    "Silk small 24 kHz": (32, 24_000, "causal"),
+    "DAC 44.1 kHz": (96, 44_100, "symmetric"),
+    "Silk small 3 kHz": (64, 3_000, "causal"),
+    "Silk small 375 Hz": (96, 375, "causal"),
+    "Silk base 24 kHz": (64, 24_000, "causal"),
+    "Silk base 75 Hz": (512, 75, "causal"),
+    "DAC 689 Hz": (768, 44_100 / 64, "symmetric"),
+    "Oobleck 44.1 kHz": (128, 44_100, "symmetric"),
+}
+MAIN = ("Silk small 75 Hz", "Silk small 24 kHz", "DAC 44.1 kHz")
+
 
 def _case(n_channels: int, n_time: int, dtype: torch.dtype, form: str = "plain") -> StaticCase:
     """``form``: ``plain``, ``context`` (streaming) or ``activated``."""
+    from silk_fast.kernels.residual_unit import pack_weights, residual_unit_activated, residual_unit_channels_last
+
     vector = torch.ones(n_channels, dtype=dtype)
     weight1 = torch.zeros(n_channels, n_channels, N_TAPS, dtype=dtype)
     packed = pack_weights(vector, vector, weight1, vector, vector, vector, weight1[..., :1], vector)
@@ -37,3 +58,66 @@ def static_cases() -> list[StaticCase]:
         *((c, 8192, torch.bfloat16) for c in (64, 192)),
     ]
     return [_case(*shape) for shape in shapes]
+
+
+def timing_cases(points: Sequence[Point], dtypes: Sequence[torch.dtype]) -> list[TimingCase]:
+    return [
+        _timing_case(layer, point, dtype, direction)
+        for layer in LAYERS
+        for point in points
+        for dtype in dtypes
+        for direction in ("forward", "backward")
+    ]
+
+
+def _timing_case(layer: str, point: Point, dtype: torch.dtype, direction: str) -> TimingCase:
+    n_channels, rate, padding = LAYERS[layer]
+    shape = (point[0], n_channels, frames(point[1], rate))
+    is_fused = direction == "forward" and dtype != torch.float32
+
+    def make(source: Source) -> list[Tensor]:
+        weight1 = source.normal(n_channels, n_channels, N_TAPS, scale=(N_TAPS * n_channels) ** -0.5)
+        weight2 = source.normal(n_channels, n_channels, 1, scale=n_channels**-0.5)
+        snakes = [[source.positive(n_channels), source.positive(n_channels)] for _ in range(2)]
+        biases = [source.normal(n_channels) for _ in range(2)]
+        return [source.normal(*shape), *snakes[0], weight1, biases[0], *snakes[1], weight2, biases[1]]
+
+    calls = {"ours": _fused(padding), "cudnn": _by_cudnn(padding)} if is_fused else {"ours": _by_cudnn(padding)}
+    calls["eager"] = lambda *inputs: reference.residual_unit(*inputs, DILATION, padding=padding)
+    return timing_case(
+        "residual_unit",
+        layer,
+        point,
+        dtype,
+        direction,
+        {"B": shape[0], "C": n_channels, "T": shape[2]},
+        shape,
+        make,
+        calls,
+        layouts={"ours": _packed} if is_fused else {},
+        is_main=layer in MAIN,
+    )
+
+
+def _packed(x: Tensor, *parameters: Tensor) -> list:
+    """Inputs of the fused kernel: rows ``[B, T, C]`` and packed weights."""
+    return [x.transpose(1, 2).contiguous(), kernels().pack_weights(*parameters)]
+
+
+def _fused(padding: str) -> Callable[..., Tensor]:
+    def call(rows: Tensor, packed) -> Tensor:
+        return kernels().residual_unit_channels_last(rows, packed, DILATION, padding=padding).transpose(1, 2)
+
+    return call
+
+
+def _by_cudnn(padding: str) -> Callable[..., Tensor]:
+    """cuDNN convolutions between Snake kernels."""
+
+    def call(x: Tensor, *parameters: Tensor) -> Tensor:
+        kernels()  # finds the kernels of a checkout
+        from silk_fast.fused import KernelOps
+
+        return KernelOps.residual_unit(x, *parameters, DILATION, padding=padding)
+
+    return call

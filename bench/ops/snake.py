@@ -1,11 +1,10 @@
-"""Snake at the shapes of Silk, DAC and Oobleck: long rows, rows of odd length, rows shorter than a program."""
+"""Snake at the shapes of Silk, DAC, SNAC and Oobleck: long rows, rows of odd length, rows shorter than a program."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
-from silk_fast.kernels.snake import snake
 
-from bench.cases import DTYPES, StaticCase
+from bench.cases import DTYPES, Point, StaticCase, TimingCase, both, frames, timing_case
 
 SHAPES = {  # (B, C, T), fused with bias and residual
     "Silk 24 kHz, 1 s": ((1, 64, 24000), False),
@@ -14,6 +13,18 @@ SHAPES = {  # (B, C, T), fused with bias and residual
     "Oobleck, 602 frames": ((2, 2048, 602), True),
 }
 WIDE = frozenset({"_snake_fwd_kernel", "_snake_bwd_kernel"})
+
+LAYERS = {  # channels, samples per second, fused with bias and residual
+    "Silk small 24 kHz": (32, 24_000, False),
+    "DAC 44.1 kHz": (96, 44_100, False),
+    "Silk small 75 Hz": (192, 75, False),
+    "Silk base 24 kHz": (64, 24_000, False),
+    "DAC 44.1 kHz + bias + residual": (96, 44_100, True),
+    "DAC 689 Hz": (768, 44_100 / 64, False),
+    "SNAC 12 kHz": (128, 12_000, False),
+    "Oobleck 44.1 kHz": (128, 44_100, False),
+}
+MAIN = ("Silk small 24 kHz", "DAC 44.1 kHz")
 
 
 def static_cases() -> list[StaticCase]:
@@ -26,9 +37,40 @@ def static_cases() -> list[StaticCase]:
 
 def _call(shape: tuple[int, int, int], dtype: torch.dtype, fused: bool) -> Callable[[], None]:
     def call() -> None:
+        from silk_fast.kernels.snake import snake
+
         x = torch.empty(shape, dtype=dtype, requires_grad=True)
         alpha, beta, bias = torch.empty(3, shape[1], dtype=dtype)
         y = snake(x, alpha, beta, bias, x.detach()) if fused else snake(x, alpha, beta)
         y.backward(torch.empty_like(y))
 
     return call
+
+
+def timing_cases(points: Sequence[Point], dtypes: Sequence[torch.dtype]) -> list[TimingCase]:
+    return [
+        _timing_case(layer, point, dtype, direction)
+        for layer in LAYERS
+        for point in points
+        for dtype in dtypes
+        for direction in ("forward", "backward")
+    ]
+
+
+def _timing_case(layer: str, point: Point, dtype: torch.dtype, direction: str) -> TimingCase:
+    n_channels, rate, fused = LAYERS[layer]
+    shape = (point[0], n_channels, frames(point[1], rate))
+
+    def make(source):
+        inputs = [source.normal(*shape), source.positive(n_channels), source.positive(n_channels)]
+        return [*inputs, source.normal(n_channels), source.normal(*shape)] if fused else inputs
+
+    calls = both(lambda ops, x, alpha, beta: ops.snake(x, alpha, beta))
+    if fused:
+        plain = calls["eager"]
+        calls = {
+            **both(lambda ops, *inputs: ops.snake(*inputs)),
+            "eager": lambda x, alpha, beta, bias, residual: residual + plain(x + bias[:, None], alpha, beta),
+        }
+    sizes = {"B": shape[0], "C": shape[1], "T": shape[2], "bias": fused, "residual": fused}
+    return timing_case("snake", layer, point, dtype, direction, sizes, shape, make, calls, is_main=layer in MAIN)

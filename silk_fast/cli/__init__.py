@@ -10,11 +10,11 @@ import signal
 import sys
 
 from silk_fast import __version__
-from silk_fast.cli import evaluate, inspect, train, transcode
+from silk_fast.cli import bench, evaluate, inspect, train, transcode
 from silk_fast.cli.console import Commands, Console, message_of
 from silk_fast.errors import SilkError
 
-COMMAND_MODULES = (transcode, inspect, train, evaluate)
+COMMAND_MODULES = (transcode, inspect, bench, train, evaluate)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -39,7 +39,8 @@ def run_eval(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.latent:
         with console.progress("latents") as bar:
             files += publish.publish_latent(folder, codec, evaluation, setting, bar.update)
-    values = {**setting.facts, "groups": _means(evaluation), "clips": evaluation.rows(), "files": list(map(str, files))}
+    values = {"weights_sha256": sha256, **setting.facts, "groups": _means(evaluation), "clips": evaluation.rows()}
+    values["files"] = list(map(str, files))
     console.result(values, _lines(values))
     return 0
 

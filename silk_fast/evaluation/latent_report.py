@@ -39,7 +39,7 @@ class Studies:
 
 def latent_page(evaluation: Evaluation, studies: Studies, setting: Setting, pictures: dict[str, str]) -> str:
     """The whole page; ``pictures`` has a path for ``volume``, ``pitch`` and ``timbre``."""
-    facts = {name: setting.facts[name] for name in ("model", "weights, SHA-256", "training, by its card", "corpus")}
+    facts = {name: setting.facts[name] for name in ("model", "weights, SHA-256", "training", "corpus")}
     return "\n".join(
         [
             "# What the latent space means\n",

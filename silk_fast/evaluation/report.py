@@ -1,8 +1,8 @@
 """``docs/evaluation.md`` from an :class:`Evaluation`: tables and sentences that follow from the numbers."""
 
+import json
 import math
 import os
-import re
 import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from silk_fast.errors import SilkModelError
 from silk_fast.evaluation.anchors import ANCHORS
 from silk_fast.evaluation.clips import GROUPS, PAUSE_SECONDS, RECORDED
 from silk_fast.evaluation.codebook import COLLAPSED_BITS, LEVELS_USED_TARGET, CodebookUse, codebook_use
@@ -26,6 +25,7 @@ from silk_fast.evaluation.evaluate import (
 )
 from silk_fast.evaluation.scores import METRICS, N_RESAMPLES, Mean
 from silk_fast.reference.codec import SilkCodec, find_model
+from silk_fast.training.loop import TRAINING_FILE
 
 ESTOI_TARGET = 0.67
 LOG_MEL_TARGET = 0.4
@@ -60,10 +60,10 @@ def setting_of(codec: SilkCodec, name: str, sha256: str, corpus: dict[str, Any])
         corpus: what :func:`silk_fast.evaluation.clips.corpus_facts` gave.
     """
     facts = {
-        "model": os.path.basename(os.path.normpath(name)) + ("" if codec.trained else " (not trained: random weights)"),
+        "model": os.path.basename(os.path.normpath(name)),
         "weights, SHA-256": sha256,
         "parameters": f"{sum(p.numel() for p in codec.parameters()):,}",
-        "training, by its card": _card_line(name),
+        "training": _training_line(name),
         "corpus": ", ".join(
             f"{key} {corpus[key]:.2f}" if isinstance(corpus[key], float) else f"{key} {corpus[key]}"
             for key in ("seed", "hours", "clips", "version")
@@ -77,14 +77,13 @@ def setting_of(codec: SilkCodec, name: str, sha256: str, corpus: dict[str, Any])
     return Setting(facts, config.levels, config.frame_rate, config.bitrate)
 
 
-def _card_line(name: str) -> str:
-    """The first line of the model card that speaks of a number of steps, as it stands there."""
-    try:
-        card = (find_model(name) / "README.md").read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError, SilkModelError):
-        return "no card"
-    found = re.search(r"^.*\d.*\bsteps?\b.*$|^.*\bsteps?\b.*\d.*$", card, re.MULTILINE | re.IGNORECASE)
-    return found.group().strip(" |-*").replace("|", ":") if found else "its card gives no steps"
+def _training_line(name: str) -> str:
+    """How many steps the model was trained for, as its files tell."""
+    path = find_model(name) / TRAINING_FILE
+    if not path.is_file():
+        return f"no {TRAINING_FILE}"
+    runs = json.loads(path.read_text(encoding="utf-8"))
+    return f"{sum(run['steps'] for run in runs)} steps in {len(runs)} run{'s' * (len(runs) > 1)}"
 
 
 def _package_version(package: str) -> str:

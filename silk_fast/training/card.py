@@ -61,6 +61,8 @@ def card_text(codec: SilkCodec, sha: str, training: list[dict[str, Any]], evalua
         "",
         "## How it was trained",
         "",
+        f"{sum(run['steps'] for run in training)} steps in {len(training)} run{'s' * (len(training) > 1)}.",
+        "",
         "| run | stage | data | steps | audio per step | passes over the data | hardware | hours |",
         "|---|---|---|---|---|---|---|---|",
     ]

@@ -20,6 +20,7 @@ from torch import Tensor
 from silk_fast.errors import SilkConfigError, SilkFileError, SilkTrainingError
 from silk_fast.files import atomic_file
 from silk_fast.reference.codec import SilkCodec
+from silk_fast.reference.initialisation import calibrate_
 from silk_fast.training.checkpoint import Checkpoint, checkpoints, load_checkpoint, save_checkpoint
 from silk_fast.training.config import TrainingConfig
 from silk_fast.training.data import Clip, CropDataset, make_loader, whole_clips
@@ -27,7 +28,9 @@ from silk_fast.training.logs import LOG_FILE, Logs
 from silk_fast.training.monitors import CollapseMonitor
 from silk_fast.training.stage import Stage
 
+RUN_FILE = "run.json"
 TRAINING_FILE = "training.json"
+CALIBRATION_CROPS = 16
 STATISTICS_CLIPS = 64
 STATISTICS_SECONDS = 30.0
 GRACE = 50  # steps before collapse is judged
@@ -72,6 +75,7 @@ class Trainer:
         clips: training data.
         options: how.
         facts: anything to record in ``run.json``.
+        fresh: the weights are random: fit latent statistics and the decoder's mean spectrum to the data first.
         notice: receives messages for people.
         progress: receives (steps done, all steps, values of the last logged step).
 
@@ -87,6 +91,7 @@ class Trainer:
         clips: list[Clip],
         options: RunOptions,
         facts: dict[str, Any] | None = None,
+        fresh: bool = True,
         notice: Callable[[str], None] = print,
         progress: Callable[[int, int, dict[str, float]], None] = lambda *_: None,
     ) -> None:
@@ -97,7 +102,6 @@ class Trainer:
         self.device = torch.device(options.device)
         self.rank = dist.get_rank() if dist.is_initialized() else 0
         self.world = dist.get_world_size() if dist.is_initialized() else 1
-        self.average = {name: t.detach().clone() for name, t in stage.codec.state_dict().items()}
         self.first_step, self.earlier_pieces, self.pieces = 0, [], []
         self.dataset = CropDataset(
             clips,
@@ -106,31 +110,32 @@ class Trainer:
             self.config.seed,
             notice=notice,
         )
-        self._open_folder(facts or {})
-
-    def _open_folder(self, facts: dict[str, Any]) -> None:
         found = checkpoints(self.folder) if self.folder.is_dir() else []
-        if found and not self.options.resume:
-            raise SilkTrainingError(f"{self.folder}: holds a run already, give --resume to go on or another folder")
-        if self.options.resume:
+        if options.resume:
             if not found:
                 raise SilkTrainingError(
                     f"{self.folder}: no checkpoint to go on from, expected checkpoint-*.safetensors"
                 )
             self._load(load_checkpoint(found[-1]), found[-1])
-        elif self.rank == 0:
-            try:
-                self.folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise SilkFileError(f"{self.folder}: cannot be made: {error.strerror}") from error
-            run = {
-                "stage": type(self.stage).__name__,
-                "config": self.config.to_dict(),
-                "processes": self.world,
-                **facts,
-            }
-            with atomic_file(self.folder / "run.json") as file:
-                file.write((json.dumps(run, indent=2) + "\n").encode())
+        else:
+            if found:
+                raise SilkTrainingError(f"{self.folder}: holds a run already, give --resume to go on or another folder")
+            self._start(facts or {}, fresh)
+
+    def _start(self, facts: dict[str, Any], fresh: bool) -> None:
+        if fresh:
+            crops = torch.stack([self.dataset[i] for i in range(CALIBRATION_CROPS)])
+            calibrate_(self.stage.codec, crops.to(self.device))
+        self.average = {name: t.detach().clone() for name, t in self.stage.codec.state_dict().items()}
+        if self.rank:
+            return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SilkFileError(f"{self.folder}: cannot be made: {error.strerror}") from error
+        run = {"stage": type(self.stage).__name__, "config": self.config.to_dict(), "processes": self.world, **facts}
+        with atomic_file(self.folder / RUN_FILE) as file:
+            file.write((json.dumps(run, indent=2) + "\n").encode())
 
     def _load(self, checkpoint: Checkpoint, path: Path) -> None:
         saved = type(self.config).from_dict(checkpoint.config)
@@ -138,9 +143,11 @@ class Trainer:
         if differences:
             raise SilkConfigError(f"{path}: made with another configuration (saved, given): {differences}")
         try:
+            names = self.stage.codec.state_dict()
+            self.average = {name: checkpoint.tensors[f"average.{name}"].to(self.device) for name in names}
+            self.stage.codec.load_state_dict(self.average)  # for what no learner trains
             for name, learner in self.stage.learners.items():
                 learner.load(name, checkpoint.tensors)
-            self.average = {name: checkpoint.tensors[f"average.{name}"].to(self.device) for name in self.average}
         except (KeyError, RuntimeError, ValueError) as error:
             raise SilkTrainingError(f"{path}: does not fit the run: {error}") from error
         self.stage.follow(self.average)
@@ -262,7 +269,7 @@ class Trainer:
             self.estimate_statistics(codec)
         codec.save_pretrained(folder, torch.float16)
         record = {
-            **json.loads((self.folder / "run.json").read_text(encoding="utf-8")),
+            **json.loads((self.folder / RUN_FILE).read_text(encoding="utf-8")),
             "steps": self.pieces[-1]["to"],
             "pieces": self.pieces,
             "last": json.loads((self.folder / LOG_FILE).read_text(encoding="utf-8").splitlines()[-1]),

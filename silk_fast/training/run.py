@@ -56,7 +56,7 @@ def train(
         quiet(f"{len(clips)} clips, {seconds / 3600:.2f} h, on {device}")
         facts = {"data": [os.path.basename(os.path.normpath(path)) for path in data], "split": split, "init": init}
         facts |= {"clips": len(clips), "hours": round(seconds / 3600, 3), "torch": torch.__version__}
-        trainer = Trainer(stage, clips, options, facts, quiet, progress if rank == 0 else lambda *_: None)
+        trainer = Trainer(stage, clips, options, facts, init is None, quiet, progress if rank == 0 else lambda *_: None)
         steps = trainer.run()
         if rank:
             return None

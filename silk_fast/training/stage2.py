@@ -75,6 +75,7 @@ class Stage2(Stage):
         if adversarial:
             values |= self._step_discriminators(decoded.detach(), target, step)
         losses = self.reconstruction(decoded, target)
+        losses["centre"] = latents.float().mean((0, 1)).square().mean()
         weighted = [getattr(config, f"{name}_weight") * loss for name, loss in losses.items()]
         if adversarial:
             self.discriminators.requires_grad_(False)

@@ -65,7 +65,6 @@ def test_stage2_overfits_one_clip_and_exports_a_loadable_codec(one_clip, tmp_pat
     assert losses[0] > 2
     assert losses[-1] < 1.3
     codec = SilkCodec.from_pretrained(result["model"])
-    assert codec.trained
     assert codec.config == SilkConfig.preset("tiny")
     audio = torch.from_numpy(voiced(2.0, 120, 0))[None, None]
     decoded = codec.decode(codec.encode(audio).tokens, torch.tensor([audio.shape[-1]]))
@@ -75,7 +74,7 @@ def test_stage2_overfits_one_clip_and_exports_a_loadable_codec(one_clip, tmp_pat
 
 
 def test_stage1_predicts_masked_latents_without_collapse_and_stage2_goes_on_from_it(one_clip, speech_folder, tmp_path):
-    config = Stage1Config(**{**SHARED, "warmup_steps": 20}, steps=60, batch_size=4, crop_seconds=2.0)
+    config = Stage1Config(**{**SHARED, "warmup_steps": 20}, steps=50, batch_size=2, crop_seconds=2.0)
     result = train(config, [speech_folder], options(tmp_path / "run", log_every=10))
     rows = log_of(tmp_path / "run")
     assert rows[-1]["loss"] < 0.5 * rows[0]["loss"]
@@ -130,7 +129,7 @@ def test_two_processes_share_the_work(speech_folder, tmp_path):
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "run" / "run.json").read_text())["processes"] == 2
     assert [row["step"] for row in log_of(tmp_path / "run")] == [1, 2, 3, 4, 5]
-    assert SilkCodec.from_pretrained(tmp_path / "run" / "model").trained
+    assert SilkCodec.from_pretrained(tmp_path / "run" / "model").config == SilkConfig.preset("tiny")
 
 
 # ---------------------------------------------------------------- what goes wrong

@@ -1,0 +1,44 @@
+"""Parity of what ``bench.gpu`` measures, which runs this first: our kernels against the reference, on the GPU.
+
+pytest bench/test_parity.py
+"""
+
+import pytest
+import torch
+
+from bench.cases import TimingCase
+from bench.ops import timing_cases
+from bench.parity import check
+from silk_fast.benchmark.rows import dtype_name
+
+# A sentence, and less: a batch adds programs, not code. Gradients of attention to a single frame are rounding alone.
+POINTS = {"forward": ((1, 0.4), (1, 10)), "backward": ((2, 2), (1, 10))}
+
+
+def parity_cases() -> list[TimingCase]:
+    """The layers that are measured first, what Silk serves before other dtypes, and those at the larger size only."""
+    cases = [
+        case
+        for direction, points in POINTS.items()
+        for case in timing_cases(points)
+        if case.is_main and case.direction == direction and (case.is_served or case.point == points[-1])
+    ]
+    return sorted(cases, key=lambda case: (not case.is_served, case.direction == "backward"))
+
+
+def case_id(case: TimingCase) -> str:
+    """``snake-float16-forward-DAC 44.1 kHz, 10 s, batch 1``; ``bench.gpu`` reads it."""
+    return f"{case.op}-{dtype_name(case.dtype)}-{case.direction}-{case.case}"
+
+
+case_id.__test__ = False
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="the kernels run on a GPU")
+@pytest.mark.parametrize("case", parity_cases(), ids=case_id)
+def test_parity(case):
+    from silk_fast.benchmark.card import use_ieee_float32
+
+    use_ieee_float32()
+    check(case, "cuda")
+    torch.cuda.empty_cache()

@@ -1,0 +1,258 @@
+"""The timer: what one call costs, on a CPU or an NVIDIA GPU, with caches cleared between repetitions.
+
+On a GPU a call has two times. *Call time* is what the caller waits: launches, device work and synchronisation.
+*Kernel time* is the device's alone: the call is captured as a CUDA graph whose replay lies between two events; a call
+that cannot be captured (it reads a result on the host, or replays graphs itself) runs directly between the events.
+In both, the launches queue up behind the clearing of the cache, so the device does not wait for the host as long as
+that takes longer than the launches.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from math import ceil, floor, sqrt
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from silk_fast.benchmark.rows import Timing
+from silk_fast.errors import SilkInputError
+
+NOISE = 0.10  # medians of the same thing that differ by more are noise
+MIN_REPEATS, MAX_REPEATS = 5, 1000
+WARM_UP_SECONDS = 0.05  # an idle GPU needs about this long to raise its clocks
+CPU_CACHE_BYTES = 64 * 2**20  # where the system does not say
+GPU_FLUSH_BYTES = 256 * 2**20  # long enough to read to hide the launch of a graph
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What :func:`measure` found.
+
+    Args:
+        call: wall-clock milliseconds of a call.
+        kernel: milliseconds on the device; None on a CPU.
+        peak_bytes: most memory that PyTorch held on the GPU during a call, inputs included; None on a CPU.
+    """
+
+    call: Timing
+    kernel: Timing | None = None
+    peak_bytes: int | None = None
+
+
+# ---------------------------------------------------------------- statistics
+
+
+def summarise(milliseconds: Sequence[float]) -> Timing:
+    """Percentiles of repetitions in the order in which they ran.
+
+    Noisy are those whose median is not known to 10 %: the first and the second half disagree (drift), or the 95 %
+    confidence interval of the median, from order statistics, is wider than that (two modes, few repetitions).
+
+    Raises:
+        SilkInputError: fewer than two repetitions.
+    """
+    if len(milliseconds) < 2:
+        raise SilkInputError(f"a timing needs at least 2 repetitions, got {len(milliseconds)}")
+    p20, p50, p80 = (float(p) for p in np.percentile(milliseconds, (20, 50, 80)))
+    middle = len(milliseconds) // 2
+    halves = np.median(milliseconds[:middle]), np.median(milliseconds[middle:])
+    return Timing(p20, p50, p80, noisy=_disagree(*halves) or _disagree(*_median_interval(milliseconds)))
+
+
+def repeated(first: Timing, second: Timing) -> Timing:
+    """``first``, marked noisy also if the median of a repeat disagrees with it."""
+    return Timing(first.p20, first.p50, first.p80, first.noisy or second.noisy or _disagree(first.p50, second.p50))
+
+
+def _disagree(a: float, b: float) -> bool:
+    return bool(max(a, b) > (1 + NOISE) * min(a, b))
+
+
+def _median_interval(samples: Sequence[float]) -> tuple[float, float]:
+    """95 % confidence interval of the median, without assumptions on the distribution."""
+    ordered, n = sorted(samples), len(samples)
+    reach = 1.96 * sqrt(n) / 2
+    return ordered[max(0, floor(n / 2 - reach))], ordered[min(n - 1, ceil(n / 2 + reach))]
+
+
+# ---------------------------------------------------------------- caches
+
+
+@lru_cache
+def cpu_cache_bytes() -> int:
+    """Size of the last-level cache."""
+    sizes = [path.read_text().strip() for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")]
+    return max((int(size[:-1]) * 1024 for size in sizes if size.endswith("K")), default=CPU_CACHE_BYTES)
+
+
+def cpu_cache_clearer() -> Callable[[], object]:
+    """Writes a buffer of twice the last-level cache."""
+    buffer = np.zeros(2 * cpu_cache_bytes(), dtype=np.uint8)
+    return lambda: buffer.fill(1)
+
+
+def gpu_cache_clearer(device: torch.device) -> Callable[[], Tensor]:
+    """Reads a buffer of four times the L2: unlike written lines, read ones need not be stored while the call runs."""
+    l2_bytes = getattr(torch.cuda.get_device_properties(device), "L2_cache_size", 0)
+    buffer = torch.zeros(max(4 * l2_bytes, GPU_FLUSH_BYTES) // 4, device=device)
+    return buffer.sum
+
+
+# ---------------------------------------------------------------- measuring
+
+
+def measure(
+    fn: Callable[..., object],
+    device: torch.device | str,
+    *,
+    seconds_budget: float = 1.0,
+    prepare: Callable[[], object] | None = None,
+    capture: bool = True,
+) -> Measurement:
+    """Time ``fn()``, warmed up, with a cleared cache before each repetition.
+
+    Args:
+        fn: what to time; on a GPU it must work on the current stream.
+        device: a CPU or a CUDA device.
+        seconds_budget: how long to repeat, clearing and preparing included; at least 5 repetitions are made.
+        prepare: runs before each repetition, not timed; its result is given to ``fn``. Excludes capture.
+        capture: whether ``fn`` may be captured as a CUDA graph; False where it is known to synchronise.
+
+    Returns:
+        call time; on a GPU also kernel time and peak memory.
+
+    Raises:
+        Whatever ``fn`` raises.
+    """
+    device = torch.device(device)
+    step = _Step(fn, prepare)
+    if device.type != "cuda":
+        return Measurement(_wall_clock(step, cpu_cache_clearer(), lambda: None, seconds_budget))
+    with torch.cuda.device(device), side_stream(device):
+        return _measure_on_gpu(step, device, seconds_budget, capture and prepare is None)
+
+
+class _Step:
+    """A call and what must happen before each."""
+
+    def __init__(self, fn: Callable[..., object], prepare: Callable[[], object] | None) -> None:
+        self.fn, self.prepare = fn, prepare
+
+    def ready(self) -> Callable[[], object]:
+        """Prepares; the rest is to be timed."""
+        if self.prepare is None:
+            return self.fn
+        prepared = self.prepare()
+        return lambda: self.fn(prepared)
+
+
+@contextmanager
+def side_stream(device: torch.device | str) -> Iterator[None]:
+    """On a GPU, a stream other than the default one, which cannot be captured; a current one of that kind stays.
+
+    A backward pass runs on the stream of its forward pass: to measure it alone, make it inside.
+    """
+    device = torch.device(device)
+    if device.type != "cuda" or torch.cuda.current_stream(device) != torch.cuda.default_stream(device):
+        yield
+        return
+    outer, inner = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+    inner.wait_stream(outer)
+    with torch.cuda.stream(inner):
+        yield
+    outer.wait_stream(inner)
+
+
+def _measure_on_gpu(step: _Step, device: torch.device, budget: float, capture: bool) -> Measurement:
+    peak_bytes = _peak_bytes(step, device)
+    clear = gpu_cache_clearer(device)
+
+    def synchronise() -> None:
+        torch.cuda.synchronize(device)
+
+    _warm_up(step, synchronise)
+    call = _wall_clock(step, clear, synchronise, budget / 2)
+    graph = _captured(step.fn, device) if capture else None
+    kernel = _device_clock(_Step(graph.replay, None) if graph else step, clear, budget / 2)
+    return Measurement(call, kernel, peak_bytes)
+
+
+def _warm_up(step: _Step, synchronise: Callable[[], None]) -> None:
+    end = time.perf_counter() + WARM_UP_SECONDS
+    for i_call in range(MAX_REPEATS):
+        if i_call >= 2 and time.perf_counter() > end:
+            return
+        step.ready()()
+        synchronise()
+
+
+def _wall_clock(step: _Step, clear: Callable, synchronise: Callable, budget: float) -> Timing:
+    """Repetitions until the budget is spent; the first, which warms up, is not counted."""
+    milliseconds, end = [], None
+    while end is None or _wants_more(milliseconds, end):
+        call = step.ready()
+        clear()
+        synchronise()
+        start = time.perf_counter()
+        call()
+        synchronise()
+        elapsed = time.perf_counter() - start
+        if end is None:
+            end = time.perf_counter() + budget
+        else:
+            milliseconds.append(elapsed * 1e3)
+    return summarise(milliseconds)
+
+
+def _wants_more(milliseconds: Sequence[float], end: float) -> bool:
+    n = len(milliseconds)
+    return n < MIN_REPEATS or (n < MAX_REPEATS and time.perf_counter() < end)
+
+
+def _device_clock(step: _Step, clear: Callable, budget: float) -> Timing:
+    """Repetitions between events; they are queued in bursts, so that the host stays ahead of the device."""
+    milliseconds, end = [], time.perf_counter() + budget
+    while _wants_more(milliseconds, end):
+        burst = [_between_events(step, clear) for _ in range(MIN_REPEATS)]
+        burst[-1][1].synchronize()
+        milliseconds += [start.elapsed_time(stop) for start, stop in burst]
+    return summarise(milliseconds)
+
+
+def _between_events(step: _Step, clear: Callable) -> tuple[torch.cuda.Event, torch.cuda.Event]:
+    start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    call = step.ready()
+    clear()
+    start.record()
+    call()
+    stop.record()
+    return start, stop
+
+
+def _captured(fn: Callable[[], object], device: torch.device) -> torch.cuda.CUDAGraph | None:
+    """``fn`` as a CUDA graph; None where it cannot be captured."""
+    graph = torch.cuda.CUDAGraph()
+    try:
+        with torch.cuda.graph(graph, stream=torch.cuda.current_stream(device)):
+            fn()
+        graph.replay()
+        torch.cuda.synchronize(device)
+    except RuntimeError:
+        torch.cuda.synchronize(device)  # raises if the device itself is lost
+        return None
+    return graph
+
+
+def _peak_bytes(step: _Step, device: torch.device) -> int:
+    """Of one call after a first, which may compile, tune and allocate workspaces."""
+    step.ready()()
+    torch.cuda.synchronize(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    step.ready()()
+    torch.cuda.synchronize(device)
+    return torch.cuda.max_memory_allocated(device)

@@ -1,0 +1,237 @@
+"""The end-to-end benchmark: what it calls is the codec, and whatever happens is a row."""
+
+import contextlib
+import json
+import re
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+
+from silk_fast.accelerate import restore_
+from silk_fast.benchmark import codec as benchmark
+from silk_fast.benchmark.codec import (
+    DURATIONS,
+    CodecBenchmark,
+    CodecCase,
+    build_codec,
+    captured_step,
+    example_input,
+    full_cases,
+    peak_memory,
+    quick_cases,
+    run_cases,
+    table,
+)
+from silk_fast.benchmark.costs import Ceilings, codec_cost, codec_floor_seconds, codec_layers
+from silk_fast.benchmark.rows import OK, Provenance, ResultWriter, Timing, read_results
+from silk_fast.benchmark.timing import Measurement
+from silk_fast.errors import SilkInputError
+
+FRAME = CodecCase("decode_frame", 0.4, 1, "float32", "eager", 1, "tiny")
+CLIP = CodecCase("encode", 1.0, 2, "float32", "eager", 1, "tiny")
+CPU = torch.device("cpu")
+
+
+def fast() -> CodecBenchmark:
+    return CodecBenchmark(CPU, seconds_per_case=0.02)
+
+
+def test_names_and_shapes():
+    assert CLIP.name == "Silk tiny 24 kHz, 1 s, batch 2"
+    assert CLIP.shape == "2x1x24000"
+    assert replace(CLIP, op="decode").shape == "2x3x19"
+    assert FRAME.name == "Silk tiny 24 kHz, one frame of 400 ms, batch 1"
+    assert (FRAME.direction, FRAME.shape) == ("decode", "1x1x19")
+
+
+def test_a_row_has_time_cost_and_the_case():
+    row = fast().run(CLIP)
+    cost = codec_cost(CLIP.config, 3, 2, torch.float32, "encode")
+    assert (row.status, row.section, row.op, row.provider, row.threads) == (OK, "codec", "encode", "eager", 1)
+    assert (row.bytes, row.flops, row.seconds) == (cost.bytes, cost.flops, 2.0)
+    assert 0 < row.call.p20 <= row.call.p50 <= row.call.p80
+    assert row.kernel is None
+    assert row.share is None
+
+
+def test_the_share_is_the_floor_over_the_time():
+    ceilings = Ceilings(1e10, 1e11, 1e11)
+    found = Measurement(Timing(4.0, 5.0, 6.0, False))
+    row = CodecBenchmark(CPU, lambda dtype, threads: ceilings).row(CLIP, found)
+    layers = codec_layers(CLIP.config, 3, 2, torch.float32, "encode")
+    assert row.share == pytest.approx(codec_floor_seconds(layers, 1e10, 1e11, 1e11) / 5e-3)
+    assert row.ceiling in ("bandwidth", "compute")
+
+
+@pytest.mark.parametrize("op", ["encode", "decode"])
+def test_calls_are_those_of_the_codec(op):
+    case = replace(CLIP, op=op)
+    codec, source = build_codec("tiny", torch.float32, "eager", CPU), example_input(case, CPU)
+    result = fast().call(case)()
+    if op == "encode":
+        assert torch.equal(result.tokens, codec.encode(source).tokens)
+    else:
+        torch.testing.assert_close(result, codec.decode(source))
+
+
+@pytest.mark.parametrize("op", ["encode_frame", "decode_frame"])
+def test_frames_are_those_of_a_stream_that_goes_on(op):
+    case = replace(FRAME, op=op)
+    source = example_input(case, CPU)
+    stream = build_codec("tiny", torch.float32, "eager", CPU).streaming()
+    step = stream.encode if op == "encode_frame" else stream.decode
+    call = fast().call(case)
+    for _ in range(2):
+        torch.testing.assert_close(call(), step(source))
+
+
+@pytest.mark.parametrize("direction", ["encode", "decode"])
+def test_whole_signals_without_state_give_the_same(direction):
+    """What compiled providers call on a GPU."""
+    codec, case = build_codec("tiny", torch.float32, "eager", CPU), replace(CLIP, op=direction)
+    source = example_input(case, CPU)
+    with torch.no_grad():
+        found = benchmark._whole(codec, direction, source)
+    if direction == "encode":
+        assert torch.equal(found, codec.encode(source).tokens)
+    else:
+        torch.testing.assert_close(found, codec.decode(source), atol=1e-5, rtol=1e-4)
+
+
+class FakeGraph:
+    """A CUDA graph that does again what was done while it was captured."""
+
+    def replay(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("op", ["encode_frame", "decode_frame"])
+def test_captured_step_is_the_step_of_a_stream(op, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", FakeGraph)
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph: contextlib.nullcontext())
+    case = replace(FRAME, op=op)
+    codec, source = build_codec("tiny", torch.float32, "eager", CPU), example_input(case, CPU)
+    found = captured_step(codec, case, source)()
+    stream = codec.streaming()
+    step = stream.encode if op == "encode_frame" else stream.decode
+    for _ in range(benchmark.WARM_UPS + 1):  # the capture is the step after the warm-ups
+        expected = step(source)
+    torch.testing.assert_close(found, expected)
+
+
+def test_ours_is_accelerated_and_eager_is_not():
+    ours, eager = (build_codec("tiny", torch.float32, provider, CPU) for provider in ("ours", "eager"))
+    swapped = [type(module).__module__ for module in ours.modules()]
+    assert {"silk_fast.folding", "silk_fast.fused"} & set(swapped)
+    restore_(ours)
+    assert [type(a) for a in ours.modules()] == [type(b) for b in eager.modules()]
+
+
+def test_unknown_providers_are_refused():
+    with pytest.raises(SilkInputError, match=r"provider must be one of .*, got 'nobody'"):
+        build_codec("tiny", torch.float32, "nobody", CPU)
+
+
+def test_absent_and_failing_providers_are_rows(monkeypatch):
+    absent = fast().run(replace(FRAME, provider="cuda-graph"))
+    assert absent.status == "absent: CUDA graphs need an NVIDIA GPU"
+
+    def fail(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB")
+
+    monkeypatch.setattr(CodecBenchmark, "call", fail)
+    threads = torch.get_num_threads()
+    failed = fast().run(replace(FRAME, threads=threads + 1))
+    assert failed.status == "failed: OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"
+    assert failed.call is None
+    assert failed.bytes > 0
+    assert torch.get_num_threads() == threads
+
+
+def test_long_calls_are_repeated_twice(monkeypatch):
+    n_calls = 0
+
+    def call(*_):
+        def sleep() -> None:
+            nonlocal n_calls
+            n_calls += 1
+            time.sleep(0.03)
+
+        return sleep
+
+    monkeypatch.setattr(CodecBenchmark, "call", call)
+    row = fast().run(CLIP)
+    assert n_calls == 3  # one warms up
+    assert 30 <= row.call.p50 < 300
+
+
+def test_what_exceeds_the_budget_is_a_row_that_says_so():
+    rows = []
+    cases = [CLIP, replace(CLIP, seconds=3600.0), replace(CLIP, provider="compile"), replace(CLIP, seconds=1.2)]
+    run_cases(cases, fast(), rows.append, seconds_budget=20.0)
+    assert [row.status.split(",")[0] for row in rows] == [OK, "skipped: time budget", "skipped: time budget", OK]
+    assert re.fullmatch(r"skipped: time budget, about \d\S* s a call", rows[1].status)
+
+
+def test_rows_can_be_written_and_read(tmp_path):
+    where = Provenance("abc", "a machine", None, "2.6", None, "3.11", "2026-01-01T00:00:00+00:00")
+    writer = ResultWriter(tmp_path / "r.json", where)
+    run_cases([FRAME, replace(FRAME, provider="compile-max")], fast(), writer.add, seconds_budget=20.0)
+    rows = read_results(tmp_path / "r.json")
+    assert [row.status for row in rows] == [OK, "absent: CUDA graphs need an NVIDIA GPU"]
+    assert rows[0].device == "a machine"
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_full_cases_are_distinct_and_cover_providers_durations_and_batches(device):
+    threads = (1, 2) if device == "cpu" else (None,)
+    cases = full_cases(device, threads)
+    assert len(set(cases)) == len(cases)
+    assert {case.provider for case in cases} == {"ours", "eager", "cuda-graph", "compile", "compile-max"}
+    assert {case.op for case in cases} == {"encode", "decode", "encode_frame", "decode_frame"}
+    assert {case.threads for case in cases} == set(threads)
+    assert set(DURATIONS) <= {case.seconds for case in cases if case.op == "encode" and case.batch == 1}
+    assert max(case.batch for case in cases) >= 8
+    assert all(case.is_frame for case in cases if case.provider == "cuda-graph")
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_quick_cases_are_some_of_the_full_ones(device):
+    quick, full = quick_cases(device, [1]), full_cases(device, [1])
+    assert set(quick) <= set(full)
+    assert len(quick) < len(full)
+
+
+def test_peak_memory_grows_with_the_signal_and_is_not_that_of_this_process():
+    ballast = torch.ones(2**28)  # 1 GiB
+    case = replace(CLIP, op="decode", batch=1)
+    short, long = (peak_memory(replace(case, seconds=seconds)) for seconds in (0.4, 400.0))
+    assert 2**26 < short < long < ballast.nbytes
+    assert long > short + 400 * 24_000 * 4
+    assert peak_memory(replace(case, provider="compile")) is None
+
+
+def test_peak_memory_says_when_its_process_fails():
+    with pytest.raises(SilkInputError, match=r"measures memory failed: .*unknown preset 'none'"):
+        peak_memory(CodecCase("encode", 1.0, 1, "float32", "eager", 1, "none"))
+
+
+def test_the_table_shows_times_and_reasons():
+    rows = [fast().row(CLIP, Measurement(Timing(99.0, 100.0, 120.0, True))), CLIP.row(status="absent: no reason")]
+    head, first, second = table(rows)
+    assert "x real time" in head
+    assert first.startswith("encode, 1 s, batch 2")
+    assert "100.000" in first
+    assert "99 .. 120 ~" in first
+    assert "20.0" in first  # 2 s in 100 ms
+    assert second.endswith("absent: no reason")
+
+
+def test_import_needs_neither_triton_nor_sound_libraries():
+    code = "import sys, json, silk_fast.benchmark.codec; print(json.dumps(sorted(sys.modules)))"
+    loaded = json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
+    assert not {"triton", "matplotlib", "soundfile", "soxr", "safetensors"} & set(loaded)

@@ -1,0 +1,291 @@
+"""The formulas of bench/roofline.py, against traffic and arithmetic that is counted."""
+
+import math
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from bench import roofline
+from bench.roofline import (
+    CARDS,
+    Cost,
+    bound_by,
+    codec_cost,
+    codec_floor_seconds,
+    codec_layers,
+    floor_seconds,
+    op_cost,
+    predict_codec,
+    predict_ops,
+)
+from silk_fast.benchmark.costs import FORMULAS, visible_pairs
+from silk_fast.config import SilkConfig
+from silk_fast.errors import SilkInputError
+from silk_fast.reference import ops
+from silk_fast.reference.codec import SilkCodec
+
+HALF, SINGLE = torch.float16, torch.float32
+SILK = (8,) * 10
+
+
+class Traffic(TorchDispatchMode):
+    """Adds up, for every operation that is no view, the bytes of its tensors, read and written, and its elements."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+        self.elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        read, written = ([x for x in tree_leaves(t) if isinstance(x, torch.Tensor)] for t in ((args, kwargs), result))
+        storages = {x.untyped_storage()._cdata for x in read}
+        if not any(x.untyped_storage()._cdata in storages for x in written):
+            self.bytes += sum(x.nbytes for x in (*read, *written))
+            self.elements += sum(x.numel() for x in written)
+        return result
+
+
+def inputs(op: str, dtype: torch.dtype) -> tuple[dict, list, dict]:
+    """Sizes, tensors and options of one call of the reference."""
+
+    def t(*shape, kind=dtype):
+        return torch.rand(*shape).to(kind).requires_grad_(kind.is_floating_point)
+
+    if op == "snake":
+        return {"B": 2, "C": 3, "T": 50, "bias": False, "residual": False}, [t(2, 3, 50), t(3), t(3)], {}
+    if op == "fsq_quantize":
+        return {"N": 6, "D": 10, "group_size": 7}, [t(6, 10)], {"levels": SILK}
+    if op == "fsq_pack":
+        return {"N": 6, "D": 10, "group_size": 7}, [t(6, 10)], {"levels": SILK, "group_size": 7}
+    if op == "fsq_unpack":
+        tokens = torch.ones(6, 2, dtype=torch.int32)
+        return {"N": 6, "D": 10, "group_size": 7}, [tokens], {"levels": SILK, "group_size": 7}
+    if op == "rel_attention":
+        heads = [t(2, 3, 9, 4) for _ in range(3)]
+        sizes = {"B": 2, "H": 3, "T": 9, "D": 4, "window": (5, 1)}
+        return sizes, [*heads, t(3, 7, 4), t(3, 4), t(3, 4)], {"window": (5, 1)}
+    if op == "rel_key_attention":
+        heads = [t(2, 3, 9, 4) for _ in range(3)]
+        return {"B": 2, "H": 3, "T": 9, "D": 4, "left": 3, "right": 2}, [*heads, t(6, 4)], {"left": 3, "right": 2}
+    if op == "bias_silu":
+        return {"N": 6, "C": 8}, [t(6, 8), t(8)], {}
+    if op == "add_layer_norm":
+        return {"N": 6, "C": 8}, [t(6, 8), t(6, 8), 0.5, t(8), t(8)], {}
+    if op == "glu_conv_norm_silu":
+        return {"B": 2, "T": 9, "C": 8, "K": 5}, [t(2, 9, 16), t(8, 5), *(t(8) for _ in range(3))], {}
+    if op == "polar_istft":
+        window = torch.hann_window(16)
+        return {"B": 2, "N": 5, "n_fft": 16, "hop": 4}, [t(2, 5, 9), t(2, 5, 9), window], {"hop": 4}
+    weights = [t(8), t(8), t(8, 8, 7), t(8), t(8), t(8), t(8, 8, 1), t(8)]
+    return {"B": 2, "C": 8, "T": 20}, [t(2, 8, 20), *weights], {"dilation": 3}
+
+
+def tensors(values) -> list[torch.Tensor]:
+    return [value for value in tree_leaves(values) if isinstance(value, torch.Tensor)]
+
+
+@pytest.mark.parametrize("op", FORMULAS)
+def test_forward_bytes_are_those_of_inputs_and_outputs(op):
+    sizes, arguments, options = inputs(op, SINGLE)
+    outputs = getattr(ops, op)(*arguments, **options)
+    counted = sum(x.nbytes for x in tensors(arguments) + tensors(outputs))
+    assert op_cost(op, "forward", SINGLE, **sizes).bytes == counted
+
+
+@pytest.mark.parametrize("op", [op for op in FORMULAS if op not in ("fsq_pack", "fsq_unpack")])
+def test_backward_bytes_are_those_of_incoming_gradients_inputs_and_gradients(op):
+    sizes, arguments, options = inputs(op, SINGLE)
+    outputs = tensors(getattr(ops, op)(*arguments, **options))
+    wanted = [x for x in tensors(arguments) if x.requires_grad]
+    gradients = torch.autograd.grad(outputs, wanted, [torch.ones_like(x) for x in outputs])
+    read = tensors(arguments)
+    if op == "add_layer_norm":  # the sum stands for x and residual, and the bias of the norm is not needed
+        read = [read[0], read[2]]
+    counted = sum(x.nbytes for x in (*outputs, *read, *gradients))
+    assert op_cost(op, "backward", SINGLE, **sizes).bytes == counted
+
+
+def test_half_precision_halves_what_has_the_dtype_of_the_input():
+    sizes = {"B": 2, "C": 3, "T": 50}
+    assert 2 * op_cost("snake", "forward", HALF, **sizes).bytes == op_cost("snake", "forward", SINGLE, **sizes).bytes
+    quantize = op_cost("fsq_quantize", "forward", HALF, N=5, D=7, group_size=7)
+    assert quantize.bytes == 5 * 7 * (2 + 4)
+    fused = op_cost("snake", "forward", HALF, **sizes, bias=True, residual=True)
+    assert fused.bytes == 2 * (3 * 2 * 3 * 50 + 3 * 3)
+
+
+def test_snake_arithmetic_is_one_per_element_and_operation():
+    sizes, (x, alpha, beta), _ = inputs("snake", SINGLE)
+    with torch.no_grad(), Traffic() as counted:
+        ops.snake(x, alpha, beta)
+    assert counted.elements == op_cost("snake", "forward", SINGLE, **sizes).flops + beta.numel()  # beta + 1e-9
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_residual_unit_arithmetic_is_that_of_its_convolutions(direction):
+    sizes, arguments, options = inputs("residual_unit", SINGLE)
+    with FlopCounterMode(display=False) as forward:
+        y = ops.residual_unit(*arguments, **options)
+    with FlopCounterMode(display=False) as backward:
+        y.sum().backward()
+    extended = 20 + 6 * 3  # the reference pads, and the gradient of its input has the padded length
+    gradient_of_padding = 2 * 7 * 8 * 8 * 2 * (extended - 20)
+    counted = {"forward": forward.get_total_flops(), "backward": backward.get_total_flops()}[direction]
+    formula = op_cost("residual_unit", direction, SINGLE, **sizes).flops
+    assert formula <= counted <= formula + gradient_of_padding
+
+
+def test_attention_over_all_pairs_is_three_products_forward_and_eight_backward():
+    sizes = {"B": 2, "H": 3, "T": 9, "D": 4, "window": (None, None)}
+    product = 2 * 2 * 3 * 9 * 9 * 4
+    assert op_cost("rel_attention", "forward", SINGLE, **sizes).flops == 3 * product
+    assert op_cost("rel_attention", "backward", SINGLE, **sizes).flops == 8 * product
+
+
+@pytest.mark.parametrize("window", [(63, 0), (3, 2), (None, 0), (None, None), (0, 0)])
+@pytest.mark.parametrize("n_frames", [1, 5, 80])
+def test_visible_pairs_are_those_of_the_mask(n_frames, window):
+    assert visible_pairs(n_frames, *window) == int(ops.attention_mask(n_frames, n_frames, window).sum())
+
+
+def test_relative_keys_meet_each_distinct_row_once():
+    i = torch.arange(9)
+    rows = (i - i[:, None]).clamp(-3, 2)
+    n_distinct = sum(len(row.unique()) for row in rows)
+    sizes = {"B": 1, "H": 1, "T": 9, "D": 4, "left": 3, "right": 2}
+    assert op_cost("rel_key_attention", "forward", SINGLE, **sizes).flops == 2 * 4 * (2 * 81 + n_distinct)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sizes", "message"),
+    [
+        (("snak", "forward"), {}, "unknown op 'snak'; expected one of snake, "),
+        (("snake", "sideways"), {}, "direction must be forward or backward, got 'sideways'"),
+        (("fsq_pack", "backward"), {"N": 1, "D": 1, "group_size": 1}, "fsq_pack has no backward pass"),
+        (("snake", "forward"), {"B": 1, "C": 1}, "sizes of snake: .*'T'"),
+        (("snake", "forward"), {"B": 1, "C": 1, "T": 1, "D": 1}, "sizes of snake: .*'D'"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, sizes, message):
+    with pytest.raises(SilkInputError, match=message):
+        op_cost(*arguments, SINGLE, **sizes)
+
+
+# ---------------------------------------------------------------- the codec
+
+
+def run(codec: SilkCodec, direction: str, n_frames: int, batch: int):
+    """A call that encodes or decodes whole signals at once."""
+    audio = 0.1 * torch.randn(batch, 1, n_frames * codec.config.frame_samples)
+    tokens = torch.ones(batch, n_frames, codec.config.tokens_per_frame, dtype=torch.int32)
+    if direction == "encode":
+        return lambda: codec.quantizer.encode(codec.latents(audio))
+    return lambda: codec.decoder(codec.quantizer.decode(tokens))
+
+
+@pytest.mark.parametrize("direction", ["encode", "decode"])
+@pytest.mark.parametrize(("preset", "n_frames", "batch"), [("tiny", 4, 2), ("tiny", 20, 1), ("small", 2, 1)])
+def test_eager_codec_moves_and_computes_what_the_formula_says(preset, n_frames, batch, direction):
+    """Arithmetic exactly; bytes within 0.3 %, for operations on parameters and frame numbers are left out."""
+    config = SilkConfig.preset(preset)
+    call = run(SilkCodec(config, weight_norm=False, seed=0).eval(), direction, n_frames, batch)
+    with torch.no_grad(), FlopCounterMode(display=False) as flops, Traffic() as traffic:
+        call()
+    cost = codec_cost(config, n_frames, batch, SINGLE, direction, fused=False)
+    assert cost.flops == flops.get_total_flops()
+    assert 0.997 * traffic.bytes < cost.bytes <= traffic.bytes
+
+
+@pytest.mark.parametrize("direction", ["encode", "decode"])
+def test_chunks_compute_what_the_whole_does_but_for_attention(direction):
+    """In chunks each query meets the 63 cached frames, at the start of a signal too: here under 2 % more."""
+    config = SilkConfig.preset("tiny")
+    codec = SilkCodec(config, weight_norm=False, seed=0).eval()
+    audio = 0.1 * torch.randn(1, 1, 8 * config.frame_samples)
+    tokens = torch.ones(1, 8, config.tokens_per_frame, dtype=torch.int32)
+    with FlopCounterMode(display=False) as counter:
+        codec.encode(audio) if direction == "encode" else codec.decode(tokens)
+    cost = codec_cost(config, 8, 1, SINGLE, direction, fused=False)
+    assert cost.flops <= counter.get_total_flops() < 1.02 * cost.flops
+    if direction == "decode":
+        assert cost.flops == counter.get_total_flops()
+
+
+@pytest.mark.parametrize("direction", ["encode", "decode"])
+@pytest.mark.parametrize("preset", ["tiny", "small", "base"])
+def test_fused_layers_cost_no_more_than_eager_ones(preset, direction):
+    config = SilkConfig.preset(preset)
+    fused, eager = (
+        {layer.name: layer.cost for layer in codec_layers(config, 25, 8, SINGLE, direction, mode)}
+        for mode in (True, False)
+    )
+    assert fused.keys() <= eager.keys()
+    assert all(fused[name].bytes <= eager[name].bytes for name in fused)
+    products = [name for name in fused if fused[name].matmul]
+    assert all(fused[name].flops <= eager[name].flops for name in products)
+    assert sum(cost.bytes for cost in fused.values()) == codec_cost(config, 25, 8, SINGLE, direction).bytes
+
+
+def test_half_precision_moves_fewer_bytes_and_computes_the_same():
+    config = SilkConfig.preset("small")
+    half, single = (codec_cost(config, 25, 8, dtype) for dtype in (HALF, SINGLE))
+    assert half.flops == single.flops
+    assert 0.5 * single.bytes < half.bytes < 0.52 * single.bytes
+
+
+def test_codec_layers_name_modules_of_the_codec():
+    config = SilkConfig.preset("tiny")
+    modules = dict(SilkCodec(config, weight_norm=False, seed=0).named_modules())
+    for direction in ("encode", "decode"):
+        names = {layer.name for layer in codec_layers(config, 1, 1, SINGLE, direction)}
+        known = {name for name in names if name in modules}
+        assert names - known <= {
+            *("quantizer.check", "decoder.input.add"),
+            *(f"conformer.blocks.{i}.feed_forward{k}.silu" for i in range(2) for k in (1, 2)),
+        }
+
+
+def test_unknown_codec_direction_is_refused():
+    with pytest.raises(SilkInputError, match="direction must be encode or decode, got 'forward'"):
+        codec_cost(SilkConfig.preset("tiny"), 1, 1, SINGLE, "forward")
+
+
+# ---------------------------------------------------------------- floors
+
+
+def test_floor_is_the_longer_of_traffic_and_arithmetic():
+    rates = (100.0, 1000.0, 10.0)  # bytes, products, other operations per second
+    assert floor_seconds(Cost(200, 500, True), *rates) == 2.0
+    assert bound_by(Cost(200, 500, True), *rates) == "bandwidth"
+    assert floor_seconds(Cost(200, 5000, True), *rates) == 5.0
+    assert bound_by(Cost(200, 5000, True), *rates) == "compute"
+    assert floor_seconds(Cost(200, 500, False), *rates) == 50.0
+
+
+def test_codec_floor_is_the_sum_of_those_of_its_layers():
+    config = SilkConfig.preset("tiny")
+    layers = codec_layers(config, 5, 2, SINGLE, "decode")
+    rates = (1e9, 1e12, 1e11)
+    floor = codec_floor_seconds(layers, *rates)
+    assert math.isclose(floor, math.fsum(floor_seconds(layer.cost, *rates) for layer in layers))
+    assert floor >= floor_seconds(codec_cost(config, 5, 2, SINGLE, "decode"), *rates)
+
+
+def test_predictions_cover_every_card_and_better_cards_are_no_slower():
+    assert [card.name for card in CARDS] == ["RTX 3090", "RTX 4090", "A100 80 GB SXM", "H100 SXM", "H200"]
+    for row in (*predict_ops(), *predict_codec()):
+        assert row.seconds.keys() == {card.name for card in CARDS}
+        assert 0 < row.seconds["H200"] <= row.seconds["H100 SXM"] <= row.seconds["RTX 3090"]
+
+
+def test_command_labels_what_it_prints_as_predicted(capsys):
+    assert roofline.main([]) == 0
+    titles = [line for line in capsys.readouterr().out.splitlines() if "microseconds" in line]
+    assert len(titles) == 2
+    assert all("predicted from published specifications" in line for line in titles)
+    assert roofline.main(["--layers", "tiny"]) == 0
+    assert "encoder.stages.0.units.0" in capsys.readouterr().out

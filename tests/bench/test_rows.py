@@ -1,0 +1,130 @@
+import json
+from dataclasses import asdict, fields, replace
+
+import pytest
+
+from silk_fast.benchmark import rows
+from silk_fast.benchmark.rows import (
+    Provenance,
+    ResultWriter,
+    Row,
+    Timing,
+    provenance,
+    read_results,
+    result_path,
+    slug,
+    write_results,
+)
+from silk_fast.errors import SilkFileError, SilkInputError
+
+WHERE = Provenance("abc1234567+dirty", "NVIDIA GeForce RTX 3090", "570.1", "2.6", None, "3.10.1", "2026-01-02T03:04:05")
+ROW = Row("ops", "snake", "Silk small 24 kHz, 10 s, batch 8", "8x32x240000", "float32", "forward", "ours")
+
+
+def full_row(**changes) -> Row:
+    timing = Timing(1.0, 1.5, 2.0, True)
+    return replace(ROW, call=timing, kernel=timing, bytes=10, flops=5, share=0.8, ceiling="bandwidth", **changes)
+
+
+def test_what_is_written_is_read(tmp_path):
+    writer = ResultWriter(tmp_path / "new" / "r.json", WHERE)
+    written = [writer.add(full_row()), writer.add(replace(ROW, provider="compile", status="failed: OutOfMemoryError"))]
+    assert read_results(writer.path) == written == writer.rows
+    assert all(getattr(row, name) == value for row in written for name, value in asdict(WHERE).items())
+    write_results(tmp_path / "copy.json", written)
+    assert read_results(tmp_path / "copy.json") == written
+
+
+def test_the_file_is_whole_after_every_row(tmp_path):
+    writer = ResultWriter(tmp_path / "r.json", WHERE)
+    for i in range(3):
+        writer.add(replace(ROW, shape=str(i)))
+        assert [row.shape for row in read_results(writer.path)] == [str(k) for k in range(i + 1)]
+    assert [path.name for path in tmp_path.iterdir()] == ["r.json"]
+
+
+def test_a_row_measured_again_replaces_the_first(tmp_path):
+    writer = ResultWriter(tmp_path / "r.json", WHERE)
+    writer.extend([ROW, replace(ROW, provider="eager")])
+    again = writer.add(full_row())
+    assert read_results(writer.path)[0] == again == writer.get(ROW.key)
+    assert len(writer.rows) == 2
+    assert writer.get(("other",)) is None
+
+
+def edited(tmp_path, edit) -> str:
+    ResultWriter(tmp_path / "r.json", WHERE).add(full_row())
+    content = json.loads((tmp_path / "r.json").read_text())
+    edit(content)
+    (tmp_path / "r.json").write_text(json.dumps(content))
+    return str(tmp_path / "r.json")
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda c: c.update(format=2), "format: expected 1, got 2"),
+        (lambda c: c.pop("rows"), "list"),
+        (lambda c: c["rows"].append(3), "row 1: expected an object, got 3"),
+        (lambda c: c["rows"][0].pop("dtype"), "row 0: dtype: missing"),
+        (lambda c: c["rows"][0].update(colour="red"), "row 0: colour: unknown field"),
+        (lambda c: c["rows"][0].update(bytes=1.5), "row 0: bytes: expected int or null, got 1.5"),
+        (lambda c: c["rows"][0].update(threads=True), "row 0: threads: expected int or null, got True"),
+        (lambda c: c["rows"][0].update(op=None), "row 0: op: expected str, got None"),
+        (lambda c: c["rows"][0].update(share=float("inf")), "row 0: share"),
+        (lambda c: c["rows"][0].update(direction="sideways"), "row 0: direction: expected one of .*sideways"),
+        (lambda c: c["rows"][0].update(call=1.0), "row 0: call: expected Timing or null, got 1.0"),
+        (lambda c: c["rows"][0]["call"].update(noisy=1), "row 0: call: noisy: expected bool, got 1"),
+        (lambda c: c["rows"][0]["kernel"].update(p20=9.0), "row 0: kernel: expected 0 <= p20 <= p50 <= p80"),
+    ],
+)
+def test_a_bad_file_names_row_and_field(tmp_path, edit, message):
+    with pytest.raises(SilkInputError, match=f"r.json: .*{message}"):
+        read_results(edited(tmp_path, edit))
+
+
+def test_no_result_file(tmp_path):
+    with pytest.raises(SilkInputError, match=r"none\.json: cannot be read: No such file"):
+        read_results(tmp_path / "none.json")
+    (tmp_path / "text").write_text("text")
+    with pytest.raises(SilkInputError, match="expected a JSON result file"):
+        read_results(tmp_path / "text")
+
+
+def test_a_bad_row_is_refused_before_it_is_written(tmp_path):
+    writer = ResultWriter(tmp_path / "r.json", WHERE)
+    writer.add(ROW)
+    for bad in (replace(ROW, section="other"), full_row(seconds=float("nan")), replace(ROW, bytes=1.0)):
+        with pytest.raises(SilkInputError):
+            writer.add(bad)
+    assert len(read_results(writer.path)) == 1
+    with pytest.raises(SilkFileError):
+        ResultWriter(tmp_path, WHERE).add(ROW)
+
+
+def test_file_names(tmp_path):
+    assert slug("NVIDIA GeForce RTX 3090") == "nvidia-geforce-rtx-3090"
+    first = result_path(tmp_path, WHERE)
+    assert first.name == "nvidia-geforce-rtx-3090-2026-01-02-abc1234567-dirty.json"
+    first.touch()
+    assert result_path(tmp_path, WHERE).name == "nvidia-geforce-rtx-3090-2026-01-02-abc1234567-dirty-2.json"
+
+
+def test_provenance_of_a_cpu():
+    where = provenance("cpu")
+    assert where.driver is None
+    assert where.device.endswith("cores)")
+    assert where.date.endswith("+00:00")
+    assert all(where.torch and where.python and where.commit for _ in fields(where))
+
+
+@pytest.mark.parametrize(("status", "commit"), [("", "0123456789"), (" M a.py", "0123456789+dirty")])
+def test_commit(monkeypatch, status, commit):
+    answers = {"--show-toplevel": str(rows.ROOT), "HEAD": "0123456789", "--untracked-files=no": status}
+    monkeypatch.setattr(rows, "_output", lambda *command: answers[command[-1]])
+    assert provenance("cpu").commit == commit
+
+
+def test_an_unrelated_repository_is_not_taken_for_ours(monkeypatch):
+    monkeypatch.setattr(rows, "_output", lambda *command: "/somewhere/else")
+    assert provenance("cpu").commit.startswith("v")
