@@ -148,7 +148,7 @@ def test_info_describes_silk_audio_and_model(speech, model, capsys):
         assert text in out
     assert silk("info", "-m", model, "--json") == 0
     described = json.loads(capsys.readouterr().out)["described"][0]
-    assert (described["trained"], described["tokens_per_frame"], described["bits_per_second"]) == (True, 19, 960.0)
+    assert (described["tokens_per_frame"], described["bits_per_second"]) == (19, 960.0)
 
 
 def test_compare_measures_and_draws(speech, tmp_path, capsys):
@@ -170,11 +170,6 @@ def test_demo_writes_a_table_and_a_picture(model, tmp_path, capsys):
     for name in ("duration_seconds", "frames", "tokens", "bits_per_second", "encode_realtime_factor", "log_spectral"):
         assert name in out
     assert files_in(tmp_path / "demo") == ["speech.png", "speech.silk", "speech.wav"]
-
-
-def test_untrained_model_is_announced(speech, capsys):
-    assert silk("encode", speech, "-o", speech.with_suffix(".silk")) == 0
-    assert "silk-small-24khz is not trained yet" in capsys.readouterr().err
 
 
 def run_on_a_terminal(*command: object) -> tuple[str, int]:

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from silk_fast import SilkCodec, SilkConfig, SilkConfigError, SilkInputError, SilkModelError
 from silk_fast.reference import ops
+from silk_fast.reference.codec import find_model
 from silk_fast.reference.initialisation import calibrate_
 from tests.test_initialisation import voices
 
@@ -305,7 +306,6 @@ def test_saved_and_loaded_codec_is_the_same(tmp_path, weight_norm):
     loaded = SilkCodec.from_pretrained(tmp_path / "model")
     assert loaded.config == codec.config
     assert loaded.weights_sha256 == codec.weights_sha256
-    assert loaded.trained
     assert not loaded.training
     audio = speech(3 * FRAME)
     assert torch.equal(loaded.encode(audio).tokens, codec.encode(audio).tokens)
@@ -319,10 +319,25 @@ def test_half_precision_checkpoint_keeps_its_hash_through_a_round_trip(tmp_path)
     assert next(loaded.parameters()).dtype == torch.float32
 
 
-def test_bundled_model_loads_and_says_that_it_is_untrained(small):
+def test_bundled_model_streams_as_it_codes_whole_signals(small):
+    audio = speech(5 * FRAME + 1234, start=7000)
+    whole = small.encode(audio)
+    with small.streaming() as stream:
+        tokens = [stream.encode(chunk) for chunk in audio.split(3333, dim=-1)]
+        tokens.append(stream.finish())
+    assert torch.equal(torch.cat(tokens, dim=1), whole.tokens)
+    with small.streaming() as stream:
+        decoded = torch.cat([stream.decode(frame) for frame in whole.tokens.split(1, dim=1)], dim=-1)
+    expected = small.decode(whole.tokens, whole.lengths)
+    torch.testing.assert_close(decoded[..., : audio.shape[-1]], expected, rtol=0, atol=1e-5)
+
+
+def test_bundled_model_fits_in_32_megabytes_and_tells_how_it_was_trained(small):
     assert small.config == SilkConfig()
-    assert small.trained is False
-    assert len(small.weights_sha256) == 64
+    folder = find_model("silk-small-24khz")
+    assert (folder / "model.safetensors").stat().st_size <= 32e6
+    assert json.loads((folder / "training.json").read_text())[-1]["weights_sha256"] == small.weights_sha256
+    assert small.weights_sha256 in (folder / "README.md").read_text()
 
 
 def test_unknown_model_lists_the_bundled_ones():
@@ -339,7 +354,7 @@ def test_hub_id_is_downloaded(monkeypatch, tmp_path):
         return str(tmp_path)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
-    assert SilkCodec.from_pretrained("someone/silk").trained
+    assert SilkCodec.from_pretrained("someone/silk").config == TINY
     assert asked == [("someone/silk", ["config.json", "model.safetensors"])]
 
 
@@ -387,7 +402,7 @@ def test_impossible_config_is_refused(saved):
 
 def test_directory_without_a_model_is_refused(saved):
     (saved / "model.safetensors").unlink()
-    with pytest.raises(SilkModelError, match=r"has no model.safetensors"):
+    with pytest.raises(SilkModelError, match=r"no model\.safetensors in"):
         SilkCodec.from_pretrained(saved)
     shutil.rmtree(saved)
     saved.mkdir()

@@ -36,7 +36,8 @@ def test_wheel_holds_every_module_and_bundled_file(wheel_names):
     modules |= {Path("silk_fast") / path.relative_to(ROOT) for path in (ROOT / "kernels").rglob("*.py")}
     missing = {str(path) for path in modules} - wheel_names
     assert not missing
-    for name in ("assets/speech.flac", f"models/{MODEL}/config.json", f"models/{MODEL}/statistics.safetensors"):
+    model = [f"models/{MODEL}/{name}" for name in ("config.json", "model.safetensors", "training.json", "README.md")]
+    for name in ("assets/speech.flac", "assets/words/en.txt", *model):
         assert f"silk_fast/{name}" in wheel_names
 
 

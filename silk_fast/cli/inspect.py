@@ -74,7 +74,6 @@ def describe_model(name: str) -> dict[str, Any]:
     config = codec.config
     return {
         "model": name,
-        "trained": codec.trained,
         "parameters": sum(p.numel() for p in codec.parameters()),
         "sample_rate": config.sample_rate,
         "frames_per_second": config.frame_rate,
@@ -163,8 +162,7 @@ def run_demo(arguments: argparse.Namespace, console: Console) -> int:
     with open_silk(silk) as reader:
         tokens = torch.from_numpy(reader.read(0, reader.n_frames))
     digits = ops.unpack_digits(tokens, codec.quantizer.levels, codec.quantizer.group_size).numpy()
-    state = "" if codec.trained else " (untrained)"
-    title = f"{arguments.model}{state}: {codec.config.bitrate:.0f} bit/s, {len(digits)} frames of 19 tokens"
+    title = f"{arguments.model}: {codec.config.bitrate:.0f} bit/s, {len(digits)} frames of 19 tokens"
     signals = {"original": original, "decoded": decoded}
     draw_comparison(png, signals, rate, title, digits, 1 / codec.config.frame_rate)
     seconds = encoded.n_samples / rate

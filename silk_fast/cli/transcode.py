@@ -28,8 +28,11 @@ def pick_device(arguments: argparse.Namespace) -> str:
     device = arguments.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise SilkInputError(f"device {device!r} is not there: PyTorch sees no CUDA GPU, expected cpu")
+    kind, _, index = device.partition(":")
+    if kind not in ("cpu", "cuda") or not (index == "" or index.isdecimal()):
+        raise SilkInputError(f"device must be cpu, cuda, cuda:1 or auto, got {device!r}")
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+        raise SilkInputError(f"device {device!r} is not there: PyTorch sees {torch.cuda.device_count()} CUDA GPUs")
     return device
 
 
@@ -38,8 +41,6 @@ def load_codec(arguments: argparse.Namespace, console: Console):
     from silk_fast.reference.codec import SilkCodec
 
     codec = SilkCodec.from_pretrained(arguments.model, device=pick_device(arguments))
-    if not codec.trained:
-        console.notice(f"{arguments.model} is not trained yet (seeded random weights): decoded audio is noise")
     return codec, codec.weights_sha256
 
 

@@ -21,8 +21,6 @@ from silk_fast.reference.streaming import Stream
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
-STATISTICS_FILE = "statistics.safetensors"
-UNTRAINED_SEED = 0
 CPU_CHUNK_FRAMES = 4  # 1.6 s, whose activations fit the cache
 GPU_CHUNK_FRAMES = 64
 
@@ -55,7 +53,6 @@ class SilkCodec(nn.Module):
     def __init__(self, config: SilkConfig | None = None, *, weight_norm: bool = True, seed: int | None = None) -> None:
         super().__init__()
         self.config = config or SilkConfig()
-        self.trained = False
         self.encoder = Encoder(self.config)
         self.conformer = Conformer(self.config)
         self.quantizer = FiniteScalarQuantizer([self.config.levels] * self.config.latent_dim, self.config.group_size)
@@ -267,37 +264,30 @@ class SilkCodec(nn.Module):
         """
         directory = find_model(name)
         config = SilkConfig.from_json(_read_text(directory / CONFIG_FILE))
-        weights_path = directory / WEIGHTS_FILE
-        if weights_path.is_file():
-            codec = cls(config, weight_norm=False)
-            codec._load_weights(weights_path)
-            codec.trained = True
-        elif (directory / STATISTICS_FILE).is_file():
-            codec = cls(config, weight_norm=False, seed=UNTRAINED_SEED)
-            codec._load_weights(directory / STATISTICS_FILE, partial=True)
-        else:
-            raise SilkModelError(f"model {str(name)!r} has no {WEIGHTS_FILE} in {directory}")
+        codec = cls(config, weight_norm=False)
+        codec._load_weights(directory / WEIGHTS_FILE)
         codec = codec.to(device).eval()
         return codec.apply_weight_norm_() if weight_norm else codec
 
-    def _load_weights(self, path: Path, partial: bool = False) -> None:
+    def _load_weights(self, path: Path) -> None:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         try:
             found = load_file(path)
+        except FileNotFoundError as error:
+            raise SilkModelError(f"no {path.name} in {path.parent}, expected a model that was saved there") from error
         except (SafetensorError, OSError) as error:
             raise SilkModelError(f"cannot read weights {path}: {error}") from error
         expected = {name: tuple(tensor.shape) for name, tensor in self.state_dict().items()}
-        names = found if partial else sorted(expected.keys() | found.keys())
-        for name in names:
+        for name in sorted(expected.keys() | found.keys()):
             shape = tuple(found[name].shape) if name in found else "nothing"
             if shape != expected.get(name, "nothing"):
                 raise SilkModelError(
                     f"weights {path} do not fit the configuration: "
                     f"{name} should be {expected.get(name, 'absent')}, found {shape}"
                 )
-        self.load_state_dict({name: tensor.float() for name, tensor in found.items()}, strict=not partial)
+        self.load_state_dict({name: tensor.float() for name, tensor in found.items()})
 
 
 MODELS = Path(__file__).resolve().parents[1] / "models"

@@ -95,10 +95,11 @@ def card_text(codec: SilkCodec, sha: str, training: list[dict[str, Any]], evalua
         "",
         "## Licence",
         "",
-        "The weights are under the MIT licence of silk_fast. The training speech was made by `silk train corpus` with",
-        "eSpeak NG (GPL-3.0) and Flite (a BSD-like licence) from the project's own word lists. Neither licence",
-        "extends to the sound that the programs make. No recording of a person was trained on, but Flite's voices were",
-        "themselves built from recordings.",
+        "The weights are under the MIT licence of silk_fast. The training speech was made by `silk train corpus` from",
+        "the project's own word lists. eSpeak NG is under the GPL, version 3 or later, which covers the output of a",
+        "program only where that output is itself a work based on the program; Flite is under a BSD-like licence, and",
+        "its voices were built from recordings of speakers. No other recording of a person was trained on. These are",
+        "facts for whoever decides, not legal advice.",
         "",
     ]
     return "\n".join(lines)
@@ -111,7 +112,12 @@ def _scores(evaluation: dict[str, Any]) -> list[str]:
         metrics = list(next(iter(systems.values())))
         lines += [f"**{group}**", "", f"| codec | {' | '.join(metrics)} |", "|---" * (len(metrics) + 1) + "|"]
         for system, values in systems.items():
-            shown = ("—" if values[name] is None else f"{values[name]:.3g}" for name in metrics)
-            lines.append(f"| {system} | {' | '.join(shown)} |")
+            lines.append(f"| {system} | {' | '.join(_number(values[name]) for name in metrics)} |")
         lines.append("")
     return lines[:-1]
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "—"
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -81,15 +81,17 @@ def make_stage(config: TrainingConfig, device: torch.device, options: RunOptions
         if codec.config != silk_config:
             raise SilkModelError(f"init {init!r} has other sizes than preset {config.preset!r}")
     codec = codec.to(device).train()
-    if options.kernels and device.type == "cuda":
-        from silk_fast.accelerate import accelerate_
-
-        accelerate_(codec)
     if isinstance(config, Stage1Config):
         from silk_fast.training.stage1 import Stage1 as stage_type
     else:
         from silk_fast.training.stage2 import Stage2 as stage_type
-    return stage_type(config, codec, device, options.compile)
+    stage = stage_type(config, codec, device, options.compile)
+    if options.kernels and device.type == "cuda":
+        from silk_fast.accelerate import accelerate_
+
+        for network in stage.networks:
+            accelerate_(network)
+    return stage
 
 
 def earlier_runs(init: str | None) -> list[dict[str, Any]]:

@@ -45,11 +45,19 @@ class Learner:
 
 
 class Stage:
-    """One stage of training. Sub-classes set ``config``, ``codec`` and ``learners`` and define :meth:`step`."""
+    """One stage of training. Sub-classes set the attributes and define :meth:`step`.
+
+    Attributes:
+        config: of the run.
+        codec: what is averaged and exported.
+        learners: what is trained, by name.
+        networks: what runs faster with kernels.
+    """
 
     config: TrainingConfig
     codec: nn.Module
     learners: dict[str, Learner]
+    networks: list[nn.Module]
 
     def step(self, audio: Tensor, step: int) -> dict[str, Tensor]:
         """Learn from one batch ``[B, 1, 9600 F]``; returns scalars to log, ``loss`` among them.

@@ -77,6 +77,7 @@ class Stage1(Stage):
         self.teacher = copy.deepcopy(codec).requires_grad_(False).eval()
         self.predict = torch.compile(self.student) if compile else self.student
         self.targets = torch.compile(self.teacher.latents) if compile else self.teacher.latents
+        self.networks = [self.student, self.teacher]
         self.learners = {"student": Learner(self.student, config, config.learning_rate)}
 
     def masks(self, step: int, batch_size: int, n_frames: int) -> Tensor:

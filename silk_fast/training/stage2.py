@@ -42,6 +42,7 @@ class Stage2(Stage):
         self.reconstruction = ReconstructionLoss(codec.config.sample_rate).to(device)
         self.autoencoder = Autoencoder(codec)
         self.forward = torch.compile(self.autoencoder) if compile else self.autoencoder
+        self.networks = [codec]
         self.learners = {"codec": Learner(codec, config, config.learning_rate)}
         self.discriminators = None
         if config.adversarial_from >= 0:

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 RATE = 24_000
 
@@ -22,4 +23,16 @@ def speech_folder(tmp_path_factory) -> str:
     folder = tmp_path_factory.mktemp("speech")
     for i, pitch in enumerate((90, 110, 130, 160, 190, 220)):
         soundfile.write(folder / f"{i}.wav", voiced(2.0, pitch, i), RATE)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_wavlm(tmp_path_factory) -> str:
+    from transformers import WavLMConfig, WavLMModel
+
+    folder = tmp_path_factory.mktemp("wavlm")
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    convolutions = {"conv_dim": (16,) * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2}
+    torch.manual_seed(0)
+    WavLMModel(WavLMConfig(**sizes, **convolutions)).save_pretrained(folder)
     return str(folder)

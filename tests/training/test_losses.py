@@ -65,18 +65,6 @@ def test_resampler_keeps_a_tone_and_removes_what_cannot_be_kept():
     assert resample(torch.sin(2 * torch.pi * 10_000 * times)[None, None])[0, 200:-200].abs().max() < 0.02
 
 
-@pytest.fixture(scope="module")
-def tiny_wavlm(tmp_path_factory) -> str:
-    from transformers import WavLMConfig, WavLMModel
-
-    folder = tmp_path_factory.mktemp("wavlm")
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
-    convolutions = {"conv_dim": (16,) * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2}
-    torch.manual_seed(0)
-    WavLMModel(WavLMConfig(**sizes, **convolutions)).save_pretrained(folder)
-    return str(folder)
-
-
 def test_wavlm_loss_grows_with_noise_and_leaves_wavlm_alone(tiny_wavlm):
     loss, target = WavLMLoss(tiny_wavlm, 24_000), noise(1, 1, 9600)
     assert loss(target, target) == 0

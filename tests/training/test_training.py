@@ -13,7 +13,7 @@ import pytest
 import soundfile
 import torch
 
-from silk_fast import SilkCodec, SilkConfig
+from silk_fast import SilkCodec, SilkConfig, accelerate_
 from silk_fast.cli import main
 from silk_fast.errors import SilkConfigError, SilkFileError, SilkInputError, SilkTrainingError
 from silk_fast.training.checkpoint import Checkpoint, checkpoints, load_checkpoint, save_checkpoint
@@ -26,11 +26,10 @@ from silk_fast.training.stage1 import Stage1, span_mask
 from tests.training.conftest import RATE, voiced
 
 SHARED = {"preset": "tiny", "precision": "fp32", "warmup_steps": 5}
-STAGE1 = Stage1Config(**SHARED, steps=6, batch_size=2, crop_seconds=1.6)
-STAGE2 = Stage2Config(**SHARED, steps=6, batch_size=2, crop_seconds=0.8)
-ADVERSARIAL = Stage2Config(
-    **SHARED, steps=6, batch_size=2, crop_seconds=0.8, adversarial_from=3, discriminator_channels=2
-)
+SIX_STEPS = {**SHARED, "steps": 6, "batch_size": 2}
+STAGE1 = Stage1Config(**SIX_STEPS, crop_seconds=1.6)
+STAGE2 = Stage2Config(**SIX_STEPS, crop_seconds=0.8)
+ADVERSARIAL = Stage2Config(**SIX_STEPS, crop_seconds=0.8, adversarial_from=3, discriminator_channels=2)
 
 
 def options(folder: Path, **changes) -> dict:
@@ -83,6 +82,31 @@ def test_stage1_predicts_masked_latents_without_collapse_and_stage2_goes_on_from
     stage = make_stage(STAGE2, torch.device("cpu"), RunOptions(tmp_path), init=result["model"])
     exported = SilkCodec.from_pretrained(result["model"], weight_norm=True)
     torch.testing.assert_close(stage.codec.encoder.input.weight, exported.encoder.input.weight)
+
+
+def test_kernels_train_the_predictor_as_the_reference_does():
+    """Loss and gradient of one step of stage 1, which looks ahead; on a CPU kernels run in Triton's interpreter."""
+    audio = torch.from_numpy(voiced(1.6, 120, 0))[None, None]
+    plain, fast = (make_stage(STAGE1, torch.device("cpu"), RunOptions(Path())) for _ in range(2))
+    for network in fast.networks:
+        accelerate_(network, ["rel_attention", "bias_silu", "add_layer_norm", "glu_conv_norm_silu"])
+    expected, got = plain.step(audio, 0), fast.step(audio, 0)
+    assert got["loss"].item() == pytest.approx(expected["loss"].item(), rel=1e-4)
+    assert got["gradient"].item() == pytest.approx(expected["gradient"].item(), rel=1e-3)
+
+
+def test_stage2_listens_with_wavlm_and_logs_pictures_and_sound(speech_folder, tiny_wavlm, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    config = Stage2Config(**{**SIX_STEPS, "steps": 1}, crop_seconds=0.8, wavlm=tiny_wavlm)
+    train(config, [speech_folder], options(tmp_path, listen_every=1))
+    assert log_of(tmp_path)[-1]["wavlm"] > 0
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    tags = events.Tags()
+    assert {"original", "decoded"} <= set(tags["audio"])
+    assert {"original/spectrogram", "decoded/spectrogram"} <= set(tags["images"])
+    assert events.Scalars("loss")[0].step == 1
 
 
 # ---------------------------------------------------------------- going on
