@@ -13,6 +13,7 @@ import subprocess
 import sys
 import termios
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -463,9 +464,10 @@ def test_output_directory_that_cannot_be_made_is_refused(speech, model, tmp_path
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interruption_leaves_no_partial_output(number, model, tmp_path):
     soundfile.write(tmp_path / "long.wav", np.tile(voices()[0, 0].numpy(), 60), 24_000)
-    process = subprocess.Popen(
-        [SILK, "encode", tmp_path / "long.wav", "-m", model, "--threads", "1"], stderr=subprocess.PIPE, text=True
-    )
+    command = [SILK, "encode", tmp_path / "long.wav", "-m", model, "--threads", "1"]
+    # A shell without job control starts background jobs deaf to Ctrl-C; these tests may be run by one.
+    hear = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=hear)
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob(".silk-*.tmp")) and time.monotonic() < deadline:
         time.sleep(0.02)

@@ -33,7 +33,7 @@ def silk(*arguments: object) -> int:
 def model(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("models") / "tiny-model"
     SilkCodec(TINY, weight_norm=False, seed=0).save_pretrained(path)
-    (path / "README.md").write_text("# A model\n\n| steps | 12,345 |\n")
+    (path / "training.json").write_text('[{"steps": 12000}, {"steps": 345}]')
     return path
 
 
@@ -77,7 +77,7 @@ def test_report_has_every_group_and_what_was_measured(report):
         assert f"### {title}\n\n| codec |" in page
     assert "tiny-model" in page
     assert str(report.parent) not in page
-    assert "steps : 12,345" in page
+    assert "- **training**: 12345 steps in 2 runs" in page
     assert "seed 7, hours 0.01" in page
     assert "| Held-out voices | 2 | 6 | 2 | de fr |" in page
     assert "## Codebook" in page

@@ -74,9 +74,10 @@ def test_stage2_overfits_one_clip_and_exports_a_loadable_codec(one_clip, tmp_pat
 
 def test_stage1_predicts_masked_latents_without_collapse_and_stage2_goes_on_from_it(one_clip, speech_folder, tmp_path):
     config = Stage1Config(**{**SHARED, "warmup_steps": 20}, steps=50, batch_size=2, crop_seconds=2.0)
-    result = train(config, [speech_folder], options(tmp_path / "run", log_every=10))
+    result = train(config, [speech_folder], options(tmp_path / "run"))
     rows = log_of(tmp_path / "run")
-    assert rows[-1]["loss"] < 0.5 * rows[0]["loss"]
+    first, last = (sum(row["loss"] for row in part) / 10 for part in (rows[:10], rows[-10:]))
+    assert last < 0.5 * first
     assert rows[-1]["effective_rank"] > 4
     assert rows[-1]["latent_variance_smallest"] > 1e-3
     stage = make_stage(STAGE2, torch.device("cpu"), RunOptions(tmp_path), init=result["model"])
