@@ -22,6 +22,7 @@ from silk_fast.reference.streaming import Stream
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 CPU_CHUNK_FRAMES = 4  # 1.6 s, whose activations fit the cache
+CPU_ENCODE_FRAMES = 16  # of all signals together, for the encoder, whose activations are larger
 GPU_CHUNK_FRAMES = 64
 
 
@@ -97,7 +98,7 @@ class SilkCodec(nn.Module):
         lengths = self._check_lengths(lengths, batch_size, n_samples)
         device_lengths = lengths.to(audio.device, non_blocking=True)[:, None, None]
         ragged = bool((lengths < n_samples).any())
-        n_chunk = (chunk_frames or self.chunk_frames) * self.config.frame_samples
+        n_chunk = (chunk_frames or self.chunk_frames(batch_size)) * self.config.frame_samples
         tokens = []
         with self.streaming(batch_size) as stream:
             for start in range(0, n_samples, n_chunk):
@@ -134,17 +135,17 @@ class SilkCodec(nn.Module):
         n_available = tokens.shape[1] * self.config.frame_samples - self.config.output_delay
         lengths = self._check_lengths(lengths, tokens.shape[0], n_available)
         with self.streaming(tokens.shape[0]) as stream:
-            chunks = tokens.split(chunk_frames or self.chunk_frames, dim=1)
+            chunks = tokens.split(chunk_frames or self.chunk_frames(), dim=1)
             audio = torch.cat([stream.decode(chunk) for chunk in chunks], dim=-1)
         audio = audio[..., : int(lengths.max())]
         position = torch.arange(audio.shape[-1], device=audio.device)
         return audio.masked_fill(position >= lengths.to(audio.device)[:, None, None], 0.0)
 
-    @property
-    def chunk_frames(self) -> int:
-        """Frames that are best computed at once on the device of the weights."""
-        on_cpu = self.decoder.head.weight.device.type == "cpu"
-        return CPU_CHUNK_FRAMES if on_cpu else GPU_CHUNK_FRAMES
+    def chunk_frames(self, batch_size: int = 1) -> int:
+        """Frames of ``batch_size`` signals that are best encoded at once on the device of the weights."""
+        if self.decoder.head.weight.device.type != "cpu":
+            return GPU_CHUNK_FRAMES
+        return max(1, min(CPU_CHUNK_FRAMES, CPU_ENCODE_FRAMES // batch_size))
 
     def streaming(self, batch_size: int = 1) -> Stream:
         """A :class:`Stream` over ``batch_size`` signals, to encode chunks of any length and decode frame by frame."""

@@ -78,7 +78,7 @@ def encode_file(
     """
     config = codec.config
     device = codec.decoder.head.weight.device
-    block_samples = codec.chunk_frames * config.frame_samples
+    block_samples = codec.chunk_frames() * config.frame_samples
     with (
         AudioReader(source, config.sample_rate, block_samples, notice) as reader,
         atomic_file(target) as file,
@@ -181,7 +181,7 @@ def _decoded_blocks(codec: SilkCodec, reader: SilkReader) -> Iterator[np.ndarray
     """
     config, stream = codec.config, codec.streaming()
     device = codec.decoder.head.weight.device
-    n_chunk = codec.chunk_frames * config.frame_samples
+    n_chunk = codec.chunk_frames() * config.frame_samples
     n_owed = 0
     for block in reader.blocks():
         if block.tokens is None:
@@ -192,5 +192,5 @@ def _decoded_blocks(codec: SilkCodec, reader: SilkReader) -> Iterator[np.ndarray
             stream.state.n_skip = 0  # the delay was dropped before the gap, or from its silence
             yield from (np.zeros(min(n_chunk, n_owed - i), np.float32) for i in range(0, n_owed, n_chunk))
             n_owed = 0
-        for tokens in torch.from_numpy(block.tokens)[None].to(device).split(codec.chunk_frames, dim=1):
+        for tokens in torch.from_numpy(block.tokens)[None].to(device).split(codec.chunk_frames(), dim=1):
             yield stream.decode(tokens)[0, 0].cpu().numpy()
