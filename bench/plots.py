@@ -145,7 +145,7 @@ def draw_growth(target: str | os.PathLike, by_duration: list[Row], by_batch: lis
         for axis in axes.flat:
             found.update(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
         if found:
-            axes[0, 0].figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=3, fontsize=8)
+            axes[0, 0].figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=2, fontsize=8)
 
     _save(target, len(lines), 2, 3.2, draw)
 
