@@ -221,13 +221,15 @@ class ResultWriter:
     """A result file that is complete after every row.
 
     Args:
-        path: of the file; its directory is made if absent. An existing file is replaced at the first row.
+        path: of the file; its directory is made if absent. An existing file is replaced at the first row; where one
+            of its medians and the new one differ by more than 10 %, the new row is marked noisy.
         provenance: what every row gets.
     """
 
     def __init__(self, path: str | os.PathLike, provenance: Provenance) -> None:
         self.path = Path(path)
         self.provenance = provenance
+        self._earlier = {row.key: row for row in read_results(path)} if self.path.is_file() else {}
         self._rows: dict[tuple, Row] = {}
         self._lines: dict[tuple, str] = {}
 
@@ -252,7 +254,7 @@ class ResultWriter:
 
     def extend(self, rows: Iterable[Row]) -> list[Row]:
         """:meth:`add` of many at once."""
-        rows = [replace(row, **asdict(self.provenance)) for row in rows]
+        rows = [self._compared(replace(row, **asdict(self.provenance))) for row in rows]
         for row in rows:
             values = asdict(row)
             _row(str(self.path), len(self._rows), values)
@@ -260,6 +262,15 @@ class ResultWriter:
             self._lines[row.key] = json.dumps(values, allow_nan=False)
         _write_lines(self.path, self._lines.values())
         return rows
+
+    def _compared(self, row: Row) -> Row:
+        from silk_fast.benchmark.timing import repeated
+
+        earlier = self._earlier.get(row.key)
+        if earlier is None or earlier.status != OK or row.status != OK:
+            return row
+        pairs = {name: (getattr(row, name), getattr(earlier, name)) for name in ("call", "kernel")}
+        return replace(row, **{name: repeated(*pair) for name, pair in pairs.items() if all(pair)})
 
 
 def write_results(path: str | os.PathLike, rows: Iterable[Row]) -> None:

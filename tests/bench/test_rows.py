@@ -128,3 +128,11 @@ def test_commit(monkeypatch, status, commit):
 def test_an_unrelated_repository_is_not_taken_for_ours(monkeypatch):
     monkeypatch.setattr(rows, "_output", lambda *command: "/somewhere/else")
     assert provenance("cpu").commit.startswith("v")
+
+
+@pytest.mark.parametrize(("change", "noisy"), [(1.05, False), (1.2, True), (1 / 1.2, True)])
+def test_a_second_run_marks_what_it_does_not_confirm(tmp_path, change, noisy):
+    row = full_row()
+    ResultWriter(tmp_path / "r.json", WHERE).add(replace(row, call=Timing(0.9, 1.0, 1.1, False), kernel=None))
+    again = replace(row, call=Timing(*(p * change for p in (0.9, 1.0, 1.1)), False), kernel=None)
+    assert ResultWriter(tmp_path / "r.json", WHERE).add(again).call.noisy is noisy
