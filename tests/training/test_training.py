@@ -150,7 +150,7 @@ def test_two_processes_share_the_work(speech_folder, tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     run = [*command, str(script), speech_folder, str(tmp_path / "run")]
-    done = subprocess.run(run, env=environment, capture_output=True, text=True)
+    done = subprocess.run(run, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "run" / "run.json").read_text())["processes"] == 2
     assert [row["step"] for row in log_of(tmp_path / "run")] == [1, 2, 3, 4, 5]

@@ -8,7 +8,7 @@ import torch.distributed as dist
 
 from silk_fast.training.config import Stage2Config
 from silk_fast.training.loop import RunOptions, Trainer
-from silk_fast.training.run import find_clips, make_stage, processes, train
+from silk_fast.training.run import find_clips, make_stage, processes
 from silk_fast.training.stage import average_gradients
 
 CONFIG = Stage2Config(
@@ -38,19 +38,18 @@ def check_averages(rank: int) -> None:
 
 def check_replicas(data: str, folder: Path, device: str) -> None:
     stage = make_stage(CONFIG, torch.device(device), RunOptions(folder))
-    trainer = Trainer(stage, find_clips([data]), RunOptions(folder, workers=0), notice=lambda _: None)
+    trainer = Trainer(stage, find_clips([data]), RunOptions(folder, workers=0, log_every=1), notice=lambda _: None)
     trainer.run()
     for tensor in (*stage.codec.state_dict().values(), *stage.discriminators.parameters(), *trainer.average.values()):
         gathered = [torch.empty_like(tensor) for _ in range(2)]
         dist.all_gather(gathered, tensor.detach().contiguous())
         assert torch.equal(*gathered)
+    if trainer.rank == 0:
+        trainer.export(folder / "model", [])
 
 
 if __name__ == "__main__":
     data, folder = sys.argv[1:]
     with processes("cpu") as (rank, device):
         check_averages(rank)
-        check_replicas(data, Path(folder + "-replicas"), device)
-    train(
-        CONFIG, [data], {"folder": Path(folder), "device": "cpu", "workers": 0, "log_every": 1}, notice=lambda _: None
-    )
+        check_replicas(data, Path(folder), device)
