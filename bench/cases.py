@@ -3,7 +3,8 @@
 ``static_cases()`` are compiled for GPU targets by ``bench.static``; ``timing_cases(points, dtypes)`` are measured.
 """
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
 
@@ -130,6 +131,17 @@ def timing_case(
     eager_bytes = 4 * op_cost(op, direction, dtype, **sizes).bytes + scratch
     shape = "x".join(map(str, main_shape))
     return TimingCase(op, layer, point, shape, dtype, direction, sizes, inputs, calls, eager_bytes, **options)
+
+
+def all_cases(
+    make_case: Callable[[str, Point, torch.dtype, str], TimingCase],
+    layers: Iterable[str],
+    points: Sequence[Point],
+    dtypes: Sequence[torch.dtype],
+) -> list[TimingCase]:
+    """``make_case`` of every layer, point, dtype and direction."""
+    directions = ("forward", "backward")
+    return [make_case(*choice) for choice in itertools.product(layers, points, dtypes, directions)]
 
 
 class Source:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from bench.cases import DTYPES, Point, StaticCase, TimingCase, both, frames, timing_case
+from bench.cases import DTYPES, Point, StaticCase, TimingCase, all_cases, both, frames, timing_case
 
 SHAPES = {"silk": (2, 1500, 128), "wav2vec2_bert": (2, 1500, 1024)}
 LAYERS = {"Silk": (128, 2.5), "Wav2Vec2-BERT": (1024, 50)}  # channels, frames per second
@@ -28,13 +28,7 @@ def _case(name: str, shape: tuple[int, ...], dtype: torch.dtype) -> StaticCase:
 
 
 def timing_cases(points: Sequence[Point], dtypes: Sequence[torch.dtype]) -> list[TimingCase]:
-    return [
-        _timing_case(layer, point, dtype, direction)
-        for layer in LAYERS
-        for point in points
-        for dtype in dtypes
-        for direction in ("forward", "backward")
-    ]
+    return all_cases(_timing_case, LAYERS, points, dtypes)
 
 
 def _timing_case(layer: str, point: Point, dtype: torch.dtype, direction: str) -> TimingCase:

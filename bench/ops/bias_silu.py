@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from bench.cases import DTYPES, Point, StaticCase, TimingCase, both, frames, timing_case
+from bench.cases import DTYPES, Point, StaticCase, TimingCase, all_cases, both, frames, timing_case
 
 SHAPE = (2, 1500, 512)  # wider inputs are cut into the same tiles
 LAYERS = {"Silk": (512, 2.5), "Wav2Vec2-BERT": (4096, 50)}  # channels, frames per second
@@ -27,13 +27,7 @@ def _case(dtype: torch.dtype) -> StaticCase:
 
 
 def timing_cases(points: Sequence[Point], dtypes: Sequence[torch.dtype]) -> list[TimingCase]:
-    return [
-        _timing_case(layer, point, dtype, direction)
-        for layer in LAYERS
-        for point in points
-        for dtype in dtypes
-        for direction in ("forward", "backward")
-    ]
+    return all_cases(_timing_case, LAYERS, points, dtypes)
 
 
 def _timing_case(layer: str, point: Point, dtype: torch.dtype, direction: str) -> TimingCase:

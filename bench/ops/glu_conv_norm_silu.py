@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from bench.cases import DTYPES, Point, StaticCase, TimingCase, both, frames, timing_case
+from bench.cases import DTYPES, Point, StaticCase, TimingCase, all_cases, both, frames, timing_case
 
 SHAPES = {"silk": (2, 1500, 128, 15), "wav2vec2_bert": (2, 1500, 1024, 31)}  # batch, frames, channels, taps
 LAYERS = {"Silk": (128, 15, 2.5), "Wav2Vec2-BERT": (1024, 31, 50)}  # channels, taps, frames per second
@@ -37,13 +37,7 @@ def _case(name: str, dtype: torch.dtype, has_context: bool = False, wide: frozen
 
 
 def timing_cases(points: Sequence[Point], dtypes: Sequence[torch.dtype]) -> list[TimingCase]:
-    return [
-        _timing_case(layer, point, dtype, direction)
-        for layer in LAYERS
-        for point in points
-        for dtype in dtypes
-        for direction in ("forward", "backward")
-    ]
+    return all_cases(_timing_case, LAYERS, points, dtypes)
 
 
 def _timing_case(layer: str, point: Point, dtype: torch.dtype, direction: str) -> TimingCase:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from bench.cases import DTYPES, Point, Source, StaticCase, TimingCase, both, frames, timing_case
+from bench.cases import DTYPES, Point, Source, StaticCase, TimingCase, all_cases, both, frames, timing_case
 from silk_fast.reference.ops import LOG_MAGNITUDE_LIMIT
 
 POLAR = frozenset({"_polar_spectrum_fwd_kernel", "_polar_spectrum_bwd_kernel"})
@@ -41,13 +41,7 @@ def static_cases() -> list[StaticCase]:
 
 
 def timing_cases(points: Sequence[Point], dtypes: Sequence[torch.dtype]) -> list[TimingCase]:
-    return [
-        _timing_case(layer, point, dtype, direction)
-        for layer in LAYERS
-        for point in points
-        for dtype in dtypes
-        for direction in ("forward", "backward")
-    ]
+    return all_cases(_timing_case, LAYERS, points, dtypes)
 
 
 def _timing_case(layer: str, point: Point, dtype: torch.dtype, direction: str) -> TimingCase:

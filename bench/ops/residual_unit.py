@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from bench.cases import Point, Source, StaticCase, TimingCase, frames, kernels, timing_case
+from bench.cases import Point, Source, StaticCase, TimingCase, all_cases, frames, kernels, timing_case
 from silk_fast.reference import ops as reference
 
 KERNELS = frozenset({"_residual_unit_fwd_kernel", "_conv_fwd_kernel"})
@@ -61,13 +61,7 @@ def static_cases() -> list[StaticCase]:
 
 
 def timing_cases(points: Sequence[Point], dtypes: Sequence[torch.dtype]) -> list[TimingCase]:
-    return [
-        _timing_case(layer, point, dtype, direction)
-        for layer in LAYERS
-        for point in points
-        for dtype in dtypes
-        for direction in ("forward", "backward")
-    ]
+    return all_cases(_timing_case, LAYERS, points, dtypes)
 
 
 def _timing_case(layer: str, point: Point, dtype: torch.dtype, direction: str) -> TimingCase:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from bench.cases import DTYPES, Point, StaticCase, TimingCase, both, frames, timing_case
+from bench.cases import DTYPES, Point, StaticCase, TimingCase, all_cases, both, frames, timing_case
 
 SHAPES = {  # (B, C, T), fused with bias and residual
     "Silk 24 kHz, 1 s": ((1, 64, 24000), False),
@@ -48,13 +48,7 @@ def _call(shape: tuple[int, int, int], dtype: torch.dtype, fused: bool) -> Calla
 
 
 def timing_cases(points: Sequence[Point], dtypes: Sequence[torch.dtype]) -> list[TimingCase]:
-    return [
-        _timing_case(layer, point, dtype, direction)
-        for layer in LAYERS
-        for point in points
-        for dtype in dtypes
-        for direction in ("forward", "backward")
-    ]
+    return all_cases(_timing_case, LAYERS, points, dtypes)
 
 
 def _timing_case(layer: str, point: Point, dtype: torch.dtype, direction: str) -> TimingCase:
