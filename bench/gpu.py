@@ -17,7 +17,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -30,7 +29,6 @@ from bench.table import behind, table
 from silk_fast.benchmark import card
 from silk_fast.benchmark.codec import CodecBenchmark, full_cases, quick_cases, run_cases
 from silk_fast.benchmark.rows import OK, ResultWriter, Row, dtype_name, provenance, result_path
-from silk_fast.benchmark.timing import repeated
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench" / "results"
@@ -172,7 +170,8 @@ def measure_all(
     def measure_again(job: Job) -> None:
         first = writer.get(row_of(*job, bench).key)
         if first and first.status == OK:
-            announce(writer.add(merged(first, measured_row(*job, bench, parity))), clock)
+            repeat = measured_row(*job, bench, parity)
+            announce(writer.add(first.confirmed_by(repeat) if repeat.status == OK else repeat), clock)
 
     left_out = []
     for i_stage, jobs in enumerate(stages):
@@ -183,14 +182,6 @@ def measure_all(
         if i_stage == 0:
             measure_codec(bench, writer, clock, smoke)
     writer.extend(row_of(*job, bench, "skipped: time budget") for job in left_out)
-
-
-def merged(first: Row, second: Row) -> Row:
-    """The first row, its times marked noisy where the second disagrees."""
-    if second.status != OK:
-        return second
-    kernel = repeated(first.kernel, second.kernel) if first.kernel and second.kernel else first.kernel
-    return replace(first, call=repeated(first.call, second.call), kernel=kernel)
 
 
 def measure_codec(bench: Bench, writer: ResultWriter, clock: Clock, smoke: bool) -> None:

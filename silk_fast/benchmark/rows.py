@@ -24,6 +24,7 @@ from silk_fast.errors import SilkInputError
 from silk_fast.files import atomic_file
 
 FORMAT = 1
+NOISE = 0.1  # medians that differ by more than this share do not confirm each other
 OK = "ok"
 ROOT = Path(__file__).resolve().parents[2]
 CHOICES = {
@@ -51,6 +52,15 @@ class Timing:
     p50: float
     p80: float
     noisy: bool
+
+    def confirmed_by(self, repeat: "Timing") -> "Timing":
+        """This timing, marked noisy also if the repeat is, or has another median."""
+        return replace(self, noisy=self.noisy or repeat.noisy or disagree(self.p50, repeat.p50))
+
+
+def disagree(a: float, b: float) -> bool:
+    """Whether two medians are too far apart to be the same figure."""
+    return bool(max(a, b) > (1 + NOISE) * min(a, b))
 
 
 @dataclass(frozen=True)
@@ -129,6 +139,11 @@ class Row:
         """What makes two rows of one machine the same measurement."""
         names = ("section", "op", "case", "shape", "dtype", "direction", "provider", "threads")
         return tuple(getattr(self, name) for name in names)
+
+    def confirmed_by(self, repeat: "Row") -> "Row":
+        """This row, its times marked noisy where those of a repeat disagree; unchanged if either has no figure."""
+        pairs = {name: (getattr(self, name), getattr(repeat, name)) for name in ("call", "kernel")}
+        return replace(self, **{name: mine.confirmed_by(its) for name, (mine, its) in pairs.items() if mine and its})
 
 
 # ---------------------------------------------------------------- provenance
@@ -254,7 +269,8 @@ class ResultWriter:
 
     def extend(self, rows: Iterable[Row]) -> list[Row]:
         """:meth:`add` of many at once."""
-        rows = [self._compared(replace(row, **asdict(self.provenance))) for row in rows]
+        rows = [replace(row, **asdict(self.provenance)) for row in rows]
+        rows = [row.confirmed_by(self._earlier.get(row.key, row)) for row in rows]
         for row in rows:
             values = asdict(row)
             _row(str(self.path), len(self._rows), values)
@@ -262,15 +278,6 @@ class ResultWriter:
             self._lines[row.key] = json.dumps(values, allow_nan=False)
         _write_lines(self.path, self._lines.values())
         return rows
-
-    def _compared(self, row: Row) -> Row:
-        from silk_fast.benchmark.timing import repeated
-
-        earlier = self._earlier.get(row.key)
-        if earlier is None or earlier.status != OK or row.status != OK:
-            return row
-        pairs = {name: (getattr(row, name), getattr(earlier, name)) for name in ("call", "kernel")}
-        return replace(row, **{name: repeated(*pair) for name, pair in pairs.items() if all(pair)})
 
 
 def write_results(path: str | os.PathLike, rows: Iterable[Row]) -> None:

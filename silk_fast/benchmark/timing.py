@@ -19,10 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from silk_fast.benchmark.rows import Timing
+from silk_fast.benchmark.rows import Timing, disagree
 from silk_fast.errors import SilkInputError
 
-NOISE = 0.10  # medians of the same thing that differ by more are noise
 MIN_REPEATS, MAX_REPEATS = 5, 1000
 WARM_UP_SECONDS = 0.05  # an idle GPU needs about this long to raise its clocks
 CPU_CACHE_BYTES = 64 * 2**20  # where the system does not say
@@ -61,16 +60,7 @@ def summarise(milliseconds: Sequence[float]) -> Timing:
     p20, p50, p80 = (float(p) for p in np.percentile(milliseconds, (20, 50, 80)))
     middle = len(milliseconds) // 2
     halves = np.median(milliseconds[:middle]), np.median(milliseconds[middle:])
-    return Timing(p20, p50, p80, noisy=_disagree(*halves) or _disagree(*_median_interval(milliseconds)))
-
-
-def repeated(first: Timing, second: Timing) -> Timing:
-    """``first``, marked noisy also if the median of a repeat disagrees with it."""
-    return Timing(first.p20, first.p50, first.p80, first.noisy or second.noisy or _disagree(first.p50, second.p50))
-
-
-def _disagree(a: float, b: float) -> bool:
-    return bool(max(a, b) > (1 + NOISE) * min(a, b))
+    return Timing(p20, p50, p80, noisy=disagree(*halves) or disagree(*_median_interval(milliseconds)))
 
 
 def _median_interval(samples: Sequence[float]) -> tuple[float, float]:

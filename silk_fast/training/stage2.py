@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from silk_fast.config import SilkConfig
+from silk_fast.errors import SilkConfigError
 from silk_fast.reference.codec import SilkCodec
 from silk_fast.training.config import Stage2Config
 from silk_fast.training.discriminators import Discriminators
@@ -42,6 +43,7 @@ class Stage2(Stage):
         self.reconstruction = ReconstructionLoss(codec.config.sample_rate).to(device)
         self.autoencoder = Autoencoder(codec)
         self.forward = torch.compile(self.autoencoder) if compile else self.autoencoder
+        self._freeze_encoder(config.frozen_encoder_stages)
         self.networks = [codec]
         self.learners = {"codec": Learner(codec, config, config.learning_rate)}
         self.discriminators = None
@@ -56,6 +58,14 @@ class Stage2(Stage):
             from silk_fast.training.perceptual import WavLMLoss
 
             self.perceptual = WavLMLoss(config.wavlm, codec.config.sample_rate).to(device)
+
+    def _freeze_encoder(self, n_stages: int) -> None:
+        """The first stage runs at the audio's rate: without its gradients a step costs half."""
+        encoder = self.codec.encoder
+        if n_stages > len(encoder.stages):
+            raise SilkConfigError(f"frozen_encoder_stages must be at most {len(encoder.stages)}, got {n_stages}")
+        for module in [encoder.input, *encoder.stages[:n_stages]] if n_stages else []:
+            module.requires_grad_(False)
 
     @property
     def silk_config(self) -> SilkConfig:

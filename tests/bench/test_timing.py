@@ -8,7 +8,7 @@ import torch
 
 from silk_fast.benchmark import timing
 from silk_fast.benchmark.rows import Timing
-from silk_fast.benchmark.timing import cpu_cache_bytes, cpu_cache_clearer, measure, repeated, summarise
+from silk_fast.benchmark.timing import cpu_cache_bytes, cpu_cache_clearer, measure, summarise
 from silk_fast.errors import SilkInputError
 
 
@@ -122,9 +122,9 @@ def test_percentiles():
 
 def test_a_repeat_that_disagrees_is_noise():
     steady = Timing(1.0, 1.0, 1.1, False)
-    assert not repeated(steady, Timing(1.0, 1.09, 1.1, False)).noisy
-    assert repeated(steady, Timing(1.0, 1.2, 1.3, False)).noisy
-    assert repeated(steady, Timing(1.0, 1.0, 1.1, True)).noisy
+    assert not steady.confirmed_by(Timing(1.0, 1.09, 1.1, False)).noisy
+    assert steady.confirmed_by(Timing(1.0, 1.2, 1.3, False)).noisy
+    assert steady.confirmed_by(Timing(1.0, 1.0, 1.1, True)).noisy
 
 
 # ---------------------------------------------------------------- the path on a GPU, on a pretended one

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -94,6 +95,20 @@ def test_kernels_train_the_predictor_as_the_reference_does():
     expected, got = plain.step(audio, 0), fast.step(audio, 0)
     assert got["loss"].item() == pytest.approx(expected["loss"].item(), rel=1e-4)
     assert got["gradient"].item() == pytest.approx(expected["gradient"].item(), rel=1e-3)
+
+
+def test_frozen_encoder_stages_keep_their_weights(speech_folder, tmp_path):
+    config = replace(STAGE2, frozen_encoder_stages=1)
+    stage = make_stage(config, torch.device("cpu"), RunOptions(tmp_path))
+    before = {name: t.clone() for name, t in stage.codec.encoder.state_dict().items()}
+    audio = torch.from_numpy(voiced(0.8, 120, 0))[None, None]
+    stage.step(audio, 0)
+    moved = {name for name, t in stage.codec.encoder.state_dict().items() if not torch.equal(t, before[name])}
+    frozen = {name for name in before if name.startswith(("input.", "stages.0."))}
+    assert moved == before.keys() - frozen
+    too_many = replace(STAGE2, frozen_encoder_stages=9)
+    with pytest.raises(SilkConfigError, match="frozen_encoder_stages must be at most 4, got 9"):
+        make_stage(too_many, torch.device("cpu"), RunOptions(tmp_path))
 
 
 def test_stage2_listens_with_wavlm_and_logs_pictures_and_sound(speech_folder, tiny_wavlm, tmp_path):
