@@ -4,7 +4,7 @@
 taken as the identity. Memory-bound: 2 accesses per element forward, 3 backward.
 """
 
-from collections.abc import Sequence
+from typing import Sequence  # noqa: UP035 - torch 2.6 knows no other in the schema of an op
 
 import torch
 import triton

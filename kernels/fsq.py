@@ -13,8 +13,8 @@ Powers of two become shifts and masks.
 """
 
 import math
-from collections.abc import Sequence
 from functools import lru_cache
+from typing import Sequence  # noqa: UP035 - torch 2.6 knows no other in the schema of an op
 
 import torch
 import triton

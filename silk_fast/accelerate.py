@@ -96,8 +96,8 @@ def _why_no_kernels(model: nn.Module) -> str:
     """Why Triton cannot serve the model where it is; empty if it can."""
     try:
         from silk_fast.kernels._common import INTERPRETED
-    except ImportError:
-        return "triton is not installed; kernels need Linux with an NVIDIA GPU"
+    except ImportError as error:
+        return str(error)
     devices = {tensor.device.type for tensor in (*model.parameters(), *model.buffers())}
     if INTERPRETED or devices == {"cuda"}:
         return ""
