@@ -111,10 +111,12 @@ def visible_keys(i_position, n_rows, first, end, left, right, CLIPPED: tl.conste
 
 @triton.jit
 def visible(o_position, o_key, first, end, left, right, CLIPPED: tl.constexpr):
-    """Mask [M, N] of the keys in the sample and, unless distances are clipped, in the window."""
-    distance = o_position[:, None] - o_key[None, :]
-    in_sample = ((o_key >= first) & (o_key < end))[None, :]
-    return in_sample & (CLIPPED | ((distance <= left) & (distance >= -right)))
+    """Mask [M, N] of the keys in the sample and in the window; [1, N] where distances are clipped: there is none."""
+    mask = ((o_key >= first) & (o_key < end))[None, :]
+    if not CLIPPED:
+        distance = o_position[:, None] - o_key[None, :]
+        mask = mask & (distance <= left) & (distance >= -right)
+    return mask
 
 
 @triton.jit

@@ -1,6 +1,8 @@
 """Fast neural audio codecs: the Silk reference model, and Triton kernels for it and its peers."""
 
-from silk_fast.accelerate import Report, accelerate_, restore_
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from silk_fast.config import SilkConfig
 from silk_fast.errors import (
     SilkAudioError,
@@ -11,8 +13,11 @@ from silk_fast.errors import (
     SilkInputError,
     SilkModelError,
 )
-from silk_fast.reference.codec import EncodedAudio, SilkCodec
-from silk_fast.reference.streaming import Stream
+
+if TYPE_CHECKING:
+    from silk_fast.accelerate import Report, accelerate_, restore_
+    from silk_fast.reference.codec import EncodedAudio, SilkCodec
+    from silk_fast.reference.streaming import Stream
 
 __version__ = "0.1.0"
 
@@ -32,3 +37,24 @@ __all__ = [
     "accelerate_",
     "restore_",
 ]
+
+_BRING_TORCH = {
+    "EncodedAudio": "silk_fast.reference.codec",
+    "Report": "silk_fast.accelerate",
+    "SilkCodec": "silk_fast.reference.codec",
+    "Stream": "silk_fast.reference.streaming",
+    "accelerate_": "silk_fast.accelerate",
+    "restore_": "silk_fast.accelerate",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs torch when it is first used, so that ``silk --help`` need not wait for it."""
+    if name not in _BRING_TORCH:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value = getattr(import_module(_BRING_TORCH[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(globals().keys() | _BRING_TORCH.keys())

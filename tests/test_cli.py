@@ -21,6 +21,7 @@ import pytest
 import soundfile
 import torch
 
+import silk_fast
 from silk_fast import SilkConfig, __version__
 from silk_fast.audio import load
 from silk_fast.cli import main
@@ -459,6 +460,38 @@ def test_output_directory_that_cannot_be_made_is_refused(speech, model, tmp_path
     err = capsys.readouterr().err
     assert err.count("\n") == 1
     assert "Traceback" not in err
+
+
+INTERRUPTED_IMPORT = """
+import sys
+
+class Interrupt:
+    def find_spec(name, *_):
+        if name == "torch":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupt)
+from silk_fast.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_torch_is_imported_by_commands_only_and_can_be_interrupted(speech):
+    def run(*arguments):
+        command = [sys.executable, "-c", INTERRUPTED_IMPORT, *arguments]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    assert run("encode", "--help").returncode == 0
+    done = run("encode", speech)
+    assert (done.returncode, done.stderr) == (130, "silk: interrupted; unfinished files were removed\n")
+
+
+def test_public_names_are_there_though_imported_late():
+    for name in silk_fast.__all__:
+        assert getattr(silk_fast, name).__name__ == name
+    assert set(silk_fast.__all__) <= set(dir(silk_fast))
+    with pytest.raises(AttributeError, match="no attribute 'absent'"):
+        silk_fast.absent  # noqa: B018
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
