@@ -27,6 +27,7 @@ class TrainingConfig:
     steps: int = option(100_000, "optimiser steps", 1)
     batch_size: int = option(32, "crops per step and process", 1)
     crop_seconds: float = option(3.2, "duration of a crop, rounded to whole latent frames", 0.4)
+    pieces: int = option(1, "recordings that a crop is joined of, in equal parts", 1)
     learning_rate: float = option(1e-3, "peak learning rate")
     final_learning_rate: float = option(0.05, "share of the peak that the cosine ends with")
     warmup_steps: int = option(1000, "steps of linear warm-up")

@@ -230,9 +230,10 @@ class CropDataset(Dataset):
     Args:
         clips: as :func:`find_clips` gives them.
         crop_samples: length of a crop at ``sample_rate``.
+        pieces: recordings that a crop is joined of, in equal parts.
         sample_rate: Hz; files are resampled as they are read.
         seed: decides the crops, with the index.
-        gain_db: range of a random gain, less where the peak would reach 1; None leaves the level alone.
+        gain_db: range of a random gain of each piece, less where the peak would reach 1; None leaves levels alone.
         notice: called with one line of text about clips that are too short and files that fail.
 
     Attributes:
@@ -240,7 +241,7 @@ class CropDataset(Dataset):
         seconds: their total duration.
 
     Raises:
-        SilkInputError: an argument is impossible, or no clip is as long as a crop.
+        SilkInputError: an argument is impossible, or no clip is as long as a piece.
         SilkAudioError: on reading an item, 100 files in a row failed.
     """
 
@@ -252,6 +253,7 @@ class CropDataset(Dataset):
         seed: int = 0,
         gain_db: tuple[float, float] | None = (-6.0, 6.0),
         notice: Notice = None,
+        pieces: int = 1,
     ):
         if crop_samples < 1 or sample_rate < 1 or seed < 0:
             raise SilkInputError(
@@ -259,42 +261,49 @@ class CropDataset(Dataset):
             )
         if gain_db is not None and not -np.inf < gain_db[0] <= gain_db[1] < np.inf:
             raise SilkInputError(f"gain_db must be a finite range (lowest, highest), got {gain_db}")
+        if pieces < 1 or crop_samples % pieces:
+            raise SilkInputError(f"pieces must divide a crop of {crop_samples} samples, got {pieces}")
         if not clips:
             raise SilkInputError("clips are empty, expected at least one recording")
         lengths = np.array([resampled_length(clip.n_samples, RATE, sample_rate) for clip in clips], np.int64)
-        is_long = lengths >= crop_samples
+        piece_samples = crop_samples // pieces
+        is_long = lengths >= piece_samples
+        piece = f"{'crop' if pieces == 1 else 'piece'} of {piece_samples / sample_rate:.3f} s"
         if not is_long.any():
             raise SilkInputError(
-                f"no clip is as long as a crop of {crop_samples / sample_rate:.3f} s ({crop_samples} samples); the "
-                f"longest of {len(clips)} has {lengths.max() / sample_rate:.3f} s"
+                f"no clip is as long as a {piece} ({piece_samples} samples); "
+                f"the longest of {len(clips)} has {lengths.max() / sample_rate:.3f} s"
             )
         for clip, length in zip(clips, lengths, strict=True):
-            if length < crop_samples:
-                wanted = f"shorter than a crop of {crop_samples / sample_rate:.3f} s"
-                _report(notice, f"left out: {clip.path}: {length / sample_rate:.3f} s, {wanted}")
+            if length < piece_samples:
+                _report(notice, f"left out: {clip.path}: {length / sample_rate:.3f} s, shorter than a {piece}")
         self.clips = [clip for clip, long in zip(clips, is_long, strict=True) if long]
         self.seconds = float(lengths[is_long].sum() / sample_rate)
         self.crop_samples, self.sample_rate, self.seed = crop_samples, sample_rate, seed
         self.gain_db, self.notice = gain_db, notice
+        self.pieces, self._piece_samples = pieces, piece_samples
         self._lengths, self._ends = lengths[is_long], lengths[is_long].cumsum()
         self._reported: set[str] = set()
 
     def __getitem__(self, index: int) -> torch.Tensor:
         """Crop ``index``: float32 ``[1, crop_samples]``."""
         random = np.random.default_rng([self.seed, index])
+        return torch.from_numpy(np.concatenate([self._piece(random) for _ in range(self.pieces)]))[None]
+
+    def _piece(self, random: np.random.Generator) -> np.ndarray:
         samples = self._draw(random)
         if self.gain_db is not None:
             gain = 10 ** (random.uniform(*self.gain_db) / 20)
             samples = samples * np.float32(min(gain, 0.99 / max(np.abs(samples).max(), 1e-9)))
-        return torch.from_numpy(np.ascontiguousarray(samples))[None]
+        return samples
 
     def _draw(self, random: np.random.Generator) -> np.ndarray:
         for _ in range(_MOST_FAILURES):
             i_clip = int(np.searchsorted(self._ends, random.integers(self._ends[-1]), side="right"))
             path = self.clips[i_clip].path
-            start = int(random.integers(self._lengths[i_clip] - self.crop_samples + 1))
+            start = int(random.integers(self._lengths[i_clip] - self._piece_samples + 1))
             try:
-                return read_excerpt(path, start, self.crop_samples, self.sample_rate)
+                return read_excerpt(path, start, self._piece_samples, self.sample_rate)
             except SilkAudioError as error:
                 last_error = error
                 if path not in self._reported:

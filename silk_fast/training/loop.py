@@ -109,6 +109,7 @@ class Trainer:
             stage.codec.config.sample_rate,
             self.config.seed,
             notice=notice,
+            pieces=self.config.pieces,
         )
         found = checkpoints(self.folder) if self.folder.is_dir() else []
         if options.resume:

@@ -199,6 +199,25 @@ def test_short_clips_are_reported_and_left_out(tmp_path):
         CropDataset(find_clips(tmp_path), 5 * RATE)
 
 
+def test_a_crop_may_be_joined_of_pieces(tmp_path):
+    """Recordings shorter than the crop serve, each piece has a gain of its own, and the first is what it was alone."""
+    for i in range(8):
+        soundfile.write(tmp_path / f"{i}.wav", np.full(RATE, 0.05 * (i + 1), np.float32), RATE, subtype="FLOAT")
+    clips = find_clips(tmp_path)
+    joined = CropDataset(clips, 4 * 12_000, gain_db=None, pieces=4)[0]
+    assert joined.shape == (1, 48_000)
+    pieces = joined.view(4, 12_000)
+    assert torch.equal(pieces.amin(1), pieces.amax(1))  # each of one recording
+    assert len(pieces[:, 0].unique()) > 1
+    assert torch.equal(pieces[0], CropDataset(clips, 12_000, gain_db=None)[0][0])
+    gains = CropDataset(clips, 4 * 12_000, pieces=4)[0].view(4, 12_000)[:, 0] / 0.05
+    assert (gains - gains.round()).abs().max() > 0.01
+    with pytest.raises(SilkInputError, match=r"as long as a piece of 1\.500 s .* has 1\.000 s"):
+        CropDataset(clips, 3 * RATE, pieces=2)
+    with pytest.raises(SilkInputError, match="pieces must divide a crop of 48000 samples, got 7"):
+        CropDataset(clips, 48_000, pieces=7)
+
+
 def test_a_file_that_fails_is_reported_once_and_replaced(tmp_path):
     for name in ("good", "bad", "gone", "nan"):
         write(tmp_path / f"{name}.wav")
