@@ -185,8 +185,9 @@ def test_what_there_is_no_time_for_is_a_row_that_says_so(writer, monkeypatch):
 
 def test_a_repeat_that_disagrees_marks_the_row():
     row = Row("ops", "snake", "c", "1", "float32", "forward", "ours", call=TIMING)
-    assert not gpu.merged(row, row).call.noisy
-    assert gpu.merged(row, replace(row, call=Timing(1.0, 2.5, 3.0, False))).call == replace(TIMING, noisy=True)
+    assert row.confirmed_by(row) == row
+    assert row.confirmed_by(replace(row, call=Timing(1.0, 2.5, 3.0, False))).call == replace(TIMING, noisy=True)
+    assert row.confirmed_by(replace(row, call=None, status="failed: x")) == row
 
 
 class _Done:
