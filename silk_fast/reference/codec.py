@@ -134,12 +134,16 @@ class SilkCodec(nn.Module):
             raise SilkInputError(f"tokens must be [B, F, G] with at least one frame, got {tuple(tokens.shape)}")
         n_available = tokens.shape[1] * self.config.frame_samples - self.config.output_delay
         lengths = self._check_lengths(lengths, tokens.shape[0], n_available)
+        n_samples, done = int(lengths.max()), 0
+        audio = torch.empty(tokens.shape[0], 1, n_samples, dtype=torch.float32, device=self.decoder.head.weight.device)
         with self.streaming(tokens.shape[0]) as stream:
-            chunks = tokens.split(chunk_frames or self.chunk_frames(), dim=1)
-            audio = torch.cat([stream.decode(chunk) for chunk in chunks], dim=-1)
-        audio = audio[..., : int(lengths.max())]
-        position = torch.arange(audio.shape[-1], device=audio.device)
-        return audio.masked_fill(position >= lengths.to(audio.device)[:, None, None], 0.0)
+            for chunk in tokens.split(chunk_frames or self.chunk_frames(), dim=1):
+                decoded = stream.decode(chunk)[..., : n_samples - done]
+                audio[..., done : done + decoded.shape[-1]] = decoded
+                done += decoded.shape[-1]
+        for signal, length in zip(audio, lengths.tolist(), strict=True):
+            signal[:, length:] = 0.0
+        return audio
 
     def chunk_frames(self, batch_size: int = 1) -> int:
         """Frames of ``batch_size`` signals that are best encoded at once on the device of the weights."""
