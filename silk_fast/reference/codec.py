@@ -178,7 +178,7 @@ class SilkCodec(nn.Module):
             raise SilkInputError(f"audio must be a floating-point tensor, got {getattr(audio, 'dtype', type(audio))}")
         if audio.ndim != 3 or audio.shape[1] != 1 or batch_size not in (None, audio.shape[0]):
             raise SilkInputError(f"audio must be [{expected}, 1, T], got shape {tuple(audio.shape)}")
-        if not torch.isfinite(audio).all():
+        if audio.numel() and not torch.isfinite(torch.stack(torch.aminmax(audio))).all():  # isfinite copies its input
             raise SilkInputError("audio must be finite, got NaN or infinite samples")
 
     def _check_lengths(self, lengths: Tensor | None, batch_size: int, n_samples: int) -> Tensor:
