@@ -64,8 +64,18 @@ class Encoder(nn.Module):
         )
 
     def forward(self, audio: Tensor, state: EncoderState | None = None) -> Tensor:
+        return self.latents(self.features(audio, len(self.stages), state), len(self.stages), state).to(audio.dtype)
+
+    def features(self, audio: Tensor, n_stages: int, state: EncoderState | None = None) -> Tensor:
+        """What the first stages make of audio: ``[B, C, T / 8]``, ``/ 64``, ``/ 320``, ``/ 9600``."""
         x = self.input(audio, state and state.input)  # [B, c0, T]
-        for i, stage in enumerate(self.stages):
-            x = stage(x, state and state.stages[i])  # [B, c, T / 8], / 64, / 320, / 9600
-        latents = self.output(self.snake(x), state and state.output)
-        return latents.transpose(1, 2).to(audio.dtype)  # [B, F, 128]
+        for i, stage in enumerate(self.stages[:n_stages]):
+            x = stage(x, state and state.stages[i])
+        return x
+
+    def latents(self, features: Tensor, n_stages: int, state: EncoderState | None = None) -> Tensor:
+        """Latent frames ``[B, F, 128]`` of what :meth:`features` gives for ``n_stages``."""
+        x = features
+        for i, stage in enumerate(self.stages[n_stages:], n_stages):
+            x = stage(x, state and state.stages[i])
+        return self.output(self.snake(x), state and state.output).transpose(1, 2)

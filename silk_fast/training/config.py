@@ -102,6 +102,9 @@ class Stage2Config(TrainingConfig):
     adversarial_weight: float = option(0.2, "of the least-squares adversarial loss")
     feature_weight: float = option(0.4, "of feature matching")
     frozen_encoder_stages: int = option(0, "encoder stages, from the audio on, that keep the weights of --init")
+    features: str = option(
+        "", "folder that keeps what frozen stages make of the recordings (0.26 GB/h); empty for none"
+    )
     discriminator_channels: int = option(32, "width of the discriminators", 1)
     discriminator_learning_rate: float = option(2e-4, "peak learning rate of the discriminators")
     wavlm: str = option("", "directory or hub id of a WavLM model for the perceptual loss; empty for none")

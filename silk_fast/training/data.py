@@ -221,6 +221,15 @@ def _read_whole(clips: list[Clip], n_most: int, sample_rate: int, notice: Notice
 # ---------------------------------------------------------------- crops and batches
 
 
+@dataclass(frozen=True)
+class Excerpt:
+    """A part of a recording: ``samples`` float32 ``[n]``, from sample ``start`` on."""
+
+    path: str
+    start: int
+    samples: np.ndarray
+
+
 class CropDataset(Dataset):
     """Random crops of recordings; item ``index``, any whole number >= 0, is a function of (seed, index) alone.
 
@@ -235,10 +244,12 @@ class CropDataset(Dataset):
         seed: decides the crops, with the index.
         gain_db: range of a random gain of each piece, less where the peak would reach 1; None leaves levels alone.
         notice: called with one line of text about clips that are too short and files that fail.
+        alignment: pieces begin at multiples of so many samples of their recordings.
 
     Attributes:
         clips: those of the clips that are long enough.
         seconds: their total duration.
+        piece_samples: length of a piece.
 
     Raises:
         SilkInputError: an argument is impossible, or no clip is as long as a piece.
@@ -254,6 +265,7 @@ class CropDataset(Dataset):
         gain_db: tuple[float, float] | None = (-6.0, 6.0),
         notice: Notice = None,
         pieces: int = 1,
+        alignment: int = 1,
     ):
         if crop_samples < 1 or sample_rate < 1 or seed < 0:
             raise SilkInputError(
@@ -261,8 +273,9 @@ class CropDataset(Dataset):
             )
         if gain_db is not None and not -np.inf < gain_db[0] <= gain_db[1] < np.inf:
             raise SilkInputError(f"gain_db must be a finite range (lowest, highest), got {gain_db}")
-        if pieces < 1 or crop_samples % pieces:
-            raise SilkInputError(f"pieces must divide a crop of {crop_samples} samples, got {pieces}")
+        if pieces < 1 or crop_samples % (pieces * alignment):
+            multiples = f" into multiples of {alignment}" if alignment > 1 else ""
+            raise SilkInputError(f"pieces must divide a crop of {crop_samples} samples{multiples}, got {pieces}")
         if not clips:
             raise SilkInputError("clips are empty, expected at least one recording")
         lengths = np.array([resampled_length(clip.n_samples, RATE, sample_rate) for clip in clips], np.int64)
@@ -281,34 +294,42 @@ class CropDataset(Dataset):
         self.seconds = float(lengths[is_long].sum() / sample_rate)
         self.crop_samples, self.sample_rate, self.seed = crop_samples, sample_rate, seed
         self.gain_db, self.notice = gain_db, notice
-        self.pieces, self._piece_samples = pieces, piece_samples
+        self.pieces, self.piece_samples, self._alignment = pieces, piece_samples, alignment
         self._lengths, self._ends = lengths[is_long], lengths[is_long].cumsum()
         self._reported: set[str] = set()
 
     def __getitem__(self, index: int) -> torch.Tensor:
         """Crop ``index``: float32 ``[1, crop_samples]``."""
+        return self.joined(self.excerpts(index))
+
+    def excerpts(self, index: int) -> Iterator[Excerpt]:
+        """The pieces of crop ``index``."""
         random = np.random.default_rng([self.seed, index])
-        return torch.from_numpy(np.concatenate([self._piece(random) for _ in range(self.pieces)]))[None]
+        return (self._draw(random) for _ in range(self.pieces))
 
-    def _piece(self, random: np.random.Generator) -> np.ndarray:
-        samples = self._draw(random)
-        if self.gain_db is not None:
-            gain = 10 ** (random.uniform(*self.gain_db) / 20)
-            samples = samples * np.float32(min(gain, 0.99 / max(np.abs(samples).max(), 1e-9)))
-        return samples
+    @staticmethod
+    def joined(excerpts: Iterable[Excerpt]) -> torch.Tensor:
+        """The samples of a crop's pieces, float32 ``[1, crop_samples]``."""
+        return torch.from_numpy(np.concatenate([excerpt.samples for excerpt in excerpts]))[None]
 
-    def _draw(self, random: np.random.Generator) -> np.ndarray:
+    def _draw(self, random: np.random.Generator) -> Excerpt:
         for _ in range(_MOST_FAILURES):
             i_clip = int(np.searchsorted(self._ends, random.integers(self._ends[-1]), side="right"))
             path = self.clips[i_clip].path
-            start = int(random.integers(self._lengths[i_clip] - self._piece_samples + 1))
+            n_starts = (self._lengths[i_clip] - self.piece_samples) // self._alignment + 1
+            start = int(random.integers(n_starts)) * self._alignment
             try:
-                return read_excerpt(path, start, self._piece_samples, self.sample_rate)
+                samples = read_excerpt(path, start, self.piece_samples, self.sample_rate)
             except SilkAudioError as error:
                 last_error = error
                 if path not in self._reported:
                     self._reported.add(path)
                     _report(self.notice, f"not used: {error}")
+                continue
+            if self.gain_db is not None:
+                gain = 10 ** (random.uniform(*self.gain_db) / 20)
+                samples = samples * np.float32(min(gain, 0.99 / max(np.abs(samples).max(), 1e-9)))
+            return Excerpt(path, start, samples)
         raise SilkAudioError(
             f"{_MOST_FAILURES} files in a row could not be read, expected the clips to be there; the last: {last_error}"
         )

@@ -23,7 +23,7 @@ from silk_fast.reference.codec import SilkCodec
 from silk_fast.reference.initialisation import calibrate_
 from silk_fast.training.checkpoint import Checkpoint, checkpoints, load_checkpoint, save_checkpoint
 from silk_fast.training.config import TrainingConfig
-from silk_fast.training.data import Clip, CropDataset, make_loader, whole_clips
+from silk_fast.training.data import Clip, make_loader, whole_clips
 from silk_fast.training.logs import LOG_FILE, Logs
 from silk_fast.training.monitors import CollapseMonitor
 from silk_fast.training.stage import Stage
@@ -103,14 +103,6 @@ class Trainer:
         self.rank = dist.get_rank() if dist.is_initialized() else 0
         self.world = dist.get_world_size() if dist.is_initialized() else 1
         self.first_step, self.earlier_pieces, self.pieces = 0, [], []
-        self.dataset = CropDataset(
-            clips,
-            crop_samples(self.config, stage.codec),
-            stage.codec.config.sample_rate,
-            self.config.seed,
-            notice=notice,
-            pieces=self.config.pieces,
-        )
         found = checkpoints(self.folder) if self.folder.is_dir() else []
         if options.resume:
             if not found:
@@ -118,9 +110,10 @@ class Trainer:
                     f"{self.folder}: no checkpoint to go on from, expected checkpoint-*.safetensors"
                 )
             self._load(load_checkpoint(found[-1]), found[-1])
-        else:
-            if found:
-                raise SilkTrainingError(f"{self.folder}: holds a run already, give --resume to go on or another folder")
+        elif found:
+            raise SilkTrainingError(f"{self.folder}: holds a run already, give --resume to go on or another folder")
+        self.dataset = stage.dataset(clips, notice)
+        if not options.resume:
             self._start(facts or {}, fresh)
 
     def _start(self, facts: dict[str, Any], fresh: bool) -> None:
@@ -185,8 +178,9 @@ class Trainer:
                     self.estimate_statistics(self.stage.codec)
                 # A copy also on a CPU: compiled code reads a few samples past a tensor's end (torch 2.13), which is
                 # a segmentation fault where the loader's shared memory ends with a page.
-                audio = batch.to(self.device, non_blocking=True, copy=True)
-                values = self._step(audio, step)
+                tensors = [batch] if isinstance(batch, Tensor) else batch
+                audio, *more = [t.to(self.device, non_blocking=True, copy=True) for t in tensors]
+                values = self._step(step, audio, *more)
                 step += 1
                 if step % options.log_every == 0 or step == config.steps:
                     values = {name: float(value) for name, value in values.items()}
@@ -204,9 +198,9 @@ class Trainer:
             self._save(step, started)
         return step
 
-    def _step(self, audio: Tensor, step: int) -> dict[str, Tensor]:
+    def _step(self, step: int, audio: Tensor, *more: Tensor) -> dict[str, Tensor]:
         try:
-            values = self.stage.step(audio, step)
+            values = self.stage.step(audio, step, *more)
         except SilkTrainingError as error:
             path = self.folder / f"bad-batch-{step:08d}-{self.rank}.safetensors"
             self._save_batch(path, audio)
@@ -278,12 +272,6 @@ class Trainer:
         }
         with atomic_file(folder / TRAINING_FILE) as file:
             file.write((json.dumps([*earlier_runs, record], indent=2) + "\n").encode())
-
-
-def crop_samples(config: TrainingConfig, codec: SilkCodec) -> int:
-    """Samples of a crop: ``crop_seconds`` in whole latent frames."""
-    frame = codec.config.frame_samples
-    return max(1, round(config.crop_seconds * codec.config.sample_rate / frame)) * frame
 
 
 def device_name(device: torch.device) -> str:

@@ -8,19 +8,19 @@ from torch import Tensor, nn
 
 from silk_fast.metrics import mel_filterbank
 
-FFT_SIZES = (2048, 1024, 512, 256, 128)
-MEL_FFT_SIZE = 1024
-MEL_BANDS = 80
+MEL_BANDS = {2048: 160, 1024: 80, 512: 40, 256: 20, 128: 10}  # by window length
+FFT_SIZES = tuple(MEL_BANDS)
 MAGNITUDE_FLOOR = 1e-4  # -80 dB re a full-scale sine: quieter is as good as silent
 CONVERGENCE_WEIGHT = 0.5
 
 
 class ReconstructionLoss(nn.Module):
-    """Multi-resolution STFT (Yamamoto et al., 2020), log-mel L1 and waveform L1.
+    """Multi-resolution STFT (Yamamoto et al., 2020), multi-resolution log-mel L1 (Kumar et al., 2023), waveform L1.
 
     Magnitudes are scaled so that a full-scale sine has magnitude 1. At each resolution (Hann, hop a
     quarter window) the STFT loss is the mean absolute difference of log magnitudes plus half the
-    spectral convergence; resolutions are averaged.
+    spectral convergence, and the mel loss that of log magnitudes in mel bands, the fewer the shorter the
+    window; resolutions are averaged.
 
     Args:
         sample_rate: Hz.
@@ -30,8 +30,8 @@ class ReconstructionLoss(nn.Module):
         super().__init__()
         for n_fft in FFT_SIZES:
             self.register_buffer(f"window_{n_fft}", torch.hann_window(n_fft), persistent=False)
-        mel = mel_filterbank(MEL_BANDS, MEL_FFT_SIZE, sample_rate)
-        self.register_buffer("mel", mel, persistent=False)
+            mel = mel_filterbank(MEL_BANDS[n_fft], n_fft, sample_rate)
+            self.register_buffer(f"mel_{n_fft}", mel, persistent=False)
 
     def _magnitude(self, audio: Tensor, n_fft: int) -> Tensor:
         window = getattr(self, f"window_{n_fft}")
@@ -41,17 +41,17 @@ class ReconstructionLoss(nn.Module):
 
     def forward(self, audio: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Losses ``waveform``, ``stft`` and ``mel`` of ``audio`` against ``target``, scalars."""
-        stft, mel = [], None
+        stft, mel = [], []
         for n_fft in FFT_SIZES:
             ours, theirs = self._magnitude(audio, n_fft), self._magnitude(target, n_fft)
             convergence = (ours - theirs).norm() / theirs.norm()
             stft.append(F.l1_loss(ours.log(), theirs.log()) + CONVERGENCE_WEIGHT * convergence)
-            if n_fft == MEL_FFT_SIZE:
-                mel = F.l1_loss(self._log_mel(ours), self._log_mel(theirs))
-        return {"waveform": F.l1_loss(audio, target), "stft": torch.stack(stft).mean(), "mel": mel}
+            mel.append(F.l1_loss(self._log_mel(ours, n_fft), self._log_mel(theirs, n_fft)))
+        stft, mel = torch.stack(stft).mean(), torch.stack(mel).mean()
+        return {"waveform": F.l1_loss(audio, target), "stft": stft, "mel": mel}
 
-    def _log_mel(self, magnitude: Tensor) -> Tensor:
-        return (self.mel @ magnitude).clamp(min=MAGNITUDE_FLOOR).log()
+    def _log_mel(self, magnitude: Tensor, n_fft: int) -> Tensor:
+        return (getattr(self, f"mel_{n_fft}") @ magnitude).clamp(min=MAGNITUDE_FLOOR).log()
 
 
 def discriminator_loss(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:

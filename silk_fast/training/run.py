@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 
 from silk_fast.config import SilkConfig
-from silk_fast.errors import SilkModelError
+from silk_fast.errors import SilkConfigError, SilkModelError
 from silk_fast.reference.codec import SilkCodec, find_model
 from silk_fast.training.config import Stage1Config, TrainingConfig
 from silk_fast.training.data import find_clips
@@ -47,6 +47,8 @@ def train(
     Raises:
         SilkError: as :class:`~silk_fast.training.loop.Trainer` says, or the model does not fit the configuration.
     """
+    if not init and not options.get("resume") and getattr(config, "frozen_encoder_stages", 0):
+        raise SilkConfigError("frozen_encoder_stages keeps the weights of a trained model, but init names none")
     with processes(options["device"]) as (rank, device):
         options = RunOptions(**{**options, "device": device})
         quiet = notice if rank == 0 else lambda _: None

@@ -1,15 +1,18 @@
 """What the training loop knows of a stage: modules that learn, one step on a batch, how to listen to it."""
 
 import math
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from silk_fast.config import SilkConfig
 from silk_fast.errors import SilkTrainingError
 from silk_fast.training.checkpoint import flatten_optimizer, restore_optimizer
 from silk_fast.training.config import TrainingConfig
+from silk_fast.training.data import Clip, CropDataset, Notice
 
 
 def learning_rate_factor(step: int, config: TrainingConfig) -> float:
@@ -19,6 +22,11 @@ def learning_rate_factor(step: int, config: TrainingConfig) -> float:
     progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
     floor = config.final_learning_rate
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def crop_samples(config: TrainingConfig, sizes: SilkConfig) -> int:
+    """Samples of a crop: ``crop_seconds`` in whole latent frames."""
+    return max(1, round(config.crop_seconds * sizes.sample_rate / sizes.frame_samples)) * sizes.frame_samples
 
 
 class Learner:
@@ -59,8 +67,20 @@ class Stage:
     learners: dict[str, Learner]
     networks: list[nn.Module]
 
+    def dataset(self, clips: Sequence[Clip], notice: Notice) -> CropDataset:
+        """Crops as :meth:`step` takes them.
+
+        Raises:
+            SilkInputError: no clip is long enough.
+        """
+        config, codec = self.config, self.codec
+        n_samples = crop_samples(config, codec.config)
+        return CropDataset(clips, n_samples, codec.config.sample_rate, config.seed, notice=notice, pieces=config.pieces)
+
     def step(self, audio: Tensor, step: int) -> dict[str, Tensor]:
         """Learn from one batch ``[B, 1, 9600 F]``; returns scalars to log, ``loss`` among them.
+
+        What a dataset gives beside audio is passed after ``step``.
 
         Raises:
             SilkTrainingError: a loss or gradient is not finite; no weight has changed in that update.

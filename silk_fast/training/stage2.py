@@ -1,5 +1,8 @@
 """Stage 2: the whole codec with FSQ, trained to reconstruct, and from some step on against discriminators."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 
@@ -7,10 +10,12 @@ from silk_fast.config import SilkConfig
 from silk_fast.errors import SilkConfigError
 from silk_fast.reference.codec import SilkCodec
 from silk_fast.training.config import Stage2Config
+from silk_fast.training.data import Clip, CropDataset, Notice
 from silk_fast.training.discriminators import Discriminators
+from silk_fast.training.features import FeatureCropDataset, FeatureStore
 from silk_fast.training.losses import ReconstructionLoss, adversarial_loss, discriminator_loss, feature_loss
 from silk_fast.training.monitors import fsq_entropy, latent_deviation
-from silk_fast.training.stage import Learner, Stage
+from silk_fast.training.stage import Learner, Stage, crop_samples
 
 
 class Autoencoder(nn.Module):
@@ -20,9 +25,14 @@ class Autoencoder(nn.Module):
         super().__init__()
         self.codec = codec
 
-    def forward(self, audio: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Latents and codes ``[B, F, 128]``, and the decoded audio ``[B, 1, 9600 F]``."""
-        latents = self.codec.latents(audio)
+    def forward(self, x: Tensor, n_stages: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+        """Latents and codes ``[B, F, 128]``, and the decoded audio ``[B, 1, 9600 F]``.
+
+        Args:
+            x: audio ``[B, 1, 9600 F]``, or what the encoder's first ``n_stages`` made of it.
+        """
+        encoder = self.codec.encoder
+        latents = self.codec.conformer(encoder.latents(x, n_stages) if n_stages else encoder(x))
         codes = self.codec.quantizer(latents)
         return latents, codes, self.codec.decoder(codes)
 
@@ -42,6 +52,7 @@ class Stage2(Stage):
         self.codec = codec
         self.reconstruction = ReconstructionLoss(codec.config.sample_rate).to(device)
         self.autoencoder = Autoencoder(codec)
+        self.is_compiled = compile
         self.forward = torch.compile(self.autoencoder) if compile else self.autoencoder
         self._freeze_encoder(config.frozen_encoder_stages)
         self.networks = [codec]
@@ -64,6 +75,8 @@ class Stage2(Stage):
         encoder = self.codec.encoder
         if n_stages > len(encoder.stages):
             raise SilkConfigError(f"frozen_encoder_stages must be at most {len(encoder.stages)}, got {n_stages}")
+        if self.config.features and not n_stages:
+            raise SilkConfigError("features are of frozen stages, but frozen_encoder_stages is 0")
         for module in [encoder.input, *encoder.stages[:n_stages]] if n_stages else []:
             module.requires_grad_(False)
 
@@ -75,12 +88,29 @@ class Stage2(Stage):
         """Whether the latent statistics are re-estimated and frozen before ``step``: when the adversary enters."""
         return step == self.config.adversarial_from
 
-    def step(self, audio: Tensor, step: int) -> dict[str, Tensor]:
+    def dataset(self, clips: Sequence[Clip], notice: Notice) -> CropDataset:
+        config, sizes = self.config, self.codec.config
+        if not config.features:
+            return super().dataset(clips, notice)
+        store = FeatureStore(
+            Path(config.features),
+            self.codec.encoder,
+            config.frozen_encoder_stages,
+            config.precision,
+            sizes.sample_rate,
+            self.is_compiled,
+        )
+        return FeatureCropDataset(clips, crop_samples(config, sizes), store, config.seed, notice, config.pieces)
+
+    def step(self, audio: Tensor, step: int, features: Tensor | None = None) -> dict[str, Tensor]:
         config = self.config
         adversarial = self.discriminators is not None and step >= config.adversarial_from
         self.codec.quantizer.norm.frozen = adversarial
         with self.autocast(audio.device):
-            latents, codes, decoded = self.forward(audio)
+            if features is None:
+                latents, codes, decoded = self.forward(audio)
+            else:
+                latents, codes, decoded = self.forward(features.float(), config.frozen_encoder_stages)
         decoded, target = self.aligned(decoded.float(), audio)
         values = {}
         if adversarial:

@@ -1,0 +1,190 @@
+"""What frozen encoder stages make of whole recordings, computed once and kept on disk: steps then need not run them.
+
+A recording's features are one file of float16 ``[T / hop, C]``, in a folder named after the frozen weights, so what
+other weights made is never taken for theirs. A file is complete or absent: work that was broken off goes on.
+"""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from silk_fast.audio import AudioReader
+from silk_fast.errors import SilkAudioError, SilkFileError, SilkInputError
+from silk_fast.files import atomic_file
+from silk_fast.reference.encoder import Encoder
+from silk_fast.training.data import RATE, Clip, CropDataset, Notice
+
+BLOCK_SECONDS = 3.2  # computed at once: activations that fit a processor's cache
+NOTICES = 10  # while features of a corpus are computed
+
+
+class FeatureStore:
+    """The features of recordings after the first stages of one encoder.
+
+    Args:
+        folder: holds one folder for each set of frozen weights.
+        encoder: its input and first stages are frozen.
+        n_stages: how many stages, >= 1.
+        precision: that they are computed in, ``bf16`` or ``fp32``.
+        sample_rate: Hz of the audio.
+        compile: run the stages through ``torch.compile``.
+
+    Attributes:
+        hop: samples per feature vector.
+        channels: C.
+    """
+
+    def __init__(
+        self, folder: Path, encoder: Encoder, n_stages: int, precision: str, sample_rate: int, compile: bool = False
+    ) -> None:
+        frozen = nn.ModuleList([encoder.input, *encoder.stages[:n_stages]])
+        self.folder = Path(folder) / _digest(frozen, precision)
+        self.hop, self._context = _hop_and_context(frozen)
+        self.channels = encoder.stages[n_stages - 1].down.out_channels
+        self.sample_rate, self._precision = sample_rate, precision
+        self._device = encoder.input.weight.device
+        self._stages = torch.compile(encoder.features) if compile else encoder.features
+        self._n_stages = n_stages
+
+    def add(self, clips: Sequence[Clip], notice: Notice = None) -> list[Clip]:
+        """Compute what is missing; returns the clips that have features, each as long as they reach.
+
+        Processes of a distributed run share the work.
+
+        Args:
+            clips: recordings.
+            notice: called with one line of text on progress, and for each file that cannot be read, which is left out.
+
+        Raises:
+            SilkFileError: the folder cannot be written.
+            SilkInputError: no recording could be read.
+        """
+        rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SilkFileError(f"{self.folder}: cannot be made: {error.strerror}") from error
+        missing = [clip for clip in clips if not self.path(clip.path).exists()][rank::world]
+        every = max(1, len(missing) // NOTICES)
+        for i, clip in enumerate(missing):
+            if notice and i % every == 0:
+                notice(f"features of frozen stages: {i} of {len(missing)} recordings")
+            try:
+                self._compute(clip.path)
+            except SilkAudioError as error:
+                if notice:
+                    notice(f"left out: {error}")
+        if world > 1:
+            dist.barrier()
+        there = [
+            Clip(clip.path, self.n_frames(clip.path) * self.hop * RATE // self.sample_rate, clip.labels)
+            for clip in clips
+            if self.path(clip.path).exists()
+        ]
+        if not there:
+            raise SilkInputError(f"none of {len(clips)} recordings has features, expected readable files")
+        return there
+
+    def path(self, recording: str) -> Path:
+        """Of the features of a recording as it is now; a changed one has another."""
+        status = os.stat(recording)
+        key = f"{os.path.abspath(recording)} {status.st_size} {status.st_mtime_ns}"
+        return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.f16"
+
+    def n_frames(self, recording: str) -> int:
+        """Feature vectors of a recording."""
+        return self.path(recording).stat().st_size // (2 * self.channels)
+
+    def read(self, recording: str, start: int, n: int) -> np.ndarray:
+        """Feature vectors ``start`` to ``start + n`` of a recording, float16 ``[n, C]``.
+
+        Raises:
+            SilkAudioError: they are not there.
+        """
+        try:
+            values = np.fromfile(self.path(recording), np.float16, n * self.channels, offset=2 * start * self.channels)
+        except OSError as error:
+            raise SilkAudioError(f"{recording}: its features have vanished ({error})") from error
+        if values.size < n * self.channels:
+            raise SilkAudioError(f"{recording}: its features end before vector {start + n}")
+        return values.reshape(n, self.channels)
+
+    def _compute(self, recording: str) -> None:
+        n_block = round(BLOCK_SECONDS * self.sample_rate / self.hop) * self.hop
+        before = None
+        with AudioReader(recording, self.sample_rate, n_block) as reader, atomic_file(self.path(recording)) as file:
+            for block in reader:
+                n_frames = len(block) // self.hop  # what follows the last whole vector is dropped
+                padded = np.pad(block, (0, n_block - len(block)))
+                # The first block needs no context: zeros before it are not what the layers' own padding is.
+                first = 0 if before is None else self._context // self.hop
+                joined = np.pad(padded, (0, self._context)) if before is None else np.concatenate([before, padded])
+                vectors = self._run(torch.from_numpy(joined)[None, None])[first : first + n_frames]
+                file.write(vectors.numpy().tobytes())
+                before = padded[n_block - self._context :]
+
+    @torch.no_grad()
+    def _run(self, audio: Tensor) -> Tensor:
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._precision == "bf16"):
+            features = self._stages(audio.to(self._device), n_stages=self._n_stages)
+        return features[0].T.half().contiguous().cpu()
+
+
+def _digest(frozen: nn.Module, precision: str) -> str:
+    """Name of what the stages compute."""
+    digest = hashlib.sha256(precision.encode())
+    for name, tensor in sorted(frozen.state_dict().items()):
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _hop_and_context(frozen: nn.Module) -> tuple[int, int]:
+    """Samples per feature vector, and samples before one on which it depends, in whole hops."""
+    hop, context = 1, 0
+    for module in frozen.modules():
+        if isinstance(module, nn.Conv1d):
+            context += (module.kernel_size[0] - 1) * module.dilation[0] * hop
+            hop *= module.stride[0]
+    return hop, -(-context // hop) * hop
+
+
+class FeatureCropDataset(CropDataset):
+    """Crops with the features of the same samples; item ``index`` is a function of (seed, index) alone.
+
+    Crops begin at feature vectors, and levels are as recorded: features are not those of another gain.
+
+    Args:
+        clips: as :func:`~silk_fast.training.data.find_clips` gives them.
+        crop_samples: length of a crop.
+        store: whose features are computed now where they are missing.
+        seed, notice, pieces: as :class:`CropDataset` takes them.
+
+    Raises:
+        SilkInputError, SilkAudioError: as :class:`CropDataset` and :meth:`FeatureStore.add` raise them.
+    """
+
+    def __init__(
+        self,
+        clips: Sequence[Clip],
+        crop_samples: int,
+        store: FeatureStore,
+        seed: int = 0,
+        notice: Notice = None,
+        pieces: int = 1,
+    ) -> None:
+        self.store = store
+        clips = store.add(clips, notice)
+        super().__init__(clips, crop_samples, store.sample_rate, seed, None, notice, pieces, store.hop)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """Crop ``index``: float32 ``[1, crop_samples]`` and float16 ``[C, crop_samples / hop]``."""
+        hop, n = self.store.hop, self.piece_samples // self.store.hop
+        excerpts = list(self.excerpts(index))
+        features = np.concatenate([self.store.read(e.path, e.start // hop, n) for e in excerpts])
+        return self.joined(excerpts), torch.from_numpy(features).T.contiguous()

@@ -1,0 +1,126 @@
+"""Features of frozen stages: those of the whole recording, computed once, and trained on as audio is."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from silk_fast import SilkCodec, SilkConfig
+from silk_fast.errors import SilkAudioError, SilkConfigError, SilkInputError
+from silk_fast.training.config import Stage2Config
+from silk_fast.training.data import find_clips, read_excerpt
+from silk_fast.training.features import FeatureCropDataset, FeatureStore
+from silk_fast.training.run import train
+from tests.training.conftest import RATE, voiced
+from tests.training.test_training import log_of, options, tensors_of
+
+CONFIG = Stage2Config(preset="tiny", precision="fp32", warmup_steps=5, steps=6, batch_size=2, crop_seconds=0.8)
+
+
+@pytest.fixture(scope="module")
+def codec() -> SilkCodec:
+    return SilkCodec(SilkConfig.preset("tiny"), seed=0).eval()
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory) -> Path:
+    """Longer than two blocks, a part of one, and a length that is no multiple of anything."""
+    folder = tmp_path_factory.mktemp("recordings")
+    for name, seconds in (("long", 8.1), ("short", 1.3), ("odd", 3.2173)):
+        soundfile.write(folder / f"{name}.wav", voiced(seconds, 120, 1), RATE)
+    return folder
+
+
+def store_of(codec: SilkCodec, folder: Path, n_stages: int = 2, **changes) -> FeatureStore:
+    return FeatureStore(folder, codec.encoder, n_stages, changes.get("precision", "fp32"), RATE)
+
+
+@pytest.mark.parametrize("n_stages", [1, 2, 3])
+def test_features_are_those_of_the_whole_recording(codec, recordings, tmp_path, n_stages):
+    store = store_of(codec, tmp_path, n_stages)
+    clips = store.add(find_clips(str(recordings)))
+    assert len(clips) == 3
+    for clip in clips:
+        audio = torch.from_numpy(read_excerpt(clip.path, 0, clip.n_samples))
+        with torch.no_grad():
+            expected = codec.encoder.features(audio[None, None], n_stages)[0].T
+        assert store.n_frames(clip.path) == expected.shape[0] == clip.n_samples // store.hop
+        got = torch.from_numpy(store.read(clip.path, 0, store.n_frames(clip.path))).float()
+        scale = expected.abs().max().item()
+        torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4 * scale)  # half a step of float16
+
+
+def test_a_crop_holds_the_samples_and_their_features(codec, recordings, tmp_path):
+    store = store_of(codec, tmp_path)
+    dataset = FeatureCropDataset(find_clips(str(recordings)), 19_200, store, seed=3, pieces=2)
+    audio, features = dataset[5]
+    assert audio.shape == (1, 19_200)
+    assert features.shape == (store.channels, 19_200 // store.hop)
+    first, second = dataset.excerpts(5)
+    assert first.start % store.hop == 0
+    np.testing.assert_array_equal(audio[0, :9600], read_excerpt(first.path, first.start, 9600))
+    np.testing.assert_array_equal(features[:, -150:].T, store.read(second.path, second.start // store.hop, 150))
+
+
+def test_features_are_computed_once_for_each_recording_and_weights(codec, recordings, tmp_path):
+    folder = tmp_path / "audio"
+    folder.mkdir()
+    for name in ("a", "b"):
+        soundfile.write(folder / f"{name}.wav", voiced(1.0, 120, 1), RATE)
+    store = store_of(codec, tmp_path / "features")
+    lines = []
+    clips = store.add(find_clips(str(folder)), lines.append)
+    assert any("0 of 2" in line for line in lines)
+    made = {path: path.stat().st_mtime_ns for path in store.folder.iterdir()}
+    store.add(clips, lines.append)
+    soundfile.write(folder / "b.wav", voiced(1.2, 140, 2), RATE)
+    store.add(find_clips(str(folder)))
+    assert store.n_frames(str(folder / "b.wav")) == int(1.2 * RATE) // store.hop
+    assert {path: path.stat().st_mtime_ns for path in made} == made
+    other = SilkCodec(SilkConfig.preset("tiny"), seed=1)
+    assert len({store_of(c, tmp_path, n).folder for c, n in ((codec, 1), (codec, 2), (other, 2))}) == 3
+    assert store_of(codec, tmp_path, precision="bf16").folder != store_of(codec, tmp_path).folder
+
+
+def test_training_on_features_keeps_frozen_weights_and_resumes_identically(codec, recordings, tmp_path):
+    codec.save_pretrained(tmp_path / "init")
+    config = replace(CONFIG, frozen_encoder_stages=2, features=str(tmp_path / "features"))
+    data, init = [str(recordings)], str(tmp_path / "init")
+    train(config, data, options(tmp_path / "whole"), init=init)
+    losses = [row["loss"] for row in log_of(tmp_path / "whole")]
+    assert losses[-1] < losses[0]
+    trained, start = (SilkCodec.from_pretrained(folder) for folder in (tmp_path / "whole" / "model", init))
+    # Exported in half precision.
+    for name in ("input.weight", "stages.1.down.weight"):
+        torch.testing.assert_close(
+            trained.encoder.get_parameter(name), start.encoder.get_parameter(name), rtol=1e-3, atol=1e-6
+        )
+    moved = trained.encoder.stages[2].down.weight - start.encoder.stages[2].down.weight
+    assert moved.abs().max() > 1e-4
+    train(config, data, options(tmp_path / "cut", checkpoint_every=4, max_minutes=0), init=init)
+    train(config, data, options(tmp_path / "cut", resume=True), init=init)
+    whole, cut = tensors_of(tmp_path / "whole"), tensors_of(tmp_path / "cut")
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+
+
+def test_what_cannot_be_is_refused_before_anything_is_computed(codec, recordings, tmp_path):
+    features = str(tmp_path / "features")
+    with pytest.raises(SilkConfigError, match="frozen_encoder_stages is 0"):
+        train(replace(CONFIG, features=features), [str(recordings)], options(tmp_path / "run"))
+    with pytest.raises(SilkConfigError, match="init names none"):
+        train(replace(CONFIG, frozen_encoder_stages=1), [str(recordings)], options(tmp_path / "run"))
+    assert not list(tmp_path.iterdir())
+    store = store_of(codec, tmp_path)
+    soundfile.write(tmp_path / "a.wav", voiced(1.0, 120, 1), RATE)
+    clips = find_clips(str(tmp_path / "a.wav"))
+    (tmp_path / "a.wav").write_bytes(b"RIFF")
+    lines = []
+    with pytest.raises(SilkInputError, match="none of 1 recordings has features"):
+        store.add(clips, lines.append)
+    assert any("a.wav" in line for line in lines)
+    assert not list(store.folder.iterdir())
+    with pytest.raises(SilkAudioError, match="features have vanished"):
+        store.read(str(recordings / "long.wav"), 0, 1)
