@@ -29,15 +29,15 @@ class ReconstructionLoss(nn.Module):
     def __init__(self, sample_rate: int) -> None:
         super().__init__()
         for n_fft in FFT_SIZES:
-            self.register_buffer(f"window_{n_fft}", torch.hann_window(n_fft), persistent=False)
+            window = torch.hann_window(n_fft)
+            self.register_buffer(f"window_{n_fft}", 2 * window / window.sum(), persistent=False)
             mel = mel_filterbank(MEL_BANDS[n_fft], n_fft, sample_rate)
             self.register_buffer(f"mel_{n_fft}", mel, persistent=False)
 
     def _magnitude(self, audio: Tensor, n_fft: int) -> Tensor:
         window = getattr(self, f"window_{n_fft}")
         spectrum = torch.stft(audio[:, 0], n_fft, n_fft // 4, window=window, return_complex=True)
-        power = torch.view_as_real(spectrum).square().sum(-1) * (2 / window.sum()) ** 2
-        return power.clamp(min=MAGNITUDE_FLOOR**2).sqrt()  # [B, n_fft // 2 + 1, frames]
+        return spectrum.abs().clamp(min=MAGNITUDE_FLOOR)  # [B, n_fft // 2 + 1, frames]
 
     def forward(self, audio: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Losses ``waveform``, ``stft`` and ``mel`` of ``audio`` against ``target``, scalars."""
