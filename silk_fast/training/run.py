@@ -115,5 +115,6 @@ def processes(device: str) -> Iterator[tuple[int, str]]:
             device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
             torch.cuda.set_device(device)
         yield dist.get_rank(), device
+        dist.barrier()  # gloo aborts a process that ends while another still works (torch 2.13)
     finally:
         dist.destroy_process_group()
