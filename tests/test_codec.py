@@ -297,6 +297,20 @@ def test_weight_norm_folds_to_the_same_function():
     assert codec.weights_sha256 == sha
 
 
+def test_weight_norm_keeps_a_channel_of_zeros_and_can_train_it():
+    codec = SilkCodec(TINY, weight_norm=False, seed=0)
+    conv = codec.decoder.units[0].conv2
+    with torch.no_grad():
+        conv.weight[3] = 0
+    plain = conv.weight.detach().clone()
+    codec.apply_weight_norm_()
+    torch.testing.assert_close(conv.weight, plain)
+    codec(speech(3 * FRAME)).square().sum().backward()
+    gradient = conv.parametrizations.weight.original0.grad
+    assert torch.isfinite(gradient).all()
+    assert gradient[3] != 0
+
+
 @pytest.mark.parametrize("weight_norm", [False, True])
 def test_saved_and_loaded_codec_is_the_same(tmp_path, weight_norm):
     codec = make_codec()

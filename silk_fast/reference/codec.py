@@ -202,6 +202,9 @@ class SilkCodec(nn.Module):
         for conv in self._convolutions():
             if not parametrize.is_parametrized(conv):
                 parametrizations.weight_norm(conv)
+                magnitude, direction = conv.parametrizations.weight.parameters()
+                with torch.no_grad():  # a channel of zeros has no direction, which would make it NaN
+                    direction.masked_fill_(magnitude == 0, 1.0)
         return self
 
     def fold_weight_norm_(self) -> "SilkCodec":

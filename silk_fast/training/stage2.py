@@ -17,6 +17,8 @@ from silk_fast.training.losses import ReconstructionLoss, adversarial_loss, disc
 from silk_fast.training.monitors import fsq_entropy, latent_deviation
 from silk_fast.training.stage import Learner, Stage, crop_samples
 
+SMALLEST_GAIN = 1e-4
+
 
 class Autoencoder(nn.Module):
     """The codec's differentiable pass, with what the losses and monitors need of it."""
@@ -32,9 +34,25 @@ class Autoencoder(nn.Module):
             x: audio ``[B, 1, 9600 F]``, or what the encoder's first ``n_stages`` made of it.
         """
         encoder = self.codec.encoder
-        latents = self.codec.conformer(encoder.latents(x, n_stages) if n_stages else encoder(x))
+        latents = self.codec.conformer(encoder.latents(x, n_stages).to(x.dtype) if n_stages else encoder(x))
         codes = self.codec.quantizer(latents)
         return latents, codes, self.codec.decoder(codes)
+
+
+@torch.no_grad()
+def fix_last_affine_(codec: SilkCodec) -> None:
+    """Take gain (but its sign) and bias out of the Conformer's last LayerNorm, and fix them; codes stay as they are.
+
+    Standardisation undoes both, so no reconstruction loss moves them, but the centre loss would: they would hide from
+    it a constant that grows on the frames block by block.
+    """
+    last, statistics = codec.conformer.blocks[-1].norm5, codec.quantizer.norm
+    size = last.weight.abs().clamp(min=SMALLEST_GAIN)
+    statistics.mean.copy_((statistics.mean - last.bias) / size)
+    statistics.variance.copy_(statistics.variance / size.square())
+    last.weight.copy_(last.weight.sign())
+    nn.init.zeros_(last.bias)
+    last.requires_grad_(False)
 
 
 class Stage2(Stage):
@@ -55,6 +73,7 @@ class Stage2(Stage):
         self.is_compiled = compile
         self.forward = torch.compile(self.autoencoder) if compile else self.autoencoder
         self._freeze_encoder(config.frozen_encoder_stages)
+        fix_last_affine_(codec)
         self.networks = [codec]
         self.learners = {"codec": Learner(codec, config, config.learning_rate)}
         self.discriminators = None

@@ -13,7 +13,8 @@ from silk_fast.errors import SilkAudioError, SilkConfigError, SilkInputError
 from silk_fast.training.config import Stage2Config
 from silk_fast.training.data import find_clips, read_excerpt
 from silk_fast.training.features import FeatureCropDataset, FeatureStore
-from silk_fast.training.run import train
+from silk_fast.training.loop import RunOptions
+from silk_fast.training.run import make_stage, train
 from tests.training.conftest import RATE, voiced
 from tests.training.test_training import log_of, options, tensors_of
 
@@ -104,6 +105,20 @@ def test_training_on_features_keeps_frozen_weights_and_resumes_identically(codec
     train(config, data, options(tmp_path / "cut", resume=True), init=init)
     whole, cut = tensors_of(tmp_path / "whole"), tensors_of(tmp_path / "cut")
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
+
+
+def test_features_and_audio_reach_the_conformer_in_the_same_precision(codec, recordings, tmp_path):
+    config = replace(CONFIG, precision="bf16", frozen_encoder_stages=2, features=str(tmp_path))
+    codec.save_pretrained(tmp_path / "init")
+    stage = make_stage(config, torch.device("cpu"), RunOptions(tmp_path), init=str(tmp_path / "init"))
+    inputs = []
+    stage.codec.conformer.register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[0]))
+    audio = torch.from_numpy(voiced(1.6, 120, 1)[: 4 * 9600])[None, None]
+    with torch.no_grad(), stage.autocast(audio.device):
+        stage.autoencoder(audio)
+        stage.autoencoder(stage.codec.encoder.features(audio, 2).float(), 2)
+    assert inputs[0].dtype == inputs[1].dtype == torch.float32
+    torch.testing.assert_close(*inputs, rtol=0, atol=0.02 * inputs[0].abs().max().item())
 
 
 def test_what_cannot_be_is_refused_before_anything_is_computed(codec, recordings, tmp_path):

@@ -24,6 +24,7 @@ from silk_fast.training.monitors import CollapseMonitor, effective_rank, fsq_ent
 from silk_fast.training.run import make_stage, train
 from silk_fast.training.stage import learning_rate_factor
 from silk_fast.training.stage1 import Stage1, span_mask
+from silk_fast.training.stage2 import fix_last_affine_
 from tests.training.conftest import RATE, voiced
 
 SHARED = {"preset": "tiny", "precision": "fp32", "warmup_steps": 5}
@@ -109,6 +110,23 @@ def test_frozen_encoder_stages_keep_their_weights(speech_folder, tmp_path):
     too_many = replace(STAGE2, frozen_encoder_stages=9)
     with pytest.raises(SilkConfigError, match="frozen_encoder_stages must be at most 4, got 9"):
         make_stage(too_many, torch.device("cpu"), RunOptions(tmp_path))
+
+
+def test_the_last_gain_and_bias_which_standardisation_undoes_are_taken_out():
+    """Codes stay, neither is trained again, and the latents' mean is the one that the centre loss has to see."""
+    codec = SilkCodec(SilkConfig.preset("tiny"), seed=0).eval()
+    last = codec.conformer.blocks[-1].norm5
+    audio = torch.from_numpy(voiced(4.0, 120, 0)[:96000])[None, None]
+    with torch.no_grad():
+        last.weight.copy_(torch.linspace(0.5, 2, last.weight.numel())).mul_(-1)
+        last.bias.fill_(3.0)
+        codec.quantizer.norm.set_statistics(codec.latents(audio))
+        tokens = codec.encode(audio).tokens
+        fix_last_affine_(codec)
+        assert (codec.encode(audio).tokens != tokens).float().mean() < 0.01  # ties
+        assert codec.latents(audio).square().mean() == pytest.approx(1, abs=1e-3)
+    assert not last.weight.requires_grad
+    assert not last.bias.requires_grad
 
 
 def test_stage2_listens_with_wavlm_and_logs_pictures_and_sound(speech_folder, tiny_wavlm, tmp_path):
