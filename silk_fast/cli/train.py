@@ -33,6 +33,7 @@ def run_stage(arguments: argparse.Namespace, console: Console) -> int:
         "log_every": arguments.log_every,
         "listen_every": arguments.listen_every,
         "workers": arguments.workers,
+        "patience": arguments.patience,
         "compile": arguments.compile,
         "kernels": not arguments.no_kernels,
     }
@@ -40,7 +41,9 @@ def run_stage(arguments: argparse.Namespace, console: Console) -> int:
         bar.unit, bar.unit_scale = " steps", False
 
         def progress(step: int, n_steps: int, values: dict[str, float]) -> None:
-            bar.total = n_steps
+            if not bar.n:  # begin the clock after the first steps, which compile, and where a resumed run begins
+                bar.reset(n_steps)
+                bar.initial = bar.n = step
             bar.update(step - bar.n)
             bar.set_postfix_str(" ".join(f"{name} {value:.3g}" for name, value in values.items()))
 
@@ -92,6 +95,8 @@ def _add_stage(subparsers: argparse._SubParsersAction, commands: Commands, name:
     stage.add_argument("--log-every", type=positive, default=10, help="steps (default: %(default)s)")
     stage.add_argument("--listen-every", type=positive, default=500, help="steps (default: %(default)s)")
     stage.add_argument("--workers", type=int, default=1, help="processes that read audio (default: %(default)s)")
+    patience = "collapsed steps on end that stop the run (default: %(default)s)"
+    stage.add_argument("--patience", type=positive, default=100, help=patience)
     stage.add_argument("--compile", action="store_true", help="run the model through torch.compile")
     stage.add_argument("--no-kernels", action="store_true", help="train without the Triton kernels")
     numbers = stage.add_argument_group("configuration", "What the run computes; part of every checkpoint.")

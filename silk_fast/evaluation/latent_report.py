@@ -45,7 +45,8 @@ def latent_page(evaluation: Evaluation, studies: Studies, setting: Setting, pict
             "# What the latent space means\n",
             "Made by `silk eval --latent`, tables and sentences alike; not to be edited. The idea behind Silk is that\n"
             "a latent space learned by prediction orders speech by itself: volume as magnitude, pitch as direction,\n"
-            "timbre as neighbourhood. Here is what this model does.\n",
+            "timbre as neighbourhood. Here is what this model does; the line on training says whether prediction,\n"
+            "stage 1, had a part in it.\n",
             bullets(facts),
             _volume_section(studies.volume, pictures["volume"]),
             _pitch_section(studies.pitch, pictures["pitch"]),

@@ -83,7 +83,8 @@ def _training_line(name: str) -> str:
     if not path.is_file():
         return f"no {TRAINING_FILE}"
     runs = json.loads(path.read_text(encoding="utf-8"))
-    return f"{sum(run['steps'] for run in runs)} steps in {len(runs)} run{'s' * (len(runs) > 1)}"
+    stages = " and ".join(sorted({run["stage"].lower().replace("stage", "stage ") for run in runs}))
+    return f"{sum(run['steps'] for run in runs)} steps in {len(runs)} run{'s' * (len(runs) > 1)} of {stages}"
 
 
 def _package_version(package: str) -> str:

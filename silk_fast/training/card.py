@@ -11,6 +11,20 @@ from silk_fast.training.loop import TRAINING_FILE
 
 CARD_FILE = "README.md"
 EVALUATION_FILE = "evaluation.json"
+SYNTHETIC_LIMITS = [
+    "- It has heard synthetic speech only, one speaker at a time. Music, noise and several speakers are untried.",
+]
+SYNTHETIC_LICENCE = [
+    "The weights are under the MIT licence of silk_fast. The training speech was made by `silk train corpus` from",
+    "the project's own word lists. eSpeak NG is under the GPL, version 3 or later, which covers the output of a",
+    "program only where that output is itself a work based on the program; Flite is under a BSD-like licence, and",
+    "its voices were built from recordings of speakers. No other recording of a person was trained on. These are",
+    "facts for whoever decides, not legal advice.",
+]
+UNKNOWN_LICENCE = [
+    "Not all of the data above was made by `silk train corpus`. What its licence permits, and under which licence",
+    "the weights may be passed on, is for whoever trained the model to state here.",
+]
 
 
 def write_card(folder: Path, evaluation: dict[str, Any] | None = None) -> Path:
@@ -28,19 +42,36 @@ def write_card(folder: Path, evaluation: dict[str, Any] | None = None) -> Path:
     training = _read(folder / TRAINING_FILE)
     if training is None:
         raise SilkModelError(f"{folder}: no {TRAINING_FILE}, expected a model that silk train has exported")
-    sha = codec.weights_sha256
+    sha, given = codec.weights_sha256, evaluation is not None
+    if not given:
+        evaluation = _read(folder / EVALUATION_FILE)
     if evaluation is not None:
-        kept = {name: value for name, value in evaluation.items() if name not in ("clips", "files")}
-        _write(folder / EVALUATION_FILE, json.dumps(kept, indent=2) + "\n")
-    evaluation = _read(folder / EVALUATION_FILE)
-    if evaluation is not None and evaluation["weights_sha256"] != sha:
-        raise SilkModelError(f"{folder / EVALUATION_FILE} is of weights {evaluation['weights_sha256']}, expected {sha}")
-    _write(folder / CARD_FILE, card_text(codec, sha, training, evaluation))
+        evaluation = _checked(evaluation, sha)
+    card = card_text(codec, sha, training, evaluation)
+    if given:
+        _write(folder / EVALUATION_FILE, json.dumps(evaluation, indent=2) + "\n")
+    _write(folder / CARD_FILE, card)
     return folder / CARD_FILE
 
 
 def _read(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    except ValueError as error:
+        raise SilkModelError(f"{path}: not JSON: {error}") from error
+
+
+def _checked(evaluation: Any, sha: str) -> dict[str, Any]:
+    """What the card needs of an evaluation.
+
+    Raises:
+        SilkModelError: it is no evaluation, or one of other weights.
+    """
+    if not isinstance(evaluation, dict) or not {"weights_sha256", "groups"} <= evaluation.keys():
+        raise SilkModelError("the evaluation has no weights_sha256 and groups, expected what silk eval --json prints")
+    if evaluation["weights_sha256"] != sha:
+        raise SilkModelError(f"the evaluation is of weights {evaluation['weights_sha256']}, expected {sha}")
+    return {name: value for name, value in evaluation.items() if name not in ("clips", "files")}
 
 
 def _write(path: Path, text: str) -> None:
@@ -69,13 +100,13 @@ def card_text(codec: SilkCodec, sha: str, training: list[dict[str, Any]], evalua
     for i, run in enumerate(training):
         seconds_per_step = run["config"]["batch_size"] * run["config"]["crop_seconds"] * run["processes"]
         hours = sum(piece["seconds"] for piece in run["pieces"]) / 3600
+        n_passes = f"{run['steps'] * seconds_per_step / 3600 / run['hours']:.1f}" if run["hours"] else "many"
         devices = "; ".join(sorted({f"{piece['processes']} x {piece['device']}" for piece in run["pieces"]}))
         lines.append(
             f"| {i + 1} | {run['stage']} | {', '.join(run['data'])} ({run['hours']:g} h) | {run['steps']} | "
-            f"{seconds_per_step:.0f} s | {run['steps'] * seconds_per_step / 3600 / run['hours']:.1f} | "
-            f"{devices} | {hours:.2f} |"
+            f"{seconds_per_step:.0f} s | {n_passes} | {devices} | {hours:.2f} |"
         )
-    last = training[-1]
+    last, is_synthetic = training[-1], all(run.get("synthetic", False) for run in training)
     losses = ", ".join(f"{name} {value:.3g}" for name, value in last["last"].items() if name not in ("step", "seconds"))
     lines += [
         "",
@@ -89,17 +120,13 @@ def card_text(codec: SilkCodec, sha: str, training: list[dict[str, Any]], evalua
         "",
         "## Limits",
         "",
-        "- It has heard synthetic speech only, one speaker at a time. Music, noise and several speakers are untried.",
+        *(SYNTHETIC_LIMITS if is_synthetic else ["- What it has heard is in the data above; all else is untried."]),
         f"- It sends what was said and who said it in {config.bitrate:.0f} bits a second: expect artefacts, and do not",
         "  use it where a wrong word matters.",
         "",
         "## Licence",
         "",
-        "The weights are under the MIT licence of silk_fast. The training speech was made by `silk train corpus` from",
-        "the project's own word lists. eSpeak NG is under the GPL, version 3 or later, which covers the output of a",
-        "program only where that output is itself a work based on the program; Flite is under a BSD-like licence, and",
-        "its voices were built from recordings of speakers. No other recording of a person was trained on. These are",
-        "facts for whoever decides, not legal advice.",
+        *(SYNTHETIC_LICENCE if is_synthetic else UNKNOWN_LICENCE),
         "",
     ]
     return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,9 +10,20 @@ from silk_fast.config import PRESETS
 from silk_fast.errors import SilkConfigError
 
 
-def option(default: Any, text: str, smallest: float | None = 0, choices: tuple | None = None) -> Any:
-    """A field with what the command line says about it, the smallest value it takes, and its choices."""
-    return field(default=default, metadata={"help": text, "smallest": smallest, "choices": choices})
+def option(
+    default: Any,
+    text: str,
+    smallest: float = 0,
+    choices: tuple | None = None,
+    largest: float = math.inf,
+    is_path: bool = False,
+) -> Any:
+    """A field with what the command line says about it, and the values it takes.
+
+    Of a path it matters only whether there is one: the same files may be elsewhere when a run goes on.
+    """
+    limits = {"smallest": smallest, "largest": largest, "choices": choices, "is_path": is_path}
+    return field(default=default, metadata={"help": text, **limits})
 
 
 @dataclass(frozen=True)
@@ -29,15 +41,15 @@ class TrainingConfig:
     crop_seconds: float = option(3.2, "duration of a crop, rounded to whole latent frames", 0.4)
     pieces: int = option(1, "recordings that a crop is joined of, in equal parts", 1)
     learning_rate: float = option(1e-3, "peak learning rate")
-    final_learning_rate: float = option(0.05, "share of the peak that the cosine ends with")
+    final_learning_rate: float = option(0.05, "share of the peak that the cosine ends with", largest=1)
     warmup_steps: int = option(1000, "steps of linear warm-up")
     weight_decay: float = option(0.01, "decoupled weight decay")
-    beta1: float = option(0.8, "AdamW's first decay")
-    beta2: float = option(0.99, "AdamW's second decay")
+    beta1: float = option(0.8, "AdamW's first decay", largest=0.9999)
+    beta2: float = option(0.99, "AdamW's second decay", largest=0.99999)
     clip_norm: float = option(2.0, "gradient norm that is clipped to", 1e-6)
-    ema_decay: float = option(0.999, "decay of the averaged weights, which are what is exported")
+    ema_decay: float = option(0.999, "decay of the averaged weights, which are what is exported", largest=1)
     precision: str = option("bf16", "of convolutions and matrix products", choices=("bf16", "fp32"))
-    seed: int = option(0, "of weights, crops and masks")
+    seed: int = option(0, "of weights, crops and masks", largest=2**63 - 1)
 
     def __post_init__(self) -> None:
         for entry in dataclasses.fields(self):
@@ -50,8 +62,10 @@ class TrainingConfig:
                 raise SilkConfigError(f"{entry.name} must be {kind.__name__}, got {value!r}")
             if limits["choices"] and value not in limits["choices"]:
                 raise SilkConfigError(f"{entry.name} must be one of {', '.join(limits['choices'])}, got {value!r}")
-            if kind in (int, float) and not limits["smallest"] <= value < float("inf"):
-                raise SilkConfigError(f"{entry.name} must be at least {limits['smallest']}, got {value!r}")
+            smallest, largest = limits["smallest"], limits["largest"]
+            if kind in (int, float) and not (smallest <= value <= largest and value < math.inf):
+                limit = f"at least {smallest}" if largest == math.inf else f"in {smallest} .. {largest}"
+                raise SilkConfigError(f"{entry.name} must be {limit}, got {value!r}")
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -70,7 +84,11 @@ class TrainingConfig:
 
     def differences(self, other: "TrainingConfig") -> str:
         """``name: mine, theirs`` of every field that differs; empty when none does."""
-        mine, theirs = self.to_dict(), other.to_dict()
+        paths = {entry.name for entry in dataclasses.fields(self) if entry.metadata["is_path"]}
+        mine, theirs = (
+            {name: bool(value) if name in paths else value for name, value in config.to_dict().items()}
+            for config in (self, other)
+        )
         return "; ".join(
             f"{name}: {json.dumps(mine.get(name))}, {json.dumps(theirs.get(name))}"
             for name in sorted(mine.keys() | theirs.keys())
@@ -84,8 +102,8 @@ class Stage1Config(TrainingConfig):
 
     crop_seconds: float = option(12.8, "duration of a crop, rounded to whole latent frames", 0.8)
     batch_size: int = option(16, "crops per step and process", 1)
-    ema_decay: float = option(0.996, "decay of the target's weights, which are what is exported")
-    mask_ratio: float = option(0.5, "share of latent frames that are masked", 0.01)
+    ema_decay: float = option(0.996, "decay of the target's weights, which are what is exported", largest=1)
+    mask_ratio: float = option(0.5, "share of latent frames that are masked", 0.01, largest=0.99)
     mask_span: int = option(2, "latent frames of a masked span", 1)
     predictor_layers: int = option(2, "Conformer blocks of the predictor", 1)
 
@@ -103,9 +121,11 @@ class Stage2Config(TrainingConfig):
     feature_weight: float = option(0.4, "of feature matching")
     frozen_encoder_stages: int = option(0, "encoder stages, from the audio on, that keep the weights of --init")
     features: str = option(
-        "", "folder that keeps what frozen stages make of the recordings (0.26 GB/h); empty for none"
+        "", "folder that keeps what frozen stages make of the recordings; empty for none", is_path=True
     )
     discriminator_channels: int = option(32, "width of the discriminators", 1)
     discriminator_learning_rate: float = option(2e-4, "peak learning rate of the discriminators")
-    wavlm: str = option("", "directory or hub id of a WavLM model for the perceptual loss; empty for none")
+    wavlm: str = option(
+        "", "directory or hub id of a WavLM model for the perceptual loss; empty for none", is_path=True
+    )
     wavlm_weight: float = option(1.0, "of the WavLM loss")

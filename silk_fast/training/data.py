@@ -93,8 +93,9 @@ def _listed_clips(folder: str, rows: list[dict], split: str | None, notice: Noti
         path = os.path.join(folder, row["path"])
         if split not in (None, row["split"]):
             continue
-        if "seconds" in row and os.path.isfile(path):
-            yield Clip(path, round(row["seconds"] * RATE), row)
+        seconds = row.get("seconds")
+        if isinstance(seconds, (int, float)) and seconds > 0 and os.path.isfile(path):
+            yield Clip(path, round(seconds * RATE), row)
         elif clip := _measured_clip(path, notice):
             yield Clip(path, clip.n_samples, row)
 
@@ -223,11 +224,10 @@ def _read_whole(clips: list[Clip], n_most: int, sample_rate: int, notice: Notice
 
 @dataclass(frozen=True)
 class Excerpt:
-    """A part of a recording: ``samples`` float32 ``[n]``, from sample ``start`` on."""
+    """A part of a recording: ``samples`` float32 ``[n]``, and ``features`` of them, if there are any."""
 
-    path: str
-    start: int
     samples: np.ndarray
+    features: np.ndarray | None = None
 
 
 class CropDataset(Dataset):
@@ -312,6 +312,10 @@ class CropDataset(Dataset):
         """The samples of a crop's pieces, float32 ``[1, crop_samples]``."""
         return torch.from_numpy(np.concatenate([excerpt.samples for excerpt in excerpts]))[None]
 
+    def read(self, path: str, start: int) -> Excerpt:
+        """A piece of a recording, from sample ``start`` on, as it was recorded."""
+        return Excerpt(read_excerpt(path, start, self.piece_samples, self.sample_rate))
+
     def _draw(self, random: np.random.Generator) -> Excerpt:
         for _ in range(_MOST_FAILURES):
             i_clip = int(np.searchsorted(self._ends, random.integers(self._ends[-1]), side="right"))
@@ -319,7 +323,7 @@ class CropDataset(Dataset):
             n_starts = (self._lengths[i_clip] - self.piece_samples) // self._alignment + 1
             start = int(random.integers(n_starts)) * self._alignment
             try:
-                samples = read_excerpt(path, start, self.piece_samples, self.sample_rate)
+                excerpt = self.read(path, start)
             except SilkAudioError as error:
                 last_error = error
                 if path not in self._reported:
@@ -328,8 +332,9 @@ class CropDataset(Dataset):
                 continue
             if self.gain_db is not None:
                 gain = 10 ** (random.uniform(*self.gain_db) / 20)
-                samples = samples * np.float32(min(gain, 0.99 / max(np.abs(samples).max(), 1e-9)))
-            return Excerpt(path, start, samples)
+                largest = 0.99 / max(np.abs(excerpt.samples).max(), 1e-9)
+                excerpt = Excerpt(excerpt.samples * np.float32(min(gain, largest)))
+            return excerpt
         raise SilkAudioError(
             f"{_MOST_FAILURES} files in a row could not be read, expected the clips to be there; the last: {last_error}"
         )
@@ -392,6 +397,19 @@ def make_loader(
         worker_init_fn=_use_one_thread,
         generator=torch.Generator(),
     )
+
+
+def batches(loader: DataLoader) -> Iterator:
+    """What ``loader`` gives; an error of one of its processes comes without that process's traceback.
+
+    Raises:
+        SilkAudioError: a crop could not be read.
+    """
+    try:
+        yield from loader
+    except SilkAudioError as error:
+        last_line = str(error).strip().splitlines()[-1]
+        raise SilkAudioError(last_line.removeprefix(f"{SilkAudioError.__module__}.SilkAudioError: ")) from None
 
 
 def _use_one_thread(worker: int) -> None:

@@ -7,6 +7,7 @@ other weights made is never taken for theirs. A file is complete or absent: work
 import hashlib
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from silk_fast.audio import AudioReader
 from silk_fast.errors import SilkAudioError, SilkFileError, SilkInputError
 from silk_fast.files import atomic_file
 from silk_fast.reference.encoder import Encoder
-from silk_fast.training.data import RATE, Clip, CropDataset, Notice
+from silk_fast.training.data import RATE, Clip, CropDataset, Excerpt, Notice
 
 BLOCK_SECONDS = 3.2  # computed at once: activations that fit a processor's cache
 NOTICES = 10  # while features of a corpus are computed
@@ -65,27 +66,31 @@ class FeatureStore:
             SilkFileError: the folder cannot be written.
             SilkInputError: no recording could be read.
         """
+        notice = notice or (lambda _: None)
         rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SilkFileError(f"{self.folder}: cannot be made: {error.strerror}") from error
-        missing = [clip for clip in clips if not self.path(clip.path).exists()][rank::world]
-        every = max(1, len(missing) // NOTICES)
-        for i, clip in enumerate(missing):
-            if notice and i % every == 0:
-                notice(f"features of frozen stages: {i} of {len(missing)} recordings")
+        own = [clip for clip in clips[rank::world] if not self._has(clip.path)]
+        every, reported = max(1, len(own) // NOTICES), set()
+        for i, clip in enumerate(own):
+            if i % every == 0:
+                notice(f"features of frozen stages: {i} of {len(own)} recordings")
             try:
                 self._compute(clip.path)
             except SilkAudioError as error:
-                if notice:
-                    notice(f"left out: {error}")
+                reported.add(clip.path)
+                notice(f"left out: {error}")
         if world > 1:
             dist.barrier()
+        for clip in clips:
+            if clip.path not in reported and not self._has(clip.path):
+                notice(f"left out: {clip.path}: another process could not read it")
         there = [
             Clip(clip.path, self.n_frames(clip.path) * self.hop * RATE // self.sample_rate, clip.labels)
             for clip in clips
-            if self.path(clip.path).exists()
+            if self._has(clip.path)
         ]
         if not there:
             raise SilkInputError(f"none of {len(clips)} recordings has features, expected readable files")
@@ -96,6 +101,12 @@ class FeatureStore:
         status = os.stat(recording)
         key = f"{os.path.abspath(recording)} {status.st_size} {status.st_mtime_ns}"
         return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.f16"
+
+    def _has(self, recording: str) -> bool:
+        try:
+            return self.path(recording).exists()
+        except OSError:  # the recording itself has vanished
+            return False
 
     def n_frames(self, recording: str) -> int:
         """Feature vectors of a recording."""
@@ -179,12 +190,17 @@ class FeatureCropDataset(CropDataset):
         pieces: int = 1,
     ) -> None:
         self.store = store
-        clips = store.add(clips, notice)
-        super().__init__(clips, crop_samples, store.sample_rate, seed, None, notice, pieces, store.hop)
+        arguments = crop_samples, store.sample_rate, seed, None, notice, pieces, store.hop
+        super().__init__(clips, *arguments)  # refuses what cannot be before hours of work
+        super().__init__(store.add(self.clips, notice), *arguments)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """Crop ``index``: float32 ``[1, crop_samples]`` and float16 ``[C, crop_samples / hop]``."""
-        hop, n = self.store.hop, self.piece_samples // self.store.hop
         excerpts = list(self.excerpts(index))
-        features = np.concatenate([self.store.read(e.path, e.start // hop, n) for e in excerpts])
+        features = np.concatenate([excerpt.features for excerpt in excerpts])
         return self.joined(excerpts), torch.from_numpy(features).T.contiguous()
+
+    def read(self, path: str, start: int) -> Excerpt:
+        hop = self.store.hop
+        features = self.store.read(path, start // hop, self.piece_samples // hop)
+        return replace(super().read(path, start), features=features)

@@ -6,6 +6,7 @@ from typing import IO
 
 from torch import Tensor
 
+from silk_fast.files import atomic_file
 from silk_fast.metrics import log_mel_spectrogram
 from silk_fast.training.stage import Stage
 
@@ -19,22 +20,33 @@ class Logs:
         folder: of the run.
         active: whether this process writes; one does.
         sample_rate: Hz, of audio.
+        first_step: steps done; what a killed run logged of later ones is dropped.
     """
 
-    def __init__(self, folder: Path, active: bool, sample_rate: int) -> None:
-        self.folder, self.active, self.sample_rate = folder, active, sample_rate
+    def __init__(self, folder: Path, active: bool, sample_rate: int, first_step: int = 0) -> None:
+        self.folder, self.active, self.sample_rate, self.first_step = folder, active, sample_rate, first_step
         self.lines: IO[str] | None = None
         self.board = None
 
     def __enter__(self) -> "Logs":
         if self.active:
+            self._drop_later_lines(self.folder / LOG_FILE)
             self.lines = open(self.folder / LOG_FILE, "a", encoding="utf-8")
             try:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError:  # optional: the extra "train"
                 return self
-            self.board = SummaryWriter(self.folder / "tensorboard")
+            self.board = SummaryWriter(self.folder / "tensorboard", purge_step=self.first_step + 1)
         return self
+
+    def _drop_later_lines(self, path: Path) -> None:
+        if not path.exists():
+            return
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= self.first_step]
+        if kept != lines:
+            with atomic_file(path) as file:
+                file.write("".join(kept).encode())
 
     def __exit__(self, *exception: object) -> None:
         if self.lines:

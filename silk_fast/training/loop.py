@@ -23,7 +23,7 @@ from silk_fast.reference.codec import SilkCodec
 from silk_fast.reference.initialisation import calibrate_
 from silk_fast.training.checkpoint import Checkpoint, checkpoints, load_checkpoint, save_checkpoint
 from silk_fast.training.config import TrainingConfig
-from silk_fast.training.data import Clip, make_loader, whole_clips
+from silk_fast.training.data import Clip, batches, make_loader, whole_clips
 from silk_fast.training.logs import LOG_FILE, Logs
 from silk_fast.training.monitors import CollapseMonitor
 from silk_fast.training.stage import Stage
@@ -51,7 +51,7 @@ class RunOptions:
         workers: processes that read audio.
         compile: run the model through ``torch.compile``.
         kernels: use the Triton kernels where there is a GPU.
-        patience: consecutive collapsed steps that stop the run.
+        patience: collapsed steps on end that stop the run.
     """
 
     folder: Path
@@ -74,14 +74,14 @@ class Trainer:
         stage: what learns.
         clips: training data.
         options: how.
-        facts: anything to record in ``run.json``.
+        facts: what the run is made of, to record in ``run.json``; a resumed run must have the same, but for ``init``.
         fresh: the weights are random: fit latent statistics and the decoder's mean spectrum to the data first.
         notice: receives messages for people.
         progress: receives (steps done, all steps, values of the last logged step).
 
     Raises:
         SilkTrainingError: the folder holds a run already and ``resume`` is off, or holds none and it is on.
-        SilkConfigError: resumed with another configuration.
+        SilkConfigError: resumed with another configuration, other data or another number of processes.
         SilkInputError: no clip is long enough.
     """
 
@@ -109,6 +109,7 @@ class Trainer:
                 raise SilkTrainingError(
                     f"{self.folder}: no checkpoint to go on from, expected checkpoint-*.safetensors"
                 )
+            self._check_facts(facts or {})
             self._load(load_checkpoint(found[-1]), found[-1])
         elif found:
             raise SilkTrainingError(f"{self.folder}: holds a run already, give --resume to go on or another folder")
@@ -130,6 +131,17 @@ class Trainer:
         run = {"stage": type(self.stage).__name__, "config": self.config.to_dict(), "processes": self.world, **facts}
         with atomic_file(self.folder / RUN_FILE) as file:
             file.write((json.dumps(run, indent=2) + "\n").encode())
+
+    def _check_facts(self, facts: dict[str, Any]) -> None:
+        path = self.folder / RUN_FILE
+        try:
+            run = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise SilkTrainingError(f"{path}: cannot be read: {error}") from error
+        given = {name: value for name, value in facts.items() if name not in ("init", "earlier", "torch")}
+        for name, value in {**given, "processes": self.world}.items():
+            if run.get(name, value) != value:
+                raise SilkConfigError(f"{path}: {name} was {run[name]!r}, expected the same, got {value!r}")
 
     def _load(self, checkpoint: Checkpoint, path: Path) -> None:
         saved = type(self.config).from_dict(checkpoint.config)
@@ -166,15 +178,15 @@ class Trainer:
             SilkFileError: a checkpoint cannot be written.
         """
         config, options = self.config, self.options
-        monitor = CollapseMonitor(options.patience, config.warmup_steps + GRACE)
         started, step, saved_at = time.monotonic(), self.first_step, self.first_step
+        monitor = CollapseMonitor(options.patience, config.warmup_steps + GRACE, step)
         loader = make_loader(
             self.dataset, config.batch_size, step, config.steps - 1, self.rank, self.world, options.workers
         )
         self.stage.codec.train()
-        with Logs(self.folder, self.rank == 0, self.stage.codec.config.sample_rate) as logs:
-            for batch in loader:
-                if self.stage.freezes_statistics(step):
+        with Logs(self.folder, self.rank == 0, self.stage.codec.config.sample_rate, step) as logs:
+            for batch in batches(loader):
+                if step == self.stage.statistics_frozen_from:
                     self.estimate_statistics(self.stage.codec)
                 # A copy also on a CPU: compiled code reads a few samples past a tensor's end (torch 2.13), which is
                 # a segmentation fault where the loader's shared memory ends with a page.
@@ -250,28 +262,32 @@ class Trainer:
         codec.quantizer.norm.set_statistics(torch.cat(latents))
         codec.train()
 
-    def export(self, folder: Path, earlier_runs: list[dict[str, Any]]) -> None:
+    def export(self, folder: Path) -> None:
         """Write the averaged weights as a model that ``SilkCodec.from_pretrained`` loads, in half precision.
 
-        Beside it, ``training.json`` tells how it came about: one object for each run, this one last.
+        Beside it, ``training.json`` tells how it came about: one object for each run, this one last, after those that
+        ``earlier`` of its facts lists.
 
         Raises:
             SilkFileError: it cannot be written.
         """
         codec = SilkCodec(self.stage.codec.config).to(self.device)
         codec.load_state_dict(self.average)
-        if not self.stage.codec.quantizer.norm.frozen:
+        steps, frozen_from = self.pieces[-1]["to"], self.stage.statistics_frozen_from
+        if frozen_from is None or steps <= frozen_from:
             self.estimate_statistics(codec)
         codec.save_pretrained(folder, torch.float16)
+        run = json.loads((self.folder / RUN_FILE).read_text(encoding="utf-8"))
+        earlier = run.pop("earlier", [])
         record = {
-            **json.loads((self.folder / RUN_FILE).read_text(encoding="utf-8")),
-            "steps": self.pieces[-1]["to"],
+            **run,
+            "steps": steps,
             "pieces": self.pieces,
             "last": json.loads((self.folder / LOG_FILE).read_text(encoding="utf-8").splitlines()[-1]),
             "weights_sha256": SilkCodec.from_pretrained(folder).weights_sha256,
         }
         with atomic_file(folder / TRAINING_FILE) as file:
-            file.write((json.dumps([*earlier_runs, record], indent=2) + "\n").encode())
+            file.write((json.dumps([*earlier, record], indent=2) + "\n").encode())
 
 
 def device_name(device: torch.device) -> str:

@@ -38,26 +38,29 @@ class CollapseMonitor:
     """Stops a run whose latents have collapsed.
 
     Args:
-        patience: consecutive steps below a limit of ``LIMITS`` that are borne.
+        patience: steps on end below a limit of ``LIMITS`` that are borne.
         grace: first steps that are not judged.
+        step: that the run begins with.
     """
 
-    def __init__(self, patience: int, grace: int) -> None:
+    def __init__(self, patience: int, grace: int, step: int = 0) -> None:
         self.patience = patience
         self.grace = grace
+        self.judged = max(step, grace)
         self.steps_below = dict.fromkeys(LIMITS, 0)
 
     def check(self, step: int, values: dict[str, float]) -> None:
-        """Judge the values of one step.
+        """Judge the values of one step, for all steps since the last that was judged.
 
         Raises:
             SilkTrainingError: a value has been below its limit for too long; the message says which.
         """
-        if step < self.grace:
+        if step <= self.grace:
             return
+        n_steps, self.judged = step - self.judged, step
         for name, limit in LIMITS.items():
             below = name in values and values[name] < limit
-            self.steps_below[name] = self.steps_below[name] + 1 if below else 0
+            self.steps_below[name] = self.steps_below[name] + n_steps if below else 0
             if self.steps_below[name] > self.patience:
                 raise SilkTrainingError(
                     f"collapsed at step {step}: {name} is {values[name]:.3g}, below {limit:g} for "

@@ -39,7 +39,7 @@ def train(
         data: audio files, folders, or corpora with a manifest.
         options: of :class:`~silk_fast.training.loop.RunOptions`.
         split: of a corpus; None for all of it.
-        init: model whose weights are the start.
+        init: model whose weights are the start; of no account when a run is resumed.
 
     Returns:
         ``steps`` done, ``all_steps``, and ``model``, the exported folder or None; None in processes that do not write.
@@ -47,17 +47,19 @@ def train(
     Raises:
         SilkError: as :class:`~silk_fast.training.loop.Trainer` says, or the model does not fit the configuration.
     """
-    if not init and not options.get("resume") and getattr(config, "frozen_encoder_stages", 0):
+    resume = options.get("resume", False)
+    if not init and not resume and getattr(config, "frozen_encoder_stages", 0):
         raise SilkConfigError("frozen_encoder_stages keeps the weights of a trained model, but init names none")
     with processes(options["device"]) as (rank, device):
         options = RunOptions(**{**options, "device": device})
         quiet = notice if rank == 0 else lambda _: None
         clips = find_clips(data, split=split, notice=quiet)
-        stage = make_stage(config, torch.device(device), options, init)
+        stage = make_stage(config, torch.device(device), options, None if resume else init)
         seconds = sum(clip.n_samples for clip in clips) / stage.codec.config.sample_rate
         quiet(f"{len(clips)} clips, {seconds / 3600:.2f} h, on {device}")
         facts = {"data": [os.path.basename(os.path.normpath(path)) for path in data], "split": split, "init": init}
         facts |= {"clips": len(clips), "hours": round(seconds / 3600, 3), "torch": torch.__version__}
+        facts |= {"synthetic": all("engine" in clip.labels for clip in clips), "earlier": earlier_runs(init)}
         trainer = Trainer(stage, clips, options, facts, init is None, quiet, progress if rank == 0 else lambda *_: None)
         steps = trainer.run()
         if rank:
@@ -65,7 +67,7 @@ def train(
         model = None
         if steps == config.steps:
             model = str(Path(options.folder) / MODEL_FOLDER)
-            trainer.export(Path(model), earlier_runs(init))
+            trainer.export(Path(model))
         return {"steps": steps, "all_steps": config.steps, "model": model}
 
 

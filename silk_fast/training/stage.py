@@ -87,9 +87,10 @@ class Stage:
         """
         raise NotImplementedError
 
-    def freezes_statistics(self, step: int) -> bool:
-        """Whether the latent statistics are re-estimated and frozen before ``step``."""
-        return False
+    @property
+    def statistics_frozen_from(self) -> int | None:
+        """Step before which the latent statistics are re-estimated and frozen; None for never."""
+        return None
 
     def follow(self, average: dict[str, Tensor]) -> None:
         """Take note of the averaged weights of the codec, after every step."""

@@ -103,9 +103,9 @@ class Stage2(Stage):
     def silk_config(self) -> SilkConfig:
         return self.codec.config
 
-    def freezes_statistics(self, step: int) -> bool:
-        """Whether the latent statistics are re-estimated and frozen before ``step``: when the adversary enters."""
-        return step == self.config.adversarial_from
+    @property
+    def statistics_frozen_from(self) -> int | None:
+        return self.config.adversarial_from if self.discriminators else None
 
     def dataset(self, clips: Sequence[Clip], notice: Notice) -> CropDataset:
         config, sizes = self.config, self.codec.config

@@ -33,7 +33,7 @@ def silk(*arguments: object) -> int:
 def model(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("models") / "tiny-model"
     SilkCodec(TINY, weight_norm=False, seed=0).save_pretrained(path)
-    (path / "training.json").write_text('[{"steps": 12000}, {"steps": 345}]')
+    (path / "training.json").write_text('[{"stage": "Stage2", "steps": 12000}, {"stage": "Stage2", "steps": 345}]')
     return path
 
 

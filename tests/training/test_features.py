@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+import torch.distributed as dist
 
 from silk_fast import SilkCodec, SilkConfig
 from silk_fast.errors import SilkAudioError, SilkConfigError, SilkInputError
 from silk_fast.training.config import Stage2Config
-from silk_fast.training.data import find_clips, read_excerpt
+from silk_fast.training.data import batches, find_clips, make_loader, read_excerpt
 from silk_fast.training.features import FeatureCropDataset, FeatureStore
 from silk_fast.training.loop import RunOptions
 from silk_fast.training.run import make_stage, train
@@ -54,16 +55,19 @@ def test_features_are_those_of_the_whole_recording(codec, recordings, tmp_path, 
         torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4 * scale)  # half a step of float16
 
 
-def test_a_crop_holds_the_samples_and_their_features(codec, recordings, tmp_path):
+def test_a_crop_holds_the_samples_and_their_features(codec, recordings, tmp_path, monkeypatch):
     store = store_of(codec, tmp_path)
     dataset = FeatureCropDataset(find_clips(str(recordings)), 19_200, store, seed=3, pieces=2)
+    pieces = []
+    read = dataset.read
+    monkeypatch.setattr(dataset, "read", lambda path, start: pieces.append((path, start)) or read(path, start))
     audio, features = dataset[5]
     assert audio.shape == (1, 19_200)
     assert features.shape == (store.channels, 19_200 // store.hop)
-    first, second = dataset.excerpts(5)
-    assert first.start % store.hop == 0
-    np.testing.assert_array_equal(audio[0, :9600], read_excerpt(first.path, first.start, 9600))
-    np.testing.assert_array_equal(features[:, -150:].T, store.read(second.path, second.start // store.hop, 150))
+    (path, start), (last_path, last_start) = pieces
+    assert start % store.hop == last_start % store.hop == 0
+    np.testing.assert_array_equal(audio[0, :9600], read_excerpt(path, start, 9600))
+    np.testing.assert_array_equal(features[:, -150:].T, store.read(last_path, last_start // store.hop, 150))
 
 
 def test_features_are_computed_once_for_each_recording_and_weights(codec, recordings, tmp_path):
@@ -139,3 +143,36 @@ def test_what_cannot_be_is_refused_before_anything_is_computed(codec, recordings
     assert not list(store.folder.iterdir())
     with pytest.raises(SilkAudioError, match="features have vanished"):
         store.read(str(recordings / "long.wav"), 0, 1)
+    (tmp_path / "a.wav").unlink()
+    with pytest.raises(SilkInputError, match="none of 1 recordings has features"):
+        store.add(clips)
+    with pytest.raises(SilkInputError, match="pieces must divide a crop of 19200 samples into multiples of 64, got 7"):
+        FeatureCropDataset(find_clips(str(recordings)), 19_200, store, pieces=7)
+    assert not list(store.folder.iterdir())
+
+
+def test_processes_share_the_recordings_and_none_is_lost(codec, recordings, tmp_path, monkeypatch):
+    """The second process comes when the first has done its share; what a process leaves over is said."""
+    clips, lines = find_clips(str(recordings)), []
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(dist, "barrier", lambda: None)
+    for rank, n_there in ((0, 2), (1, 3)):
+        monkeypatch.setattr(dist, "get_rank", lambda rank=rank: rank)
+        assert len(store_of(codec, tmp_path).add(clips, lines.append)) == n_there
+    assert len([line for line in lines if "another process could not read it" in line]) == 1
+
+
+def test_a_recording_that_changes_while_it_is_trained_on_is_reported_and_not_used(codec, tmp_path):
+    for name in ("a", "b"):
+        soundfile.write(tmp_path / f"{name}.wav", voiced(2.0, 120, 1), RATE)
+    store, lines = store_of(codec, tmp_path / "features"), []
+    dataset = FeatureCropDataset(find_clips(str(tmp_path)), 9600, store, notice=lines.append)
+    soundfile.write(tmp_path / "a.wav", voiced(2.1, 120, 1), RATE)
+    for index in range(20):
+        assert dataset[index][1].shape == (store.channels, 150)
+    assert len([line for line in lines if "not used" in line and "a.wav" in line]) == 1
+    (tmp_path / "b.wav").unlink()
+    with pytest.raises(SilkAudioError, match=r"^100 files in a row could not be read") as caught:
+        list(batches(make_loader(dataset, 1, 0, 0, workers=1)))
+    assert "Traceback" not in str(caught.value)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,10 +18,12 @@ import torch
 from silk_fast import SilkCodec, SilkConfig, accelerate_
 from silk_fast.cli import main
 from silk_fast.errors import SilkConfigError, SilkFileError, SilkInputError, SilkTrainingError
+from silk_fast.training import loop
 from silk_fast.training.checkpoint import Checkpoint, checkpoints, load_checkpoint, save_checkpoint
 from silk_fast.training.config import Stage1Config, Stage2Config
+from silk_fast.training.logs import Logs
 from silk_fast.training.loop import RunOptions
-from silk_fast.training.monitors import CollapseMonitor, effective_rank, fsq_entropy, latent_deviation
+from silk_fast.training.monitors import LIMITS, CollapseMonitor, effective_rank, fsq_entropy, latent_deviation
 from silk_fast.training.run import make_stage, train
 from silk_fast.training.stage import learning_rate_factor
 from silk_fast.training.stage1 import Stage1, span_mask
@@ -190,6 +193,38 @@ def test_two_processes_share_the_work(speech_folder, tmp_path):
     assert SilkCodec.from_pretrained(tmp_path / "run" / "model").config == SilkConfig.preset("tiny")
 
 
+def test_a_run_resumed_after_its_last_step_exports_the_same_model(speech_folder, tmp_path):
+    """Its statistics were frozen when the adversary entered, and are not estimated again."""
+    folder = tmp_path / "run"
+    train(ADVERSARIAL, [speech_folder], options(folder))
+    weights = (folder / "model" / "model.safetensors").read_bytes()
+    shutil.rmtree(folder / "model")
+    train(ADVERSARIAL, [speech_folder], options(folder, resume=True))
+    assert (folder / "model" / "model.safetensors").read_bytes() == weights
+
+
+def test_a_resumed_run_needs_no_init_keeps_its_history_and_refuses_other_data(speech_folder, tmp_path):
+    first = train(replace(STAGE2, steps=1), [speech_folder], options(tmp_path / "first"))
+    train(STAGE2, [speech_folder], options(tmp_path / "run", max_minutes=0), init=first["model"])
+    shutil.rmtree(first["model"])
+    fewer = sorted(Path(speech_folder).iterdir())[:3]
+    with pytest.raises(SilkConfigError, match="expected the same"):
+        train(STAGE2, [str(path) for path in fewer], options(tmp_path / "run", resume=True))
+    done = train(STAGE2, [speech_folder], options(tmp_path / "run", resume=True))
+    runs = json.loads((Path(done["model"]) / "training.json").read_text())
+    assert [run["steps"] for run in runs] == [1, 6]
+    assert "earlier" not in runs[1]
+    assert [row["step"] for row in log_of(tmp_path / "run")] == [1, 2, 3, 4, 5, 6]
+
+
+def test_what_a_killed_run_logged_after_its_checkpoint_is_dropped(tmp_path):
+    lines = [json.dumps({"step": step}) + "\n" for step in range(1, 6)]
+    (tmp_path / "log.jsonl").write_text("".join(lines) + '{"step": 6, "los')
+    with Logs(tmp_path, True, RATE, first_step=3) as logs:
+        logs.scalars(4, {"loss": 1.0}, 0.0)
+    assert [row["step"] for row in log_of(tmp_path)] == [1, 2, 3, 4]
+
+
 # ---------------------------------------------------------------- what goes wrong
 
 
@@ -224,6 +259,16 @@ def test_collapse_stops_the_run_after_patience():
     monitor.check(14, {"fsq_entropy": 1.0})
     with pytest.raises(SilkTrainingError, match="fsq_entropy is 1"):
         monitor.check(15, {"fsq_entropy": 1.0})
+
+
+def test_a_collapsed_run_stops_and_keeps_its_checkpoint(speech_folder, tmp_path, monkeypatch):
+    """Steps count, logged or not: patience 4 ends with the second logged step after the grace."""
+    monkeypatch.setitem(LIMITS, "fsq_entropy", 9.0)
+    monkeypatch.setattr(loop, "GRACE", 0)
+    config = replace(STAGE2, steps=40, warmup_steps=0)
+    with pytest.raises(SilkTrainingError, match=r"collapsed at step 6: fsq_entropy .* for 6 steps"):
+        train(config, [speech_folder], options(tmp_path, log_every=3, patience=4, checkpoint_every=2))
+    assert load_checkpoint(checkpoints(tmp_path)[-1]).step == 4
 
 
 def test_monitors_on_known_latents():
@@ -375,8 +420,18 @@ def test_the_card_tells_how_the_model_came_about(finished, speech_folder, tmp_pa
     evaluation.write_text(json.dumps(scores))
     assert main(["train", "card", str(model), "--evaluation", str(evaluation)]) == 0
     assert "| Silk | 0.5 | — |" in (model / "README.md").read_text()
-    evaluation.write_text(json.dumps({**scores, "weights_sha256": "0" * 64}))
-    assert main(["train", "card", str(model), "--evaluation", str(evaluation)]) == 1
+    kept = (model / "evaluation.json").read_bytes()
+    for wrong in ({**scores, "weights_sha256": "0" * 64}, {"a": 1}, [1, 2]):
+        evaluation.write_text(json.dumps(wrong))
+        assert main(["train", "card", str(model), "--evaluation", str(evaluation)]) == 1
+        assert (model / "evaluation.json").read_bytes() == kept
+    card = (model / "README.md").read_text()
+    assert "whoever trained the model" in card  # the licence of a folder of recordings is not ours to state
+    assert "eSpeak" not in card
+    training = json.loads((model / "training.json").read_text())
+    (model / "training.json").write_text(json.dumps([{**run, "synthetic": True, "hours": 0.0} for run in training]))
+    assert main(["train", "card", str(model)]) == 0
+    assert "eSpeak NG is under the GPL" in (model / "README.md").read_text()
 
 
 def test_the_card_of_a_model_that_was_not_trained_here(finished, tmp_path, capsys):

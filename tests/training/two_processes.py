@@ -45,7 +45,7 @@ def check_replicas(data: str, folder: Path, device: str) -> None:
         dist.all_gather(gathered, tensor.detach().contiguous())
         assert torch.equal(*gathered)
     if trainer.rank == 0:
-        trainer.export(folder / "model", [])
+        trainer.export(folder / "model")
 
 
 if __name__ == "__main__":
