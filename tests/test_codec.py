@@ -369,7 +369,7 @@ def test_hub_id_is_downloaded(monkeypatch, tmp_path):
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     assert SilkCodec.from_pretrained("someone/silk").config == TINY
-    assert asked == [("someone/silk", ["config.json", "model.safetensors"])]
+    assert asked == [("someone/silk", ["config.json", "model.safetensors", "training.json"])]
 
 
 def test_unreachable_hub_is_explained(monkeypatch):

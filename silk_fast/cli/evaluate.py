@@ -39,7 +39,9 @@ def run_eval(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.latent:
         with console.progress("latents") as bar:
             files += publish.publish_latent(folder, codec, evaluation, setting, bar.update)
-    values = {"weights_sha256": sha256, **setting.facts, "groups": _means(evaluation), "clips": evaluation.rows()}
+    use = report.overall_use(evaluation, setting).summary()
+    values = {"weights_sha256": sha256, **setting.facts, "codebook": use, "groups": _means(evaluation)}
+    values["clips"] = evaluation.rows()
     values["files"] = list(map(str, files))
     console.result(values, _lines(values))
     return 0
@@ -82,6 +84,7 @@ def _lines(values: dict[str, Any]) -> list[str]:
         for name, means in systems.items():
             shown = (f"{key} {'–' if value is None else f'{value:.3f}'}" for key, value in means.items())
             lines.append(f"  {name:>34}  {'  '.join(shown)}")
+    lines.append("  ".join(f"{name} {value:.4g}" for name, value in values["codebook"].items()))
     return [*lines, *values["files"]]
 
 

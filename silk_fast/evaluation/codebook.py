@@ -53,6 +53,16 @@ class CodebookUse:
         """Share ``[D]`` of the levels that occur."""
         return self.levels_used / self.shares.shape[1]
 
+    def summary(self) -> dict[str, float]:
+        """The figures that say whether the codebook is used."""
+        return {
+            "frames": self.n_frames,
+            "bits per dimension": float(self.entropy.mean()),
+            "fewest levels used": int(self.levels_used.min()),
+            "collapsed dimensions": len(self.collapsed),
+            "effective bits per second": self.effective_bits_per_second,
+        }
+
 
 def codebook_use(digits: np.ndarray, n_levels: int, frame_rate: float) -> CodebookUse:
     """Count FSQ digits.

@@ -284,13 +284,18 @@ def _clip_counts(evaluation: Evaluation) -> str:
     return table(["group", "clips", "seconds", "voices", "languages"], rows)
 
 
+def overall_use(evaluation: Evaluation, setting: Setting) -> CodebookUse:
+    """Codebook use over all clips."""
+    return codebook_use(np.concatenate([r.digits for r in evaluation.results]), setting.levels, setting.frame_rate)
+
+
 def evaluation_page(evaluation: Evaluation, setting: Setting, pictures: dict[str, str]) -> str:
     """The whole page.
 
     Args:
         pictures: caption to path beside the page; ``scores`` and ``codebook`` are expected among them.
     """
-    use = codebook_use(np.concatenate([r.digits for r in evaluation.results]), setting.levels, setting.frame_rate)
+    use = overall_use(evaluation, setting)
     parts = [
         "# Evaluation\n\nMade by `silk eval`, tables and sentences alike; not to be edited.\n",
         bullets(setting.facts),

@@ -320,7 +320,7 @@ def find_model(name: str | os.PathLike) -> Path:
                 f"{name!r} is no directory; to load it from a hub, install huggingface_hub: pip install silk_fast[hub]"
             ) from error
         try:
-            return Path(snapshot_download(name, allow_patterns=[CONFIG_FILE, WEIGHTS_FILE]))
+            return Path(snapshot_download(name, allow_patterns=[CONFIG_FILE, WEIGHTS_FILE, "training.json"]))
         except Exception as error:  # the hub client raises many kinds
             raise SilkModelError(
                 f"cannot load {name!r}, neither a directory nor a reachable hub repository: {error}"

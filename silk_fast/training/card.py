@@ -141,6 +141,8 @@ def _scores(evaluation: dict[str, Any]) -> list[str]:
         for system, values in systems.items():
             lines.append(f"| {system} | {' | '.join(_number(values[name]) for name in metrics)} |")
         lines.append("")
+    if use := evaluation.get("codebook"):
+        lines += [f"Codebook: {', '.join(f'{name} {_number(value)}' for name, value in use.items())}.", ""]
     return lines[:-1]
 
 
