@@ -16,6 +16,7 @@ WRITER = pytest.StashKey[ResultWriter]()
 
 
 def pytest_addoption(parser):
+    parser.addoption("--device", default="cuda", help="GPU whose kernels are checked (default: %(default)s)")
     parser.addoption("--results", type=Path, default=RESULTS, help="folder of the result file (default: %(default)s)")
 
 

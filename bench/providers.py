@@ -1,7 +1,7 @@
 """Who computes a case: ours, eager, torch.compile, a library; each as a call to time, or the reason why not."""
 
+import math
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import torch
@@ -9,8 +9,9 @@ from torch import Tensor
 
 from bench.cases import TimingCase
 from silk_fast.benchmark.costs import Ceilings, bound_by, floor_seconds
-from silk_fast.benchmark.rows import OK, Row, Timing, dtype_name
-from silk_fast.benchmark.timing import Measurement, measure, side_stream
+from silk_fast.benchmark.limit import TimeLimit, time_limit
+from silk_fast.benchmark.rows import OK, Row, Timing, dtype_name, failure
+from silk_fast.benchmark.timing import Measurement, measure, release, side_stream
 
 COMPILE = {"compile": None, "compile-max": "max-autotune"}
 """Modes of torch.compile; max-autotune includes CUDA graphs."""
@@ -88,7 +89,11 @@ def _measure_forward(case: TimingCase, provider: str, bench: Bench, call: Callab
 
 def _measure_backward(case: TimingCase, provider: str, bench: Bench, call: Callable, inputs: list) -> Measurement:
     leaves = [x for x in inputs if isinstance(x, Tensor) and x.requires_grad]
-    gradients = [torch.randn_like(y) for y in outputs_of(call(*inputs))]
+    # Of a generator of its own: a capture that failed may have spoiled the default one.
+    generator = torch.Generator(bench.device).manual_seed(1)
+    gradients = [
+        torch.randn(y.shape, generator=generator, device=y.device).to(y.dtype) for y in outputs_of(call(*inputs))
+    ]
 
     def backward(outputs: list[Tensor], keep: bool = False) -> tuple[Tensor, ...]:
         return torch.autograd.grad(outputs, leaves, gradients, retain_graph=keep)
@@ -112,19 +117,19 @@ def outputs_of(result: object) -> list[Tensor]:
 # ---------------------------------------------------------------- one row
 
 
-def absence(case: TimingCase, provider: str, bench: Bench, failed_parity: dict[tuple, str]) -> str | None:
-    """Why a provider is not measured, known beforehand; None if it is.
+def absence(case: TimingCase, provider: str, bench: Bench, wrong: dict[tuple, str]) -> str | None:
+    """Why a provider is not measured, known beforehand, as the status of its row; None if it is.
 
     Args:
-        failed_parity: by op, dtype name and direction, what is wrong with our kernel.
+        wrong: by op, dtype name and direction, status of our rows where the kernel is not known to be right.
     """
     needs_triton = provider in ("ours", "cudnn")
     if bench.device.type != "cuda" and (needs_triton or provider == "compile-max"):
         return f"absent: {'Triton needs' if needs_triton else 'CUDA graphs need'} a GPU"
     if needs_triton and (reason := _triton_absence()):
         return reason
-    if provider == "ours" and (reason := failed_parity.get(family(case))):
-        return f"failed: {reason}"
+    if provider == "ours" and (reason := wrong.get(family(case))):
+        return reason
     needed = 2 * case.cost.bytes if needs_triton else case.eager_bytes
     if needed > bench.bound_bytes:
         return f"skipped: needs about {needed / 2**30:.1f} GiB, more than the bound of {bench.bound_bytes / 2**30:.1f}"
@@ -163,13 +168,21 @@ def row_of(case: TimingCase, provider: str, bench: Bench, status: str = OK) -> R
     )
 
 
-def measured_row(case: TimingCase, provider: str, bench: Bench, failed_parity: dict[tuple, str]) -> Row:
-    """The row of one provider and case; whatever goes wrong is its status."""
-    if reason := absence(case, provider, bench, failed_parity):
+def measured_row(
+    case: TimingCase, provider: str, bench: Bench, wrong: dict[tuple, str], limit_seconds: float = math.inf
+) -> Row:
+    """The row of one provider and case; whatever goes wrong is its status.
+
+    Args:
+        wrong: see :func:`absence`.
+        limit_seconds: what takes longer is stopped.
+    """
+    if reason := absence(case, provider, bench, wrong):
         return row_of(case, provider, bench, reason)
     try:
-        found = measure_case(case, provider, bench)
-    except Exception as error:  # providers may fail in any way, and a failure is a result
+        with time_limit(limit_seconds):
+            found = measure_case(case, provider, bench)
+    except (Exception, TimeLimit) as error:  # providers may fail in any way, and a failure is a result
         return row_of(case, provider, bench, failure(error))
     finally:
         release(bench.device)
@@ -183,22 +196,7 @@ def with_figures(row: Row, case: TimingCase, bench: Bench, found: Measurement) -
     timing: Timing = found.kernel or found.call
     return replace(
         row,
-        call=found.call,
-        kernel=found.kernel,
-        peak_bytes=found.peak_bytes,
+        **found.figures,
         share=floor_seconds(case.cost, *limits) * 1e3 / timing.p50,
         ceiling=bound_by(case.cost, *limits),
     )
-
-
-def failure(error: Exception) -> str:
-    """``"failed: OutOfMemoryError ..."``, on one line of modest length."""
-    message = " ".join(str(error).split())
-    return f"failed: {type(error).__name__} {message}"[:300]
-
-
-def release(device: torch.device) -> None:
-    """Give back what the last call held."""
-    if device.type == "cuda":
-        with suppress(RuntimeError):  # of a device that is lost: the rows that follow say so
-            torch.cuda.empty_cache()

@@ -3,7 +3,7 @@
     python -m bench.report bench/results/*.json
     python -m bench.report --diff old.json new.json
 
-Exit status: 0, or 1 if something became slower, or 2 for wrong usage or a bad file.
+Exit status: 0, or 1 if something that is not noisy became slower, or 2 for wrong usage or a bad file.
 """
 
 import argparse
@@ -12,76 +12,55 @@ import os
 import statistics
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bench.contests import Contest, comparable, contests, overlap
 from bench.plots import GOOD_SHARE, LADDER, draw_growth, draw_ladder, draw_shares, draw_speedups, middle, model, variant
 from bench.roofline import CARDS, LABEL, Prediction, predict_codec, predict_ops
-from silk_fast.benchmark.rows import OK, Row, read_results, slug
+from silk_fast.benchmark.rows import CONFIRMED, CONTRADICTED, OK, Row, disagree, read_results, slug
 from silk_fast.errors import SilkError
 from silk_fast.files import atomic_file
 
 OUTPUT = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
 REGRESSION = 1.05
 LATENCY_OPS = ("encode_frame", "decode_frame", "encode", "decode")
-OURS = ("ours", "cuda-graph")
 
 
 # ---------------------------------------------------------------- reading rows
 
 
 @dataclass(frozen=True)
-class Contest:
-    """One case on one machine: the row of every provider, by name."""
+class History:
+    """One measurement on one device: its row of every run, in order of time."""
 
-    rows: dict[str, Row]
+    runs: tuple[Row, ...]
 
     @property
-    def ours(self) -> Row | None:
-        """Our row, if it has a figure."""
-        row = self.rows.get("ours")
-        return row if row is not None and row.status == OK else None
+    def latest(self) -> Row:
+        """The last row; one that was left out hides none before it."""
+        return next((row for row in reversed(self.runs) if not row.is_left_out), self.runs[-1])
 
-    def speedups(self) -> list[tuple[str, float]]:
-        """(rival, its time / ours) of every rival that has a figure."""
-        if self.ours is None:
-            return []
-        rivals = [row for row in self.rows.values() if row.provider not in OURS and row.status == OK]
-        return [(row.provider, _ratio(row, self.ours)) for row in rivals]
+    @property
+    def earlier(self) -> Row | None:
+        """The last figure of a run before that, perhaps of other code; None if there is none."""
+        return next((row for row in reversed(self.runs) if row.status == OK and row.date < self.latest.date), None)
 
-
-def _ratio(rival: Row, ours: Row) -> float:
-    """Of device times where both have one, else of calls."""
-    if rival.kernel and ours.kernel:
-        return rival.kernel.p50 / ours.kernel.p50
-    return rival.call.p50 / ours.call.p50
+    @property
+    def row(self) -> Row:
+        """The latest row, marked by what the earlier run found; ranges that overlap confirm each other."""
+        row, earlier = self.latest, self.earlier
+        if row.status != OK or earlier is None:
+            return row
+        return replace(row, repeat=row.repeat or CONFIRMED) if overlap(row, earlier) else row.confirmed_by(earlier)
 
 
-def _overlap(a: Row, b: Row) -> bool:
-    """Whether the ranges p20 .. p80 that :func:`_ratio` compares meet."""
-    first, second = (a.kernel, b.kernel) if a.kernel and b.kernel else (a.call, b.call)
-    return first.p20 <= second.p80 and second.p20 <= first.p80
-
-
-def case_key(row: Row) -> tuple:
-    """What the rows of one contest share."""
-    return tuple(getattr(row, name) for name in ("section", "op", "case", "shape", "dtype", "direction", "threads"))
-
-
-def contests(rows: Iterable[Row]) -> list[Contest]:
-    """Rows by case, in the order in which cases first appear."""
-    found: dict[tuple, dict[str, Row]] = {}
-    for row in rows:
-        found.setdefault(case_key(row), {})[row.provider] = row
-    return [Contest(by_provider) for by_provider in found.values()]
-
-
-def newest(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    """By device, one row per measurement: the latest."""
-    found: dict[str, dict[tuple, Row]] = {}
+def histories(rows: Iterable[Row]) -> dict[str, list[History]]:
+    """By device, every measurement."""
+    found: dict[str, dict[tuple, list[Row]]] = {}
     for row in sorted(rows, key=lambda row: row.date):
-        found.setdefault(row.device, {})[row.key] = row
-    return {device: list(by_key.values()) for device, by_key in sorted(found.items())}
+        found.setdefault(row.device, {}).setdefault(row.key, []).append(row)
+    return {device: [History(tuple(runs)) for runs in by_key.values()] for device, by_key in sorted(found.items())}
 
 
 def is_gpu(rows: Sequence[Row]) -> bool:
@@ -117,9 +96,23 @@ def _time(row: Row) -> str:
     return f"{_number(row.call.p50)} ({_number(row.call.p20)} .. {_number(row.call.p80)}){noisy}"
 
 
+def _kernel(row: Row) -> str:
+    """Median on the device; ``launches`` marks time that holds the gaps between single launches."""
+    return "-" if row.kernel is None else f"{_number(row.kernel.p50)}{' (launches)' * (row.captured is False)}"
+
+
+def _repeat(row: Row) -> str:
+    return row.repeat or "-"
+
+
 def _speedup(value: float) -> str:
     """A loss is bold."""
-    return f"{value:.2f}x" if value >= 1 else f"**{value:.2f}x**"
+    return f"**{value:.2f}x**" if _is_loss(value) else f"{value:.2f}x"
+
+
+def _is_loss(speedup: float) -> bool:
+    """Whether it is below 1 in the digits that are shown."""
+    return round(speedup, 2) < 1
 
 
 def _megabytes(row: Row) -> str:
@@ -136,8 +129,8 @@ def what_is_behind(rows: Sequence[Row]) -> list[str]:
         ours = contest.ours
         if ours is None:
             continue
-        slower = {rival: ratio for rival, ratio in contest.speedups() if ratio < 1}
-        near = {rival for rival in slower if _overlap(contest.rows[rival], ours)}
+        slower = {rival: ratio for rival, ratio in contest.speedups() if _is_loss(ratio)}
+        near = {rival for rival in slower if overlap(contest.rows[rival], ours)}
         is_far = ours.share is not None and ours.share < GOOD_SHARE
         if slower or is_far:
             losses = ", ".join(
@@ -170,6 +163,39 @@ def missing(rows: Sequence[Row]) -> list[str]:
     return ["#### No figure", "", *md_table(("provider", "op", "why", "cases", "such as"), lines)]
 
 
+def repeats_section(found: Sequence[History]) -> list[str]:
+    """How many rows were measured again, and what came out otherwise."""
+    measured = [history for history in found if history.latest.status == OK]
+    if not measured:
+        return []
+    n_confirmed, n_contradicted = (
+        sum(history.row.repeat == outcome for history in measured) for outcome in (CONFIRMED, CONTRADICTED)
+    )
+    text = (
+        f"Of {len(measured)} rows with a figure {n_confirmed} were confirmed, by a repeat in the same run or by an"
+        f" earlier run, {n_contradicted} were contradicted, and {len(measured) - n_confirmed - n_contradicted} were"
+        " measured once. Earlier runs may be of other code, which may differ in speed."
+    )
+    lines = []
+    for history in measured:
+        row = history.row
+        if row.repeat == CONTRADICTED:
+            name = f"{row.op} {row.direction}", row.case, variant(row), row.provider
+            lines.append((*name, _time(row), _other_figure(history)))
+    head = ("op", "case", "variant", "provider", "ms a call (p20 .. p80)", "but")
+    return ["#### Repeats", "", text, "", *(md_table(head, lines) if lines else [])]
+
+
+def _other_figure(history: History) -> str:
+    """What contradicts the latest row."""
+    if history.earlier is not None and not overlap(history.latest, history.earlier):
+        mine, earlier = comparable(history.latest, history.earlier)
+        if disagree(mine.p50, earlier.p50):
+            what = " on the device" if mine is history.latest.kernel else ""
+            return f"an earlier run at {history.earlier.commit} measured {_number(earlier.p50)} ms{what}"
+    return "a repeat in the same run differed"
+
+
 def ceilings_section(rows: Sequence[Row]) -> list[str]:
     """What the machine itself reaches."""
     lines = []
@@ -198,19 +224,18 @@ def ladder_section(rows: Sequence[Row], folder: Path, name: str) -> list[str]:
         for provider in (step for step in LADDER if step in contest.rows):
             row = contest.rows[provider]
             if row.status != OK:
-                lines.append((row.op, row.case, variant(row), provider, row.status, "-", "-", "-", "-"))
+                lines.append((row.op, row.case, variant(row), provider, row.status, *5 * ("-",)))
                 continue
             gain = _speedup(eager.call.p50 / row.call.p50) if eager and eager.status == OK else "-"
-            kernel = _number(row.kernel.p50) if row.kernel else "-"
-            lines.append(
-                (row.op, row.case, variant(row), provider, _time(row), kernel, gain, _share(row), _megabytes(row))
-            )
+            figures = (_time(row), _repeat(row), _kernel(row), gain, _share(row), _megabytes(row))
+            lines.append((row.op, row.case, variant(row), provider, *figures))
     head = (
         "op",
         "case",
         "variant",
         "provider",
         "ms a call (p20 .. p80)",
+        "repeat",
         "ms on the device",
         "against eager",
         "share",
@@ -238,12 +263,13 @@ def growth_section(rows: Sequence[Row], folder: Path, name: str) -> list[str]:
     if not any(row.status == OK for row in clips):
         return []
     draw_growth(folder / f"{name}-growth.png", by_duration, by_batch)
-    head = ("op", "case", "variant", "provider", "ms a call (p20 .. p80)", "seconds of audio per second", "peak MB")
+    head = ("op", "case", "variant", "provider", "ms a call (p20 .. p80)", "repeat")
+    head += ("seconds of audio per second", "peak MB")
     lines = []
     for row in sorted(clips, key=lambda row: (row.op, variant(row), row.provider, row.seconds)):
-        figures = (row.status, "-", "-")
+        figures = (row.status, "-", "-", "-")
         if row.status == OK:
-            figures = (_time(row), _number(1e3 * row.seconds / row.call.p50), _megabytes(row))
+            figures = (_time(row), _repeat(row), _number(1e3 * row.seconds / row.call.p50), _megabytes(row))
         lines.append((row.op, row.case, variant(row), row.provider, *figures))
     return [
         "#### Throughput and memory, over duration and batch",
@@ -331,13 +357,13 @@ def _others(found: Sequence[Contest]) -> list[str]:
 
 
 def _ops_details(found: Sequence[Contest]) -> list[str]:
-    head = ("case", "shape", "variant", "direction", "provider", "ms a call (p20 .. p80)", "ms on the device")
+    head = ("case", "shape", "variant", "direction", "provider", "ms a call (p20 .. p80)", "repeat", "ms on the device")
     head += ("share", "MB by formula", "GFLOP by formula", "peak MB")
     blocks: dict[str, list[tuple]] = {}
     for row in (row for contest in found for row in contest.rows.values()):
-        figures = (row.status, "-", "-")
+        figures = (row.status, "-", "-", "-")
         if row.status == OK:
-            figures = (_time(row), _number(row.kernel.p50) if row.kernel else "-", _share(row))
+            figures = (_time(row), _repeat(row), _kernel(row), _share(row))
         costs = tuple(
             _number(None if value is None else value / unit) for value, unit in ((row.bytes, 1e6), (row.flops, 1e9))
         )
@@ -379,10 +405,14 @@ def _prediction_table(predictions: Sequence[Prediction]) -> list[str]:
 
 HOW_TO_READ = """\
 Times are medians in milliseconds, with the 20th and 80th percentile in brackets; `~` marks a row that is noisy: its
-median is not known to 10 %. A call is what the caller waits; the device's own time is apart. float32 is IEEE float32,
+median is not known to 10 %, or another run, perhaps of other code, found one that differs by more. `repeat` says
+whether a repeat or an earlier run on the same machine confirmed the row (medians within 10 %, or ranges that overlap)
+or contradicted it; `-` means that it was measured once. A call is what the caller waits; the device's own time is
+apart: of a CUDA graph, or of single launches with the gaps between them, which is then said. float32 is IEEE float32,
 without TF32. The share is the least time that this machine's own measured copy bandwidth and matrix rate allow, for
-traffic and arithmetic by formula, over the time measured. A speed-up is the rival's time over ours; below 1 it is a
-loss, in bold. `ours` is the model after `accelerate_`, or the kernel; on a CPU, where there are no kernels, only what
+traffic and arithmetic by formula, over the time measured; above 100 % the data stayed in a cache, or the machine was
+slower while its rates were measured. A speed-up is the rival's time over ours, of like times; below 1 it is a loss, in
+bold. `ours` is the model after `accelerate_`, or the kernel; on a CPU, where there are no kernels, only what
 depends on weights alone is computed ahead. Peak memory of a GPU is what PyTorch allocated; of a CPU it is the whole
 process, Python and PyTorch included."""
 
@@ -397,14 +427,14 @@ def write_report(paths: Sequence[str | os.PathLike], output: Path = OUTPUT) -> N
     files = {str(path): read_results(path) for path in paths}
     folder = output.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
-    devices = newest(row for rows in files.values() for row in rows)
+    devices = histories(row for rows in files.values() for row in rows)
     lines = [
         "<!-- Generated by `python -m bench.report`; edits are lost. -->",
         "",
         "# Performance",
         "",
         "Generated by `python -m bench.report` from these files, and from nothing else; of a measurement that was",
-        "repeated the latest row is shown.",
+        "repeated the latest row with a figure, or with a failure, is shown.",
         "",
         *_files_table(files),
         HOW_TO_READ,
@@ -412,12 +442,12 @@ def write_report(paths: Sequence[str | os.PathLike], output: Path = OUTPUT) -> N
     ]
     for title, gpu in (("## GPU", True), ("## CPU", False)):
         lines += [title, ""]
-        mine = {device: rows for device, rows in devices.items() if is_gpu(rows) == gpu}
+        mine = {name: found for name, found in devices.items() if is_gpu([history.latest for history in found]) == gpu}
         if not mine:
             more = " The floors below are predictions." if gpu else ""
             lines += [f"No figure has been measured on a {title[3:]} yet.{more}", ""]
-        for device, rows in mine.items():
-            lines += device_section(device, rows, folder)
+        for device, found in mine.items():
+            lines += device_section(device, found, folder)
     lines += predictions_section()
     with atomic_file(output) as file:
         file.write("\n".join(lines).encode())
@@ -436,9 +466,9 @@ def _files_table(files: dict[str, list[Row]]) -> list[str]:
     return md_table(("file", "device", "driver", "commit", "date", "torch", "triton", "python", "rows"), lines)
 
 
-def device_section(device: str, rows: Sequence[Row], folder: Path) -> list[str]:
+def device_section(device: str, found: Sequence[History], folder: Path) -> list[str]:
     """All that was measured on one device."""
-    name = slug(device)
+    name, rows = slug(device), [history.row for history in found]
     return [
         f"### {device}",
         "",
@@ -447,6 +477,7 @@ def device_section(device: str, rows: Sequence[Row], folder: Path) -> list[str]:
         *growth_section(rows, folder, name),
         *ops_section(rows, folder, name),
         *ceilings_section(rows),
+        *repeats_section(found),
         *missing(rows),
     ]
 
@@ -456,52 +487,65 @@ def device_section(device: str, rows: Sequence[Row], folder: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class Change:
-    """One measurement in two files: new time / old; infinite where it has none any more, 0 where it had none."""
+    """One measurement in two files: new time / old; infinite where it failed, 0 where it had failed before."""
 
     row: Row
     ratio: float
     text: str
+    noisy: bool = False
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Two result files compared. Regressions and improvements are beyond noise, the largest first."""
+    """Two result files compared. Changes are larger than the spread, the largest first.
+
+    Args:
+        noisy: changes either way of rows that are noisy in one of the files.
+        machine: changes of what the machine itself reaches, which may explain all others.
+        only_old, only_new: rows with a figure or a failure in one file only.
+    """
 
     regressions: list[Change]
     improvements: list[Change]
+    noisy: list[Change]
+    machine: list[Change]
     only_old: list[Row]
     only_new: list[Row]
     n_equal: int
 
 
 def compare(old: Iterable[Row], new: Iterable[Row]) -> Difference:
-    """Rows of equal key against each other, in call time and in device time."""
-    before, after = ({row.key: row for row in rows} for rows in (old, new))
+    """Rows of equal key against each other, in call time and in device time; those left out count as absent."""
+    before, after = ({row.key: row for row in rows if not row.is_left_out} for rows in (old, new))
     changes = [_change(before[key], after[key]) for key in before if key in after]
+    found = [change for change in changes if change]
+    steady = [change for change in found if not change.noisy and change.row.section != "card"]
     return Difference(
-        regressions=sorted((c for c in changes if c and c.ratio > 1), key=lambda change: -change.ratio),
-        improvements=sorted((c for c in changes if c and c.ratio < 1), key=lambda change: change.ratio),
+        regressions=sorted((c for c in steady if c.ratio > 1), key=lambda change: -change.ratio),
+        improvements=sorted((c for c in steady if c.ratio < 1), key=lambda change: change.ratio),
+        noisy=[change for change in found if change.noisy and change.row.section != "card"],
+        machine=[change for change in found if change.row.section == "card"],
         only_old=[row for key, row in before.items() if key not in after],
         only_new=[row for key, row in after.items() if key not in before],
-        n_equal=sum(change is None for change in changes),
+        n_equal=len(changes) - len(found),
     )
 
 
 def _change(old: Row, new: Row) -> Change | None:
-    """None if nothing changed beyond noise."""
+    """None if nothing changed beyond the spread; what is steady counts before what is noisy."""
     if OK in (old.status, new.status) and old.status != new.status:
         return Change(new, math.inf if old.status == OK else 0.0, f"{old.status} -> {new.status}")
     found = []
-    for what in ("call", "kernel"):
+    for what in ("call", "kernel") if old.captured == new.captured else ("call",):
         a, b = getattr(old, what), getattr(new, what)
         if a is None or b is None:
             continue
         slower = b.p50 > REGRESSION * a.p50 and b.p50 > a.p80 and a.p50 < b.p20
         faster = a.p50 > REGRESSION * b.p50 and a.p50 > b.p80 and b.p50 < a.p20
         if slower or faster:
-            noisy = " ~" if a.noisy or b.noisy else ""
-            found.append(Change(new, b.p50 / a.p50, f"{what} {_number(a.p50)} -> {_number(b.p50)} ms{noisy}"))
-    return max(found, key=lambda change: change.ratio, default=None)
+            text = f"{what} {_number(a.p50)} -> {_number(b.p50)} ms"
+            found.append(Change(new, b.p50 / a.p50, text, a.noisy or b.noisy))
+    return max(found, key=lambda change: (not change.noisy, change.ratio), default=None)
 
 
 def describe(difference: Difference) -> list[str]:
@@ -511,14 +555,27 @@ def describe(difference: Difference) -> list[str]:
         return f"{row.section} {row.op} {row.direction}, {row.case}, {variant(row)}, {row.provider}"
 
     lines = []
-    for title, changes in (("slower", difference.regressions), ("faster", difference.improvements)):
+    if difference.machine:
+        rates = ", ".join(f"{c.row.op} {variant(c.row)} {c.ratio:.2f}x as long" for c in difference.machine)
+        lines.append(f"warning: the machine itself changed, which may explain the rest: {rates}")
+    for title, changes in (
+        ("slower", difference.regressions),
+        ("faster", difference.improvements),
+        ("changed, but noisy", difference.noisy),
+    ):
         lines.append(f"{title}: {len(changes)}")
         for change in changes:
             factor = f"{change.ratio:.2f}x " if 0 < change.ratio < math.inf else ""
             lines.append(f"  {named(change.row)}: {factor}{change.text}")
     for title, rows in (("only in the old file", difference.only_old), ("only in the new file", difference.only_new)):
         lines += [f"{title}: {len(rows)}", *(f"  {named(row)}" for row in rows)]
-    return [*lines, f"equal within noise: {difference.n_equal}"]
+    return [*lines, f"equal within the spread: {difference.n_equal}"]
+
+
+def origin(rows: Sequence[Row]) -> str:
+    """Commits, dates and torch versions of a file's rows."""
+    names = {"commit": "commit", "date": "of", "torch": "torch"}
+    return ", ".join(f"{text} {' '.join(sorted({getattr(row, n) for row in rows}))}" for n, text in names.items())
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -545,7 +602,7 @@ def _print_difference(old_path: str, new_path: str) -> int:
     if devices[0] != devices[1]:
         print(f"note: different devices, {sorted(devices[0])} and {sorted(devices[1])}", file=sys.stderr)
     difference = compare(old, new)
-    print("\n".join(describe(difference)))
+    print("\n".join([f"old: {origin(old)}", f"new: {origin(new)}", *describe(difference)]))
     return 1 if difference.regressions else 0
 
 

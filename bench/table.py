@@ -2,51 +2,56 @@
 
 from collections.abc import Iterable, Sequence
 
-from silk_fast.benchmark.costs import FORMULAS
+from bench.contests import Contest, contests
+from bench.plots import GOOD_SHARE, middle
+from silk_fast.benchmark.codec import OURS
 from silk_fast.benchmark.rows import OK, Row
 
-COLUMNS = ("ours", "eager", "compile", "compile-max")
-SLOWER, LOW_SHARE = 1.05, 0.8
-"""A rival must be faster by 5 % to count, and a share of the ceiling below 0.8 is low."""
-
-
-def milliseconds(row: Row) -> float | None:
-    """What rows are compared by: the device's time where there is one, else the call's."""
-    timing = row.kernel or row.call
-    return timing.p50 if row.status == OK and timing else None
-
-
-def by_case(rows: Iterable[Row]) -> dict[tuple, dict[str, Row]]:
-    """Rows of ops and codec with a figure, by everything but the provider, then by provider."""
-    cases: dict[tuple, dict[str, Row]] = {}
-    for row in rows:
-        if row.section != "card" and milliseconds(row) is not None:
-            key = (row.op, row.case, row.dtype, row.direction, row.threads)
-            cases.setdefault(key, {})[row.provider] = row
-    return cases
+COLUMNS = (*OURS, "eager", "compile", "compile-max")
+SLOWER = 1.05  # a rival must be faster by this much to count
 
 
 def table(rows: Sequence[Row]) -> str:
     """Milliseconds of the cases that most providers computed, and the share of the ceiling of the first of them.
 
-    Cases of ops without torch.compile are left out where others have it: they are many, and in the result file.
+    Cases of ops without torch.compile are left out where other ops have it: they are many, and in the result file.
     """
-    cases = by_case(rows)
-    compiled = {key for key, found in cases.items() if "compile" in found or key[0] not in FORMULAS}
-    shown = {key: found for key, found in cases.items() if key in compiled} or cases
+    found = [measured(contest) for contest in contests(row for row in rows if row.section != "card")]
+    found = [by_provider for by_provider in found if by_provider]
+    if any(_is_compiled_op(by_provider) for by_provider in found):
+        found = [
+            by_provider for by_provider in found if _is_compiled_op(by_provider) or _first(by_provider).section != "ops"
+        ]
     lines = [("op", "case", "dtype", "direction", *COLUMNS, "library", "share of")]
-    lines += [(*key[:4], *_cells(found)) for key, found in shown.items()]
+    lines += [(*_head(by_provider), *_cells(by_provider)) for by_provider in found]
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     n_missing = sum(row.status != OK for row in rows)
     return "\n".join([*text, f"Milliseconds, ~: noisy. {n_missing} of {len(rows)} rows have no figure, and say why."])
 
 
+def measured(contest: Contest) -> dict[str, Row]:
+    """The rows of a case that have a figure, by provider."""
+    return {provider: row for provider, row in contest.rows.items() if row.status == OK}
+
+
+def _first(found: dict[str, Row]) -> Row:
+    return found.get("ours") or next(iter(found.values()))
+
+
+def _is_compiled_op(found: dict[str, Row]) -> bool:
+    return _first(found).section == "ops" and "compile" in found
+
+
+def _head(found: dict[str, Row]) -> tuple[str, str, str, str]:
+    row = _first(found)
+    return row.op, row.case, row.dtype, row.direction
+
+
 def _cells(found: dict[str, Row]) -> list[str]:
     cells = [_figure(found.get(provider)) for provider in COLUMNS]
     libraries = [row for provider, row in found.items() if provider not in COLUMNS]
-    best = min(libraries, key=milliseconds, default=None)
-    first = found.get("ours") or next(iter(found.values()))
+    best, first = min(libraries, key=middle, default=None), _first(found)
     share = f"{first.share:.0%} {first.ceiling}" if first.share is not None else "-"
     return [*cells, f"{_figure(best)} {best.provider}" if best else "-", share]
 
@@ -54,21 +59,19 @@ def _cells(found: dict[str, Row]) -> list[str]:
 def _figure(row: Row | None) -> str:
     if row is None:
         return "-"
-    return f"{milliseconds(row):.4g}{'~' if (row.kernel or row.call).noisy else ''}"
+    return f"{middle(row):.4g}{'~' if (row.kernel or row.call).noisy else ''}"
 
 
 def behind(rows: Iterable[Row]) -> list[str]:
     """One line for every case in which ours is slower than a rival or far from its ceiling."""
     lines = []
-    for key, found in by_case(rows).items():
-        if "ours" not in found:
+    for contest in contests(row for row in rows if row.section != "card"):
+        ours = contest.ours
+        if ours is None:
             continue
-        ours, faults = found["ours"], []
-        for provider, row in found.items():
-            if milliseconds(ours) > SLOWER * milliseconds(row):
-                faults.append(f"{provider} is {milliseconds(ours) / milliseconds(row):.2f}x as fast")
-        if ours.share is not None and ours.share < LOW_SHARE:
+        faults = [f"{rival} is {1 / value:.2f}x as fast" for rival, value in contest.speedups() if SLOWER * value < 1]
+        if ours.share is not None and ours.share < GOOD_SHARE:
             faults.append(f"{ours.share:.0%} of its {ours.ceiling} ceiling")
         if faults:
-            lines.append(f"behind: {' '.join(str(part) for part in key[:4])}: {', '.join(faults)}")
+            lines.append(f"behind: {' '.join(_head(contest.rows))}: {', '.join(faults)}")
     return lines

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from bench.conftest import THREADS
-from silk_fast.benchmark.codec import CodecBenchmark, CodecCase, failure, full_cases, peak_memory
+from silk_fast.benchmark.codec import CodecBenchmark, CodecCase, full_cases, peak_memory
+from silk_fast.benchmark.rows import failure
 from silk_fast.benchmark.timing import Measurement, summarise
 
 CPU = torch.device("cpu")

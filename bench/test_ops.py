@@ -9,7 +9,8 @@ import torch
 from bench.cases import TimingCase
 from bench.conftest import THREADS
 from bench.ops import timing_cases
-from bench.providers import Bench, absence, failure, inputs_of, provided, row_of, with_figures
+from bench.providers import Bench, absence, inputs_of, provided, row_of, with_figures
+from silk_fast.benchmark.rows import failure
 from silk_fast.benchmark.timing import Measurement, cpu_cache_clearer, summarise
 
 CPU = torch.device("cpu")

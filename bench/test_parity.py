@@ -8,11 +8,14 @@ import torch
 
 from bench.cases import TimingCase
 from bench.ops import timing_cases
-from bench.parity import check
+from bench.parity import check, check_codec
+from silk_fast.benchmark.card import use_ieee_float32
 from silk_fast.benchmark.rows import dtype_name
 
 # A sentence, and less: a batch adds programs, not code. Gradients of attention to a single frame are rounding alone.
 POINTS = {"forward": ((1, 0.4), (1, 10)), "backward": ((2, 2), (1, 10))}
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="the kernels run on a GPU")
 
 
 def parity_cases() -> list[TimingCase]:
@@ -34,11 +37,26 @@ def case_id(case: TimingCase) -> str:
 case_id.__test__ = False
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="the kernels run on a GPU")
-@pytest.mark.parametrize("case", parity_cases(), ids=case_id)
-def test_parity(case):
-    from silk_fast.benchmark.card import use_ieee_float32
+def codec_families() -> dict[str, tuple[str, str, str]]:
+    """Of the tests of the whole codec, by name: what of it they speak for."""
+    return {direction: (direction, "float32", "forward") for direction in ("encode", "decode")}
 
+
+@pytest.fixture
+def device(request) -> torch.device:
+    """The GPU of ``--device``, made the current one; its memory is given back."""
+    device = torch.device(request.config.getoption("--device"))
     use_ieee_float32()
-    check(case, "cuda")
-    torch.cuda.empty_cache()
+    with torch.cuda.device(device):
+        yield device
+        torch.cuda.empty_cache()
+
+
+@pytest.mark.parametrize("direction", codec_families())
+def test_codec_parity(direction, device):
+    check_codec(direction, device)
+
+
+@pytest.mark.parametrize("case", parity_cases(), ids=case_id)
+def test_parity(case, device):
+    check(case, device)

@@ -10,10 +10,11 @@ replayed where states move; all else is called as users call it. float32 is IEEE
 import copy
 import gc
 import json
+import math
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -23,8 +24,9 @@ from torch import Tensor
 
 from silk_fast.accelerate import accelerate_
 from silk_fast.benchmark.costs import Ceilings, bound_by, codec_cost, codec_layers, floor_seconds
-from silk_fast.benchmark.rows import OK, Row, dtype_name
-from silk_fast.benchmark.timing import Measurement, measure, side_stream, summarise
+from silk_fast.benchmark.limit import TimeLimit, time_limit
+from silk_fast.benchmark.rows import OK, Row, dtype_name, failure
+from silk_fast.benchmark.timing import Measurement, capture, measure, release, side_stream, summarise
 from silk_fast.config import SilkConfig
 from silk_fast.errors import SilkInputError
 from silk_fast.reference.codec import SilkCodec
@@ -35,11 +37,12 @@ CLIP = 10.0
 BATCHES = {"cpu": (1, 2, 8), "cuda": (1, 8, 32, 128)}
 DTYPES = {"cpu": (torch.float32,), "cuda": (torch.float16, torch.float32)}
 PROVIDERS = ("ours", "eager", "cuda-graph", "compile", "compile-max")
+OURS = ("ours", "cuda-graph")  # what is no rival
 NEED_GPU = {"cuda-graph": "CUDA graphs need an NVIDIA GPU", "compile-max": "CUDA graphs need an NVIDIA GPU"}
 COMPILE_MODES = {"compile": "default", "compile-max": "max-autotune"}
-WARM_UPS = 3
+WARM_UPS = 2  # and the capture makes one more
 FEW = 2  # repetitions of a call that is longer than its share of the time
-COMPILE_SECONDS = {"compile": 40.0, "compile-max": 120.0}  # about what compiling takes; decides whether to begin
+COMPILE_SECONDS = {"compile": 15.0, "compile-max": 30.0}  # with less it is not begun, until one was timed
 
 # A process starts with the peak of the one that made it, so a small one stands between.
 LAUNCHER = """
@@ -145,7 +148,7 @@ def quick_cases(device: torch.device | str, threads: Iterable[int | None], prese
 def full_cases(device: torch.device | str, threads: Iterable[int | None], preset: str = "small") -> list[CodecCase]:
     """Every provider at batch 1, larger batches, and durations from 1 s to 1 h (with the last of ``threads`` only).
 
-    The most telling come first, what must be compiled last.
+    The most telling come first: latency, growth, then what must be compiled, the slowest compiler last.
     """
     kind = torch.device(device).type
     threads = tuple(threads)
@@ -170,7 +173,8 @@ def full_cases(device: torch.device | str, threads: Iterable[int | None], preset
         *cases(latency, ("ours", "eager", "cuda-graph")),
         *cases(batches, ("ours", "eager")),
         *cases(durations, ("ours", "eager"), threads[-1:]),
-        *cases(latency, ("compile", "compile-max")),
+        *cases(latency, ("compile",)),
+        *cases(latency, ("compile-max",)),
     ]
 
 
@@ -193,6 +197,8 @@ class CodecBenchmark:
         device: a CPU or a CUDA device.
         ceilings: gives the machine's measured rates for a dtype and a number of threads, or None; for the share.
         seconds_per_case: how long to repeat a call.
+        wrong: by direction, status of the rows of our own providers, which compute something else; see
+            ``bench.parity``.
     """
 
     def __init__(
@@ -200,27 +206,33 @@ class CodecBenchmark:
         device: torch.device | str,
         ceilings: Callable[[str, int | None], Ceilings | None] = lambda dtype, threads: None,
         seconds_per_case: float = 2.0,
+        wrong: Mapping[str, str] | None = None,
     ) -> None:
         self.device = torch.device(device)
         self.ceilings = ceilings
         self.seconds_per_case = seconds_per_case
+        self.wrong = wrong or {}
 
-    def run(self, case: CodecCase, memory: bool = False) -> Row:
-        """The row of a case; a provider that fails or is absent gives one that says so.
+    def run(
+        self, case: CodecCase, memory: bool = False, expected_seconds: float = 0.0, limit_seconds: float = math.inf
+    ) -> Row:
+        """The row of a case; a provider that fails, is absent or takes too long gives one that says so.
 
         Args:
             memory: on a CPU, find the peak memory too, in a process of its own. On a GPU it costs nothing.
+            expected_seconds: of one call, where that is known; a long one is repeated less.
+            limit_seconds: for building the model, calling and measuring it.
         """
         if reason := self.absence(case):
             return case.row(status=reason)
         threads = torch.get_num_threads()
         try:
             torch.set_num_threads(case.threads or threads)
-            with _ieee_float32():
-                found = self._measure(case)
+            with time_limit(limit_seconds), _ieee_float32():
+                found = self._measure(case, expected_seconds)
             if memory and self.device.type == "cpu":
                 found = replace(found, peak_bytes=peak_memory(case))
-        except Exception as error:  # of any kind: compilers, drivers and allocators have their own
+        except (Exception, TimeLimit) as error:  # of any kind: compilers, drivers and allocators have their own
             return case.row(status=failure(error))
         finally:
             torch.set_num_threads(threads)
@@ -231,17 +243,18 @@ class CodecBenchmark:
         """Why a provider cannot be measured here, as the status of its row; None if it can."""
         if self.device.type != "cuda":
             return f"absent: {NEED_GPU[case.provider]}" if case.provider in NEED_GPU else None
-        if case.provider in ("ours", "cuda-graph"):
-            try:
-                import triton  # noqa: F401
-            except ImportError as error:
-                return f"absent: {error}"
-        return None
+        if case.provider not in OURS:
+            return None
+        try:
+            import triton  # noqa: F401
+        except ImportError as error:
+            return f"absent: {error}"
+        return self.wrong.get(case.direction)
 
     def row(self, case: CodecCase, found: Measurement) -> Row:
         """The row of a case that was measured."""
         share, ceiling = self._share(case, found)
-        return case.row(call=found.call, kernel=found.kernel, share=share, ceiling=ceiling, peak_bytes=found.peak_bytes)
+        return case.row(**found.figures, share=share, ceiling=ceiling)
 
     def call(self, case: CodecCase) -> Callable[[], object]:
         """What is measured: one encode or decode of the case, ready to run."""
@@ -261,31 +274,28 @@ class CodecBenchmark:
             step = codec.encode if case.direction == "encode" else codec.decode
         return lambda: step(source)
 
-    def _measure(self, case: CodecCase) -> Measurement:
-        call = self.call(case)
+    def _measure(self, case: CodecCase, expected_seconds: float) -> Measurement:
         with side_stream(self.device):
-            for _ in range(2):  # the first compiles, tunes and folds
-                start = time.perf_counter()
-                call()
-                self._synchronise()
-                seconds = time.perf_counter() - start
-                if case.provider not in COMPILE_MODES and seconds > self.seconds_per_case:
-                    break
+            call = self.call(case)
+            seconds = self._seconds_of(call)
+            if expected_seconds <= self.seconds_per_case:  # the first call may have compiled, tuned and folded
+                seconds = self._seconds_of(call)
             if seconds * (FEW + 1) > self.seconds_per_case:
                 return self._measure_few(call)
             return measure(call, self.device, seconds_budget=self.seconds_per_case, capture=False)
+
+    def _seconds_of(self, call: Callable[[], object]) -> float:
+        start = time.perf_counter()
+        call()
+        self._synchronise()
+        return time.perf_counter() - start
 
     def _measure_few(self, call: Callable[[], object]) -> Measurement:
         """Of a long call, which needs neither warm-up nor a cold cache."""
         is_gpu = self.device.type == "cuda"
         if is_gpu:
             torch.cuda.reset_peak_memory_stats(self.device)
-        milliseconds = []
-        for _ in range(FEW):
-            start = time.perf_counter()
-            call()
-            self._synchronise()
-            milliseconds.append(1e3 * (time.perf_counter() - start))
+        milliseconds = [1e3 * self._seconds_of(call) for _ in range(FEW)]
         peak_bytes = torch.cuda.max_memory_allocated(self.device) if is_gpu else None
         return Measurement(summarise(milliseconds), None, peak_bytes)
 
@@ -299,7 +309,7 @@ class CodecBenchmark:
             torch.compiler.reset()
         if self.device.type == "cuda":
             gc.collect()
-            torch.cuda.empty_cache()
+        release(self.device)
 
     def _share(self, case: CodecCase, found: Measurement) -> tuple[float | None, str | None]:
         ceilings = self.ceilings(case.dtype, case.threads)
@@ -327,11 +337,6 @@ def _ieee_float32() -> Iterator[None]:
             backend.allow_tf32 = allowed
 
 
-def failure(error: Exception) -> str:
-    """Status of a row whose provider raised; one line."""
-    return f"failed: {type(error).__name__}: {' '.join(str(error).split())}"[:300]
-
-
 @lru_cache
 def _seeded_codec(preset: str) -> SilkCodec:
     return SilkCodec(SilkConfig.preset(preset), weight_norm=False, seed=0).eval()
@@ -342,10 +347,15 @@ def build_codec(preset: str, dtype: torch.dtype, provider: str, device: torch.de
 
     Compiling begins anew: what was compiled before would count as recompilations, too many of which end in silent
     eager execution.
+
+    Raises:
+        SilkInputError: an unknown provider, or ``ours`` on a GPU where no kernel can be used.
     """
     codec = copy.deepcopy(_seeded_codec(preset)).to(device)
     if provider == "ours":
-        accelerate_(codec, dtype=dtype)
+        report = accelerate_(codec, dtype=dtype)
+        if torch.device(device).type == "cuda" and len(report.refused) == len(report.swaps):
+            raise SilkInputError(f"no kernel can be used: {'; '.join(sorted(set(report.refused.values())))}")
         return codec
     codec = codec.to(dtype)
     if provider in COMPILE_MODES:
@@ -387,8 +397,29 @@ def _keep_addresses(state: State) -> None:
                 torch._dynamo.mark_static_address(item)
 
 
+@dataclass(frozen=True)
+class CapturedStep:
+    """A CUDA graph and all memory that it reads and writes, none of which the graph itself keeps alive.
+
+    Args:
+        graph: reads ``frame`` and what ``step`` holds, weights and state; writes ``result``.
+        source: copied to ``frame`` before each replay.
+    """
+
+    graph: torch.cuda.CUDAGraph
+    step: Callable[[], Tensor]
+    source: Tensor
+    frame: Tensor
+    result: Tensor
+
+    def __call__(self) -> Tensor:
+        self.frame.copy_(self.source)
+        self.graph.replay()
+        return self.result
+
+
 @torch.no_grad()
-def captured_step(codec: SilkCodec, case: CodecCase, source: Tensor) -> Callable[[], Tensor]:
+def captured_step(codec: SilkCodec, case: CodecCase, source: Tensor) -> CapturedStep:
     """One frame of an accelerated stream as a CUDA graph: copies the input in, replays, returns the output.
 
     Checks of the input, which wait for the device, are left out.
@@ -405,16 +436,8 @@ def captured_step(codec: SilkCodec, case: CodecCase, source: Tensor) -> Callable
     with side_stream(source.device):
         for _ in range(WARM_UPS):
             step()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        result = step()
-
-    def replay() -> Tensor:
-        frame.copy_(source)
-        graph.replay()
-        return result
-
-    return replay
+        graph, result = capture(step, source.device)
+    return CapturedStep(graph, step, source, frame, result)
 
 
 # ---------------------------------------------------------------- memory on a CPU
@@ -450,24 +473,29 @@ def run_cases(
     """Measure cases in order, and give each row to ``add`` as it comes.
 
     Args:
-        seconds_budget: for all together. A case that would exceed it, judged by a shorter one, is a row that says so.
+        seconds_budget: for all together. A case that would exceed it, judged by a shorter one and by how long the
+            last compilation took, or that does exceed it, is a row that says so.
         memory: find peak memory too; on a CPU that of whole clips only, for each takes a process.
         started: is told of every case before it runs.
     """
     end = time.perf_counter() + seconds_budget
     known: dict[tuple, Row] = {}
+    compiling = dict(COMPILE_SECONDS)
     for case in cases:
         key = case.op, case.provider, case.dtype, case.threads, case.preset
         expected = _expected_seconds(case, known.get(key))
-        needed = (FEW + 2) * expected + COMPILE_SECONDS.get(case.provider, 0.0)
-        if not benchmark.absence(case) and time.perf_counter() + needed > end:
+        needed = (FEW + 2) * expected + compiling.get(case.provider, 0.0)
+        start = time.perf_counter()
+        if not benchmark.absence(case) and start + needed > end:
             guess = f", about {expected:.2g} s a call" if expected else ""
             add(case.row(status=f"skipped: time budget{guess}"))
             continue
         started(case)
-        row = benchmark.run(case, memory and not case.is_frame)
+        row = benchmark.run(case, memory and not case.is_frame, expected, end - start)
         if row.status == OK:
             known[key] = row
+            if case.provider in compiling:
+                compiling[case.provider] = time.perf_counter() - start
         add(row)
 
 

@@ -20,18 +20,23 @@ from typing import Any, get_args, get_type_hints
 
 import torch
 
+from silk_fast import __version__
+from silk_fast.benchmark.limit import TimeLimit
 from silk_fast.errors import SilkInputError
 from silk_fast.files import atomic_file
 
 FORMAT = 1
 NOISE = 0.1  # medians that differ by more than this share do not confirm each other
 OK = "ok"
+CONFIRMED, CONTRADICTED = "confirmed", "contradicted"
 ROOT = Path(__file__).resolve().parents[2]
 CHOICES = {
     "section": ("card", "ops", "codec"),
     "direction": ("forward", "backward"),
     "ceiling": ("bandwidth", "compute", None),
+    "repeat": (CONFIRMED, CONTRADICTED, None),
 }
+LATER_FIELDS = ("captured", "repeat")  # early files do not have them
 
 
 def dtype_name(dtype: torch.dtype) -> str:
@@ -58,6 +63,13 @@ class Timing:
         return replace(self, noisy=self.noisy or repeat.noisy or disagree(self.p50, repeat.p50))
 
 
+def failure(error: BaseException) -> str:
+    """Status of a row whose provider raised: ``"failed: OutOfMemoryError: ..."``, on one line of modest length."""
+    if isinstance(error, TimeLimit):
+        return f"skipped: time budget, {error}"
+    return f"failed: {type(error).__name__}: {' '.join(str(error).split())}"[:300]
+
+
 def disagree(a: float, b: float) -> bool:
     """Whether two medians are too far apart to be the same figure."""
     return bool(max(a, b) > (1 + NOISE) * min(a, b))
@@ -68,7 +80,8 @@ class Provenance:
     """Where, when and of what code a row was measured.
 
     Args:
-        commit: of this repository, with ``+dirty`` if tracked files differ from it; the version if installed.
+        commit: of this repository, with ``+dirty`` if tracked files differ from it, ``+unchecked`` where git cannot
+            say; the version if there is no repository.
         device: what the vendor calls it; for a CPU with the number of its logical cores.
         driver: of the GPU; None on a CPU.
         torch, triton, python: versions; triton None where it is absent.
@@ -100,12 +113,15 @@ class Row:
         status: ``"ok"``, or why there is no figure: ``"absent: ..."``, ``"failed: ..."``, ``"skipped: ..."``.
         call: wall-clock time of a call, launch overhead and synchronisation included.
         kernel: time on the device; None on a CPU.
+        captured: whether ``kernel`` is of the call as one CUDA graph; if not, it is of the call's own launches, gaps
+            between them included. None without ``kernel``, and in early files.
         bytes: least traffic by formula.
         flops: arithmetic by formula.
         share: of this machine's measured ceiling, roofline time / measured time.
         ceiling: ``"bandwidth"`` or ``"compute"``, whichever bounds the case.
         seconds: of audio in the call.
         peak_bytes: peak memory of the call.
+        repeat: whether measuring it again ``"confirmed"`` or ``"contradicted"`` it; None if that was not done.
         commit ... date: see :class:`Provenance`; :meth:`ResultWriter.add` fills them in.
     """
 
@@ -120,12 +136,14 @@ class Row:
     status: str = OK
     call: Timing | None = None
     kernel: Timing | None = None
+    captured: bool | None = None
     bytes: int | None = None
     flops: int | None = None
     share: float | None = None
     ceiling: str | None = None
     seconds: float | None = None
     peak_bytes: int | None = None
+    repeat: str | None = None
     commit: str = ""
     device: str = ""
     driver: str | None = None
@@ -140,10 +158,21 @@ class Row:
         names = ("section", "op", "case", "shape", "dtype", "direction", "provider", "threads")
         return tuple(getattr(self, name) for name in names)
 
+    @property
+    def is_left_out(self) -> bool:
+        """Whether it was not measured for reasons that say nothing of the provider: no time, or no such device."""
+        return self.status.startswith(("skipped", "absent"))
+
     def confirmed_by(self, repeat: "Row") -> "Row":
         """This row, its times marked noisy where those of a repeat disagree; unchanged if either has no figure."""
-        pairs = {name: (getattr(self, name), getattr(repeat, name)) for name in ("call", "kernel")}
-        return replace(self, **{name: mine.confirmed_by(its) for name, (mine, its) in pairs.items() if mine and its})
+        names = ("call", "kernel") if self.captured == repeat.captured else ("call",)
+        pairs = {name: (getattr(self, name), getattr(repeat, name)) for name in names}
+        pairs = {name: (mine, its) for name, (mine, its) in pairs.items() if mine and its}
+        if not pairs:
+            return self
+        agree = self.repeat != CONTRADICTED and not any(disagree(mine.p50, its.p50) for mine, its in pairs.values())
+        times = {name: mine.confirmed_by(its) for name, (mine, its) in pairs.items()}
+        return replace(self, repeat=CONFIRMED if agree else CONTRADICTED, **times)
 
 
 # ---------------------------------------------------------------- provenance
@@ -185,20 +214,31 @@ def _output(*command: str | os.PathLike) -> str | None:
 def _commit() -> str:
     # A package installed in a virtual environment may lie inside an unrelated repository.
     top = _output("git", "-C", ROOT, "rev-parse", "--show-toplevel")
-    if not top or Path(top).resolve() != ROOT:
-        return _installed_version()
+    if top is None and (commit := _commit_on_disk(ROOT / ".git")):
+        return f"{commit[:10]}+unchecked"
+    if top is None or Path(top).resolve() != ROOT:
+        return f"v{__version__}"
     commit = _output("git", "-C", ROOT, "rev-parse", "--short=10", "HEAD") or "unknown"
     changed = _output("git", "-C", ROOT, "status", "--porcelain", "--untracked-files=no")
     return f"{commit}+dirty" if changed else commit
 
 
-def _installed_version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
+def _commit_on_disk(git: Path) -> str | None:
+    """The commit that ``.git`` names, read without git, which may be absent or refuse another user's files."""
     try:
-        return f"v{version('silk_fast')}"
-    except PackageNotFoundError:
-        return "unknown"
+        if git.is_file():  # of a worktree: "gitdir: <path>"
+            git = git.parent / git.read_text().strip().removeprefix("gitdir: ")
+        head = (git / "HEAD").read_text().strip()
+        if not head.startswith("ref: "):
+            return head
+        ref = head.removeprefix("ref: ")
+        common = git / (git / "commondir").read_text().strip() if (git / "commondir").is_file() else git
+        if (common / ref).is_file():
+            return (common / ref).read_text().strip()
+        packed = (line.split() for line in (common / "packed-refs").read_text().splitlines())
+        return next((words[0] for words in packed if words[1:] == [ref]), None)
+    except OSError:
+        return None
 
 
 def _driver() -> str:
@@ -270,7 +310,7 @@ class ResultWriter:
     def extend(self, rows: Iterable[Row]) -> list[Row]:
         """:meth:`add` of many at once."""
         rows = [replace(row, **asdict(self.provenance)) for row in rows]
-        rows = [row.confirmed_by(self._earlier.get(row.key, row)) for row in rows]
+        rows = [row.confirmed_by(self._earlier[row.key]) if row.key in self._earlier else row for row in rows]
         for row in rows:
             values = asdict(row)
             _row(str(self.path), len(self._rows), values)
@@ -321,6 +361,8 @@ def read_results(path: str | os.PathLike) -> list[Row]:
 def _row(name: str, i_row: int, values: object) -> Row:
     """A checked row of plain values, as JSON holds it."""
     where = f"{name}: row {i_row}"
+    if isinstance(values, dict):
+        values = {**dict.fromkeys(LATER_FIELDS), **values}
     values = _checked(where, Row, values)
     for field, choices in CHOICES.items():
         if values[field] not in choices:

@@ -9,7 +9,7 @@ that takes longer than the launches.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil, floor, sqrt
@@ -36,11 +36,18 @@ class Measurement:
         call: wall-clock milliseconds of a call.
         kernel: milliseconds on the device; None on a CPU.
         peak_bytes: most memory that PyTorch held on the GPU during a call, inputs included; None on a CPU.
+        captured: whether ``kernel`` is of a CUDA graph, and not of single launches; None on a CPU.
     """
 
     call: Timing
     kernel: Timing | None = None
     peak_bytes: int | None = None
+    captured: bool | None = None
+
+    @property
+    def figures(self) -> dict[str, Timing | int | bool | None]:
+        """The fields, by name, as a row has them."""
+        return vars(self).copy()
 
 
 # ---------------------------------------------------------------- statistics
@@ -169,7 +176,7 @@ def _measure_on_gpu(step: _Step, device: torch.device, budget: float, capture: b
     call = _wall_clock(step, clear, synchronise, budget / 2)
     graph = _captured(step.fn, device) if capture else None
     kernel = _device_clock(_Step(graph.replay, None) if graph else step, clear, budget / 2)
-    return Measurement(call, kernel, peak_bytes)
+    return Measurement(call, kernel, peak_bytes, captured=graph is not None)
 
 
 def _warm_up(step: _Step, synchronise: Callable[[], None]) -> None:
@@ -224,18 +231,51 @@ def _between_events(step: _Step, clear: Callable) -> tuple[torch.cuda.Event, tor
     return start, stop
 
 
+def capture(fn: Callable[[], object], device: torch.device | str) -> tuple[torch.cuda.CUDAGraph, object]:
+    """``fn``, which is warmed up, as a CUDA graph; and its result, which every replay overwrites.
+
+    It runs once before, where waiting for the device is an error: a capture that breaks over that can leave allocator
+    and random numbers of PyTorch in the state of capturing. The stream is the current one, which it stays even then.
+
+    Raises:
+        RuntimeError: ``fn`` waits for the device, or cannot be captured for another reason.
+    """
+    with _waiting_is_an_error():
+        fn()
+    torch.cuda.synchronize(device)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=torch.cuda.current_stream(device)):
+        result = fn()
+    return graph, result
+
+
+@contextmanager
+def _waiting_is_an_error() -> Iterator[None]:
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+
+
 def _captured(fn: Callable[[], object], device: torch.device) -> torch.cuda.CUDAGraph | None:
     """``fn`` as a CUDA graph; None where it cannot be captured."""
-    graph = torch.cuda.CUDAGraph()
     try:
-        with torch.cuda.graph(graph, stream=torch.cuda.current_stream(device)):
-            fn()
+        graph, _ = capture(fn, device)
         graph.replay()
         torch.cuda.synchronize(device)
     except RuntimeError:
         torch.cuda.synchronize(device)  # raises if the device itself is lost
         return None
     return graph
+
+
+def release(device: torch.device) -> None:
+    """Give back what the last call held."""
+    if device.type == "cuda":
+        with suppress(RuntimeError):  # of a device that is lost: the rows that follow say so
+            torch.cuda.empty_cache()
 
 
 def _peak_bytes(step: _Step, device: torch.device) -> int:

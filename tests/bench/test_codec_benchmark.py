@@ -1,17 +1,20 @@
 """The end-to-end benchmark: what it calls is the codec, and whatever happens is a row."""
 
 import contextlib
+import gc
 import json
 import re
 import subprocess
 import sys
 import time
+import weakref
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from silk_fast.accelerate import restore_
+from silk_fast.accelerate import Report, Swap, restore_
 from silk_fast.benchmark import codec as benchmark
 from silk_fast.benchmark.codec import (
     DURATIONS,
@@ -109,18 +112,70 @@ class FakeGraph:
         pass
 
 
+@pytest.fixture
+def fake_graphs(monkeypatch):
+    fakes = {
+        "CUDAGraph": FakeGraph,
+        "graph": lambda graph, stream: contextlib.nullcontext(),
+        "current_stream": lambda device: None,
+        "synchronize": lambda device: None,
+        "get_sync_debug_mode": lambda: "default",
+        "set_sync_debug_mode": lambda mode: None,
+    }
+    for name, fake in fakes.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+
+
 @pytest.mark.parametrize("op", ["encode_frame", "decode_frame"])
-def test_captured_step_is_the_step_of_a_stream(op, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", FakeGraph)
-    monkeypatch.setattr(torch.cuda, "graph", lambda graph: contextlib.nullcontext())
+def test_captured_step_is_the_step_of_a_stream(op, fake_graphs):
     case = replace(FRAME, op=op)
     codec, source = build_codec("tiny", torch.float32, "eager", CPU), example_input(case, CPU)
     found = captured_step(codec, case, source)()
     stream = codec.streaming()
     step = stream.encode if op == "encode_frame" else stream.decode
-    for _ in range(benchmark.WARM_UPS + 1):  # the capture is the step after the warm-ups
+    for _ in range(benchmark.WARM_UPS + 2):  # one more warms up, and the capture is the step after that
         expected = step(source)
     torch.testing.assert_close(found, expected)
+
+
+def test_a_captured_step_keeps_weights_and_state_alive(fake_graphs):
+    """A graph holds addresses, and no memory."""
+
+    def captured():
+        codec = build_codec("tiny", torch.float32, "eager", CPU)
+        stream = codec.streaming(1)
+        watched = [weakref.ref(thing) for thing in (codec.decoder.head.weight, stream.state.decoder)]
+        codec.streaming = lambda batch_size: stream
+        return captured_step(codec, FRAME, example_input(FRAME, CPU)), watched
+
+    step, watched = captured()
+    gc.collect()
+    assert all(reference() is not None for reference in watched)
+    del step
+    gc.collect()
+    assert all(reference() is None for reference in watched)
+
+
+def test_ours_without_any_kernel_on_a_gpu_is_a_failure(monkeypatch):
+    monkeypatch.setattr(benchmark, "_seeded_codec", lambda preset: SimpleNamespace(to=lambda device: "codec"))
+    swap = Swap("decoder", "Snake", "snake", "FoldedSnake", "no Triton")
+    monkeypatch.setattr(benchmark, "accelerate_", lambda codec, dtype: Report((swap,)))
+    with pytest.raises(SilkInputError, match="no kernel can be used: no Triton"):
+        build_codec("tiny", torch.float32, "ours", "cuda")
+    fused = replace(swap, replacement="FusedSnake", reason="")
+    monkeypatch.setattr(benchmark, "accelerate_", lambda codec, dtype: Report((swap, fused)))
+    assert build_codec("tiny", torch.float32, "ours", "cuda") == "codec"
+
+
+def test_ours_is_not_measured_where_it_computes_something_else():
+    on_gpu = CodecBenchmark("cuda", wrong={"encode": "failed: parity"})
+    for provider, op, reason in (
+        ("ours", "encode", "failed: parity"),
+        ("cuda-graph", "encode_frame", "failed: parity"),
+        ("ours", "decode", None),
+        ("eager", "encode", None),
+    ):
+        assert on_gpu.absence(replace(CLIP, provider=provider, op=op)) == reason
 
 
 def test_ours_is_accelerated_and_eager_is_not():
@@ -152,27 +207,62 @@ def test_absent_and_failing_providers_are_rows(monkeypatch):
     assert torch.get_num_threads() == threads
 
 
-def test_long_calls_are_repeated_twice(monkeypatch):
-    n_calls = 0
+def calls_that_take(monkeypatch, *seconds: float) -> list[float]:
+    """Calls sleep this long, one after the other, the last of them again and again; returns the list of their times."""
+    taken = []
 
-    def call(*_):
-        def sleep() -> None:
-            nonlocal n_calls
-            n_calls += 1
-            time.sleep(0.03)
+    def sleep() -> None:
+        taken.append(seconds[min(len(taken), len(seconds) - 1)])
+        time.sleep(taken[-1])
 
-        return sleep
+    monkeypatch.setattr(CodecBenchmark, "call", lambda *_: sleep)
+    return taken
 
-    monkeypatch.setattr(CodecBenchmark, "call", call)
-    row = fast().run(CLIP)
-    assert n_calls == 3  # one warms up
+
+@pytest.mark.parametrize(("expected_seconds", "n_calls"), [(0.0, 4), (0.03, 3)])
+def test_long_calls_are_repeated_twice(monkeypatch, expected_seconds, n_calls):
+    """After two that warm up, or one where it is known to be long."""
+    taken = calls_that_take(monkeypatch, 0.03)
+    row = fast().run(CLIP, expected_seconds=expected_seconds)
+    assert len(taken) == n_calls
     assert 30 <= row.call.p50 < 300
+
+
+def test_a_first_call_that_compiles_does_not_make_a_case_long(monkeypatch):
+    taken = calls_that_take(monkeypatch, 0.6, 0.001)
+    row = CodecBenchmark(CPU, seconds_per_case=0.5).run(CLIP)
+    assert len(taken) > 2 + benchmark.FEW + 1
+    assert row.call.p50 < 150
+
+
+def test_a_case_that_hangs_is_stopped(monkeypatch):
+    calls_that_take(monkeypatch, 10.0)
+    row = fast().run(CLIP, limit_seconds=0.2)
+    assert row.status == "skipped: time budget, stopped after 0 s"
+    rows = []
+    run_cases([CLIP, FRAME], fast(), rows.append, seconds_budget=0.2)
+    assert [row.status for row in rows] == ["skipped: time budget, stopped after 0 s", "skipped: time budget"]
+
+
+def test_compiling_is_begun_if_what_the_last_one_took_is_left(monkeypatch):
+    """A first guess decides only until a compilation was timed."""
+    now, rows = [0.0], []
+
+    def takes_10_seconds(_, case, *arguments):
+        now[0] += 10.0
+        return case.row(call=Timing(1.0, 1.0, 1.0, False))
+
+    monkeypatch.setattr(CodecBenchmark, "run", takes_10_seconds)
+    monkeypatch.setattr(benchmark, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(benchmark, "COMPILE_SECONDS", {"compile": 1.0})
+    run_cases([replace(FRAME, provider="compile", batch=n) for n in (1, 2)], fast(), rows.append, seconds_budget=19.0)
+    assert [row.status.split(",")[0] for row in rows] == [OK, "skipped: time budget"]
 
 
 def test_what_exceeds_the_budget_is_a_row_that_says_so():
     rows = []
     cases = [CLIP, replace(CLIP, seconds=3600.0), replace(CLIP, provider="compile"), replace(CLIP, seconds=1.2)]
-    run_cases(cases, fast(), rows.append, seconds_budget=20.0)
+    run_cases(cases, fast(), rows.append, seconds_budget=12.0)
     assert [row.status.split(",")[0] for row in rows] == [OK, "skipped: time budget", "skipped: time budget", OK]
     assert re.fullmatch(r"skipped: time budget, about \d\S* s a call", rows[1].status)
 
@@ -197,6 +287,11 @@ def test_full_cases_are_distinct_and_cover_providers_durations_and_batches(devic
     assert set(DURATIONS) <= {case.seconds for case in cases if case.op == "encode" and case.batch == 1}
     assert max(case.batch for case in cases) >= 8
     assert all(case.is_frame for case in cases if case.provider == "cuda-graph")
+
+
+def test_what_must_be_compiled_comes_last():
+    names = [case.provider for case in full_cases("cuda", [None])]
+    assert names == sorted(names, key=lambda name: {"compile": 1, "compile-max": 2}.get(name, 0))
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])

@@ -1,14 +1,20 @@
+import math
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from bench import gpu, parity, providers
 from bench.cases import GRID, TELLING, TimingCase
+from bench.gpu import Stage
 from bench.ops import timing_cases
 from bench.table import behind, table
 from silk_fast.benchmark.costs import FORMULAS, Ceilings
@@ -120,13 +126,32 @@ def test_what_cannot_be_measured_is_a_row_that_says_so():
         raise RuntimeError("no\nmemory")
 
     broken = replace(case, calls={**case.calls, "eager": fails})
-    assert providers.measured_row(broken, "eager", BENCH, {}).status == "failed: RuntimeError no memory"
+    assert providers.measured_row(broken, "eager", BENCH, {}).status == "failed: RuntimeError: no memory"
     small = replace(BENCH, bound_bytes=1000)
     assert providers.measured_row(case, "eager", small, {}).status.startswith("skipped: needs about 0.0 GiB")
     on_gpu = replace(BENCH, device=torch.device("cuda"))
-    wrong = {providers.family(case): "parity test of x: FAILED"}
+    wrong = {providers.family(case): "failed: parity test of x: FAILED"}
     assert providers.absence(case, "ours", on_gpu, wrong) == "failed: parity test of x: FAILED"
     assert providers.absence(case, "eager", on_gpu, wrong) is None
+
+
+def test_a_job_that_hangs_is_stopped():
+    case = tiny_case("snake", "forward")
+    hangs = replace(case, calls={**case.calls, "eager": lambda *_: time.sleep(10)})
+    row = providers.measured_row(hangs, "eager", BENCH, {}, limit_seconds=0.1)
+    assert row.status == "skipped: time budget, stopped after 0 s"
+
+
+def test_gradients_do_not_need_the_default_generator(monkeypatch):
+    """Which a capture that failed may have spoiled."""
+
+    def spoiled(*_, **__):
+        raise RuntimeError("Offset increment outside graph capture encountered unexpectedly")
+
+    monkeypatch.setattr(torch, "randn_like", spoiled)
+    before = torch.get_rng_state()
+    assert providers.measured_row(tiny_case("bias_silu", "backward"), "eager", BENCH, {}).status == OK
+    assert torch.equal(before, torch.get_rng_state())
 
 
 def test_compiled_backward_runs_forward_before_each_pass(monkeypatch):
@@ -150,42 +175,125 @@ def test_compiled_backward_runs_forward_before_each_pass(monkeypatch):
 # ---------------------------------------------------------------- the order, the time, the table
 
 
+def stages_of(full: bool) -> dict[Stage, list[gpu.Job]]:
+    return gpu.jobs_by_stage(gpu.selected_cases(torch.device("cuda"), smoke=False, full=full), full=full)
+
+
+def n_jobs(stages: dict[Stage, list[gpu.Job]]) -> int:
+    return sum(len(jobs) for stage, jobs in stages.items() if stage is not Stage.REPEAT)
+
+
 def test_the_telling_come_first():
-    cases = gpu.selected_cases(torch.device("cuda"), smoke=False, full=False)
-    stages = gpu.jobs_by_stage(cases, full=False)
-    assert len(cases) < len(timing_cases())
-    assert all(case.is_telling and case.direction == "forward" for stage in stages[:3] for case, _ in stage)
-    assert {provider for _, provider in stages[1]} == {"compile"}
-    assert {provider for _, provider in stages[2]} == {"compile-max"}
-    n_ops = len(FORMULAS)
-    first_layers = {case.op: case.layer for case, _ in reversed(stages[1])}
-    assert len({case.op for case, _ in stages[1]}) == n_ops
-    n_first = sum(first_layers[case.op] == case.layer for case, _ in stages[1])
-    assert all(first_layers[case.op] == case.layer for case, _ in stages[1][:n_first])
-    jobs = [(id(case), provider) for i, stage in enumerate(stages) if i != gpu.REPEAT for case, provider in stage]
-    assert len(jobs) == len(set(jobs))
-    everything = gpu.jobs_by_stage(gpu.selected_cases(torch.device("cuda"), smoke=False, full=True), full=True)
-    n_full = sum(len(stage) for i, stage in enumerate(everything) if i != gpu.REPEAT)
-    assert n_full == sum(len(providers.providers(case, with_compile=True)) for case in timing_cases())
+    stages, early = stages_of(full=False), list(Stage)[: Stage.REST]
+    assert list(stages) == sorted(stages)
+    assert all(case.is_telling for stage in early for case, _ in stages[stage])
+    compiled = {"compile", "compile-max", "flex_attention"}
+    for stage, directions in ((Stage.FORWARD, {"forward"}), (Stage.GRADIENTS, {"backward"})):
+        assert {case.direction for case, _ in stages[stage]} == directions
+        names = {provider for _, provider in stages[stage]}
+        assert {"ours", "eager", "sdpa"} <= names
+        assert not names & compiled
+    assert {job[1] for job in stages[Stage.FLEX]} == {"flex_attention"}
+    assert {job[1] for job in stages[Stage.COMPILE]} == {"compile"}
+    assert {job[1] for job in stages[Stage.COMPILE_MAX]} == {"compile-max"}
+    directions = [case.direction for case, _ in stages[Stage.COMPILE]]
+    assert directions == sorted(directions, reverse=True)  # forward first
+    forward = [case for case, provider in stages[Stage.COMPILE_MAX] if case.direction == "forward"]
+    first_layers = {case.op: case.layer for case in reversed(forward)}
+    assert first_layers.keys() == set(FORMULAS)
+    n_first = sum(first_layers[case.op] == case.layer for case in forward)
+    assert all(first_layers[case.op] == case.layer for case in forward[:n_first])
+
+
+def test_nothing_is_compiled_again_for_the_repeat():
+    stages = stages_of(full=False)
+    assert {"ours", "eager"} <= {provider for _, provider in stages[Stage.REPEAT]}
+    assert not {provider for _, provider in stages[Stage.REPEAT]} & {"compile", "compile-max", "flex_attention"}
+
+
+def test_every_job_has_one_stage():
+    for full in (False, True):
+        stages = stages_of(full)
+        jobs = [
+            (id(case), provider) for stage in stages if stage is not Stage.REPEAT for case, provider in stages[stage]
+        ]
+        assert len(jobs) == len(set(jobs))
+    assert n_jobs(stages_of(True)) == sum(len(providers.providers(case, with_compile=True)) for case in timing_cases())
+
+
+def test_the_page_says_how_much_a_run_selects():
+    page = (gpu.ROOT / "bench" / "README.md").read_text()
+    n_cases, n_all, n_default, n_full = (
+        int(number.replace(" ", ""))
+        for number in re.search(
+            r"([\d ]+) of ([\d ]+) cases.*?([\d ]+) figures.*?([\d ]+) figures", page, re.S
+        ).groups()
+    )
+    selected = gpu.selected_cases(torch.device("cuda"), smoke=False, full=False)
+    assert (n_cases, n_all) == (len(selected), len(timing_cases()))
+    assert (n_default, n_full) == (n_jobs(stages_of(False)), n_jobs(stages_of(True)))
+
+
+def test_a_run_has_a_limit_and_so_has_every_job():
+    clock = gpu.Clock(100.0, start=time.monotonic() - 90.0)
+    assert 9 < clock.left <= 10
+    assert clock.limit("compile") <= 10
+    assert 4.5 < clock.part(0.5).left <= 5
+    assert gpu.Clock(math.inf).part(0.5).left == math.inf
+    assert gpu.Clock(1000.0).limit("ours") == gpu.LIMIT
+    assert gpu.Clock(math.inf).limit("compile") == math.inf
 
 
 def test_what_there_is_no_time_for_is_a_row_that_says_so(writer, monkeypatch):
-    monkeypatch.setattr(gpu, "measure_codec", lambda *_: None)
+    parts = []
+    monkeypatch.setattr(gpu, "measure_codec", lambda names, *_: parts.append(names))
     cases = [case for case in tiny_cases() if case.op == "snake"]
-    stages = [[(case, "eager"), (case, "compile")] for case in cases]
+    stages = {stage: [] for stage in Stage}
+    stages[Stage.FORWARD] = stages[Stage.REPEAT] = [(case, "eager") for case in cases]
+    stages[Stage.COMPILE] = [(case, "compile") for case in cases]
     gpu.measure_all(stages, BENCH, writer, gpu.Clock(5.0), {}, smoke=True)
-    found = {(row.direction, row.provider): row.status for row in read_results(writer.path)}
+    found = {(row.direction, row.provider): (row.status, row.repeat is not None) for row in read_results(writer.path)}
     assert found == {
-        ("forward", "eager"): OK,
-        ("backward", "eager"): OK,
-        ("forward", "compile"): "skipped: time budget",
-        ("backward", "compile"): "skipped: time budget",
+        ("forward", "eager"): (OK, True),
+        ("backward", "eager"): (OK, True),
+        ("forward", "compile"): ("skipped: time budget", False),
+        ("backward", "compile"): ("skipped: time budget", False),
     }
+    assert parts == [("ours", "eager", "cuda-graph"), ("compile",), ("compile-max",)]
+
+
+def test_torch_compile_leaves_time_to_max_autotune_and_goes_on_after_it(writer, monkeypatch):
+    monkeypatch.setattr(gpu, "measure_codec", lambda *_: None)
+    case, order, spent = tiny_case("snake", "forward"), [], [0.0]
+    monkeypatch.setattr(gpu.Clock, "spent", property(lambda clock: spent[0]))
+
+    def takes_20_seconds(case, provider, bench, *_):
+        order.append(provider)
+        spent[0] += 20.0
+        return providers.row_of(case, provider, bench)
+
+    monkeypatch.setattr(gpu, "measured_row", takes_20_seconds)
+    compiled, tuned = (case, "compile"), (case, "compile-max")
+    stages = {Stage.COMPILE: [compiled] * 4, Stage.COMPILE_MAX: [tuned], Stage.REST: [(case, "eager")]}
+    gpu.measure_all(stages, BENCH, writer, gpu.Clock(100.0), {}, smoke=True)
+    assert order == ["compile"] * 3 + ["compile-max", "compile"]
+    assert [row.status for row in writer.rows] == [OK, OK, "skipped: time budget"]
+
+
+def test_a_repeat_without_time_leaves_the_first_figure(writer, monkeypatch):
+    monkeypatch.setattr(gpu, "measure_codec", lambda *_: None)
+    case = tiny_case("snake", "forward")
+    stages = {Stage.FORWARD: [(case, "eager")], Stage.REPEAT: [(case, "eager")]}
+    first = replace(providers.row_of(case, "eager", BENCH), call=TIMING)
+    stopped = replace(first, call=None, status="skipped: time budget, stopped after 3 s")
+    monkeypatch.setattr(gpu, "measured_row", lambda *_: stopped if writer.rows else first)
+    gpu.measure_all(stages, BENCH, writer, gpu.Clock(100.0), {}, smoke=True)
+    assert [(row.status, row.repeat) for row in writer.rows] == [(OK, None)]
 
 
 def test_a_repeat_that_disagrees_marks_the_row():
     row = Row("ops", "snake", "c", "1", "float32", "forward", "ours", call=TIMING)
-    assert row.confirmed_by(row) == row
+    assert row.confirmed_by(row) == replace(row, repeat="confirmed")
     assert row.confirmed_by(replace(row, call=Timing(1.0, 2.5, 3.0, False))).call == replace(TIMING, noisy=True)
     assert row.confirmed_by(replace(row, call=None, status="failed: x")) == row
 
@@ -198,24 +306,65 @@ class _Done:
 
 
 def test_parity_results_decide_what_is_measured(monkeypatch):
+    from bench.test_parity import case_id, codec_families, parity_cases
+
+    cases, device = parity_cases(), torch.device("cuda:1")
+    families = {case_id(case): providers.family(case) for case in cases} | codec_families()
+    lines = [f"bench/test_parity.py::test_parity[{test}] PASSED [ 1%]" for test in families]
+    commands = []
+
+    def prints(text: str):
+        monkeypatch.setattr(gpu.subprocess, "run", lambda command, **__: commands.append(command) or _Done(text))
+
+    prints("\n".join(lines))
+    assert gpu.parity_faults(1.0, device) == {}
+    assert commands[0][-2:] == ["--device", "cuda:1"]
+    bad = next(case for case in cases if case.op == "polar_istft")
+    text = "\n".join(lines).replace(f"[{case_id(bad)}] PASSED", f"[{case_id(bad)}] FAILED")
+    prints(text.replace("[encode] PASSED", "[encode] FAILED"))
+    assert gpu.parity_faults(1.0, device) == {
+        providers.family(bad): f"failed: parity test of {bad.case}: FAILED",
+        ("encode", "float32", "forward"): "failed: parity test of encode: FAILED",
+    }
+    prints("ERROR collecting")
+    assert set(gpu.parity_faults(1.0, device).values()) == {"failed: parity: pytest ended with 1"}
+
+
+def test_what_parity_did_not_reach_is_skipped_and_has_not_failed(monkeypatch):
     from bench.test_parity import case_id, parity_cases
 
     cases = parity_cases()
-    lines = [f"bench/test_parity.py::test_parity[{case_id(case)}] PASSED [ 1%]" for case in cases]
-    monkeypatch.setattr(gpu.subprocess, "run", lambda *_, **__: _Done("\n".join(lines)))
-    assert gpu.failed_parity(1.0) == {}
-    bad = next(case for case in cases if case.op == "polar_istft")
-    text = "\n".join(lines).replace(f"[{case_id(bad)}] PASSED", f"[{case_id(bad)}] FAILED")
-    monkeypatch.setattr(gpu.subprocess, "run", lambda *_, **__: _Done(text))
-    assert gpu.failed_parity(1.0) == {providers.family(bad): f"parity test of {bad.case}: FAILED"}
+    forward = [case for case in cases if case.op == "snake" and case.direction == "forward"]
+    first, second, *_ = (case for case in forward if case.dtype == torch.float16)
+    output = f"::test_parity[{case_id(first)}] FAILED [ 1%]\n::test_parity[{case_id(second)}] ".encode()
 
     def too_slow(*_, **__):
-        raise subprocess.TimeoutExpired("pytest", 1.0, output=lines[0].encode())
+        raise subprocess.TimeoutExpired("pytest", 1.0, output=output)
 
     monkeypatch.setattr(gpu.subprocess, "run", too_slow)
-    reasons = gpu.failed_parity(1.0)
-    assert set(reasons) == {providers.family(case) for case in cases}
-    assert reasons[providers.family(bad)].endswith("no result within 1 s")
+    faults = gpu.parity_faults(1.0, torch.device("cuda"))
+    assert faults.pop(providers.family(first)) == f"failed: parity test of {first.case}: FAILED"
+    assert set(faults.values()) == {"skipped: parity not reached within 1 s"}
+    assert ("decode", "float32", "forward") in faults
+
+
+@pytest.mark.parametrize("direction", ["encode", "decode"])
+def test_the_codec_is_checked_before_it_is_measured(direction, monkeypatch):
+    monkeypatch.setattr(parity, "CODEC_SECONDS", 0.4)
+    monkeypatch.setattr(parity, "CODEC_BATCH", 1)
+    parity.check_codec(direction, CPU, "tiny")
+    build = parity.build_codec
+
+    def wrong(preset, dtype, provider, device):
+        codec = build(preset, dtype, provider, device)
+        if provider == "ours":
+            for weight in (codec.encoder.parameters if direction == "encode" else codec.decoder.parameters)():
+                weight.data.mul_(1.1)
+        return codec
+
+    monkeypatch.setattr(parity, "build_codec", wrong)
+    with pytest.raises(AssertionError, match="away from a tie" if direction == "encode" else "audio differs by"):
+        parity.check_codec(direction, CPU, "tiny")
 
 
 def test_table_and_what_is_behind():
@@ -230,6 +379,33 @@ def test_table_and_what_is_behind():
     expected = "behind: snake c float32 forward: torch.istft is 2.00x as fast, 50% of its bandwidth ceiling"
     assert behind([row, slow, failed, fast]) == [expected]
     assert behind([replace(row, share=0.9), slow, failed]) == []
+
+
+def test_a_cuda_graph_of_ours_is_no_rival():
+    row = Row("codec", "decode_frame", "c", "1", "float32", "forward", "ours", call=TIMING)
+    graph = replace(row, provider="cuda-graph", call=Timing(0.1, 0.1, 0.1, False))
+    assert behind([row, graph]) == []
+    assert "cuda-graph" in table([row, graph]).splitlines()[0]
+
+
+def test_times_on_the_device_are_compared_with_their_like():
+    """The rival's graph against our graph, and calls where one of the two was not captured."""
+    times = {"call": Timing(9.0, 9.0, 9.0, False), "kernel": Timing(1.0, 1.0, 1.0, False)}
+    row = Row("ops", "snake", "c", "1", "float32", "forward", "ours", captured=True, **times)
+    rival = replace(row, provider="sdpa", kernel=Timing(0.5, 0.5, 0.5, False))
+    assert behind([row, rival]) == ["behind: snake c float32 forward: sdpa is 2.00x as fast"]
+    assert behind([row, replace(rival, captured=False)]) == []
+
+
+def test_the_table_shows_ops_although_none_was_compiled():
+    op = Row("ops", "snake", "of an op", "1", "float32", "forward", "eager", call=TIMING)
+    codec = replace(op, section="codec", op="encode", case="of a codec", provider="compile")
+    assert "of an op" in table([op, codec])
+    compiled = replace(op, case="compiled", provider="compile")
+    text = table([op, compiled, codec])
+    assert "of an op" not in text
+    assert "compiled" in text
+    assert "of a codec" in text
 
 
 def test_a_gpu_is_asked_for_and_no_interpreter(capsys, monkeypatch):
@@ -250,21 +426,41 @@ BLOCKED = {"safetensors", "soundfile", "soxr", "matplotlib", "tqdm", "transforme
            "hypothesis", "huggingface_hub", "vector_quantize_pytorch"}
 sys.modules.update(dict.fromkeys(BLOCKED))
 from bench.gpu import main
-status = main(["--device", "cpu", "--smoke", "-o", sys.argv[1]])
+status = main(["--device", "cpu", "--smoke", "--seconds", "150", "-o", sys.argv[1]])
 import silk_fast.kernels.all
 assert "/kernels/" in silk_fast.kernels.all.__file__
 sys.exit(status)
 """
 
 
+def smoke(path: Path) -> subprocess.Popen:
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen([sys.executable, "-c", BARE, path], cwd=gpu.ROOT, env=environment, text=True, **pipes)
+
+
+def test_a_run_that_is_told_to_stop_prints_its_table(tmp_path):
+    path = tmp_path / "stopped.json"
+    process = smoke(path)
+    for line in process.stderr:
+        if "matmul" in line or "snake" in line:
+            process.send_signal(signal.SIGTERM)
+            break
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors[-2000:]
+    assert "interrupted" in errors
+    assert "Milliseconds" in output.splitlines()[-1]
+    assert read_results(path)
+    assert [found.name for found in tmp_path.iterdir()] == [path.name]
+
+
 def test_smoke_with_torch_and_triton_alone(tmp_path):
     """The whole path on a CPU, uninstalled, with nothing else that silk_fast depends on."""
     path = tmp_path / "smoke.json"
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    command = [sys.executable, "-c", BARE, path]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=gpu.ROOT, env=environment, timeout=240)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "Milliseconds" in done.stdout.splitlines()[-1]
+    process = smoke(path)
+    output, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors[-2000:]
+    assert "Milliseconds" in output.splitlines()[-1]
     rows = read_results(path)
     assert {row.section for row in rows} == {"card", "ops", "codec"}
     measured = Counter(row.provider for row in rows if row.status == OK and row.section == "ops")

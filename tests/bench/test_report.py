@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from bench import report
-from bench.report import compare, contests, describe, newest, what_is_behind, write_report
+from bench.contests import contests
+from bench.report import compare, describe, histories, what_is_behind, write_report
 from silk_fast.benchmark.codec import CodecCase
 from silk_fast.benchmark.rows import Provenance, Row, Timing, read_results, write_results
 from silk_fast.errors import SilkInputError
@@ -123,10 +124,52 @@ def test_the_same_files_give_the_same_page(page, tmp_path):
     assert again.read_text() == page.read_text()
 
 
+LATER = replace(GPU, commit="decade", date="2026-02-01T00:00:00+00:00")
+
+
+def history(*rows: Row):
+    (found,) = histories(rows)["Some GPU"]
+    return found
+
+
 def test_the_latest_row_of_a_measurement_counts():
-    later = replace(GPU, date="2026-02-01T00:00:00+00:00")
-    found = newest([row(milliseconds=2.0, where=later), row(milliseconds=1.0)])
-    assert [r.call.p50 for r in found["Some GPU"]] == [2.0]
+    found = history(row(milliseconds=2.0, where=LATER), row(milliseconds=1.0))
+    assert found.row.call.p50 == 2.0
+    assert history(row(), row(milliseconds=0, status="failed: x", where=LATER)).row.status == "failed: x"
+
+
+@pytest.mark.parametrize("status", ["skipped: time budget", "absent: no GPU"])
+def test_a_row_that_was_left_out_hides_no_figure(status):
+    left_out = row(milliseconds=0, status=status, where=LATER)
+    assert history(row(), left_out).row == row()
+    assert history(left_out).row == left_out
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "spread", "repeat", "noisy"),
+    [
+        (1.05, 0.01, "confirmed", False),
+        (1.3, 0.2, "confirmed", False),  # the ranges overlap
+        (1.3, 0.01, "contradicted", True),
+    ],
+)
+def test_an_earlier_run_confirms_or_contradicts(milliseconds, spread, repeat, noisy):
+    later = row(where=LATER, call=timing(milliseconds, spread), kernel=None)
+    found = history(row(call=timing(1.0, spread), kernel=None), later)
+    assert (found.row.repeat, found.row.call.noisy) == (repeat, noisy)
+    assert history(later).row == later
+    assert history(later).row.repeat is None
+
+
+def test_the_page_says_what_an_earlier_run_of_perhaps_other_code_measured(tmp_path):
+    write_results(tmp_path / "old.json", [row("ours", 1.0, kernel=None), row("eager", 1.0)])
+    new = [row("ours", 2.0, where=LATER, kernel=None), row("eager", 1.0, where=LATER), row("compile", where=LATER)]
+    write_results(tmp_path / "new.json", new)
+    write_report([tmp_path / "old.json", tmp_path / "new.json"], tmp_path / "page.md")
+    text = (tmp_path / "page.md").read_text()
+    assert "Of 3 rows with a figure 1 were confirmed" in text
+    assert "1 were contradicted, and 1 were measured once" in text
+    assert "| 2 (1.98 .. 2.02) ~ | an earlier run at c0ffee measured 1 ms |" in text
 
 
 def test_speedups_compare_device_times_where_both_have_them():
@@ -134,6 +177,8 @@ def test_speedups_compare_device_times_where_both_have_them():
     assert dict(contest.speedups()) == {"eager": pytest.approx(4.0), "sdpa": pytest.approx(2.0)}
     (lost,) = contests([row("ours", 0, status="failed: x"), row("eager", 4.0)])
     assert lost.speedups() == []
+    (unlike,) = contests([row("ours", 1.0, captured=True), row("eager", 4.0, captured=False, kernel=timing(9.0))])
+    assert dict(unlike.speedups()) == {"eager": pytest.approx(4.0)}
 
 
 def test_where_ours_is_absent_the_others_are_compared(tmp_path):
@@ -148,8 +193,14 @@ def test_what_is_behind_lists_low_shares_and_says_when_nothing_is():
     far = [row("ours", share=0.79, ceiling="compute"), row("eager", 2.0)]
     assert "79% of compute" in "\n".join(what_is_behind(far))
     assert "Nothing that was measured is slower" in "\n".join(what_is_behind([row(share=0.81), row("eager", 2.0)]))
-    near = "\n".join(what_is_behind([row("ours", 1.0), row("eager", 0.995)]))
-    assert "eager **0.99x** (ranges overlap)" in near or "eager **1.00x** (ranges overlap)" in near
+    near = "\n".join(what_is_behind([row("ours", 1.0), row("eager", 0.99)]))
+    assert "eager **0.99x** (ranges overlap)" in near
+
+
+def test_what_rounds_to_one_is_no_loss():
+    assert report._speedup(0.994) == "**0.99x**"
+    assert report._speedup(0.996) == "1.00x"
+    assert "Nothing that was measured is slower" in "\n".join(what_is_behind([row("ours", 1.0), row("eager", 0.998)]))
 
 
 # ---------------------------------------------------------------- difference
@@ -182,6 +233,37 @@ def test_a_slower_kernel_counts_although_the_call_is_equal():
     assert [change.text for change in found.regressions] == ["kernel 0.9 -> 2 ms"]
 
 
+def test_what_is_noisy_is_apart():
+    noisy = row("ours", 2.0, call=timing(2.0, noisy=True), kernel=None)
+    found = compare([row("ours", kernel=None), row("eager")], [noisy, row("eager", 2.0)])
+    assert [change.row.provider for change in found.regressions] == ["eager"]
+    assert [change.row.provider for change in found.noisy] == ["ours"]
+    assert "changed, but noisy: 1" in describe(found)
+    both = replace(noisy, kernel=timing(3.0))  # a steady figure counts
+    assert compare([row("ours")], [both]).regressions[0].text == "kernel 0.9 -> 3 ms"
+
+
+def test_kernel_times_of_another_kind_are_not_compared():
+    assert compare([row(captured=True)], [row(captured=False, kernel=timing(9.0))]).n_equal == 1
+
+
+def test_a_change_of_the_machine_is_a_warning_and_no_regression():
+    card = replace(SNAKE, section="card", op="copy", provider="eager")
+    found = compare([row("eager", 1.0, base=card)], [row("eager", 1.3, base=card)])
+    assert (found.regressions, found.n_equal) == ([], 0)
+    assert describe(found)[0].startswith("warning: the machine itself changed, which may explain the rest: copy ")
+    assert "1.30x as long" in describe(found)[0]
+
+
+@pytest.mark.parametrize("status", ["skipped: time budget", "absent: no GPU"])
+def test_what_was_left_out_is_neither_slower_nor_faster(status):
+    left_out = row(milliseconds=0, status=status)
+    found = compare([row()], [left_out])
+    assert (found.regressions, found.only_old) == ([], [row()])
+    found = compare([left_out], [row()])
+    assert (found.improvements, found.only_new) == ([], [row()])
+
+
 def test_a_figure_lost_is_a_regression_and_one_gained_an_improvement():
     failed = row(milliseconds=0, status="failed: OutOfMemoryError")
     (lost,) = compare([row()], [failed]).regressions
@@ -195,7 +277,10 @@ def test_the_command_exits_with_1_on_a_regression(tmp_path, capsys):
         write_results(tmp_path / f"{name}.json", [row(milliseconds=milliseconds)])
     old, new = str(tmp_path / "old.json"), str(tmp_path / "new.json")
     assert report.main(["--diff", old, new]) == 1
-    assert capsys.readouterr().out.startswith("slower: 1\n")
+    old_line, new_line, first, *_ = capsys.readouterr().out.splitlines()
+    assert old_line == "old: commit c0ffee, of 2026-01-01T00:00:00+00:00, torch 2.6.0"
+    assert new_line.startswith("new: commit c0ffee")
+    assert first == "slower: 1"
     assert report.main(["--diff", new, old]) == 0
     assert report.main(["--diff", old, old]) == 0
 

@@ -3,7 +3,9 @@ from dataclasses import asdict, fields, replace
 
 import pytest
 
+from silk_fast import __version__
 from silk_fast.benchmark import rows
+from silk_fast.benchmark.limit import TimeLimit
 from silk_fast.benchmark.rows import (
     Provenance,
     ResultWriter,
@@ -127,7 +129,73 @@ def test_commit(monkeypatch, status, commit):
 
 def test_an_unrelated_repository_is_not_taken_for_ours(monkeypatch):
     monkeypatch.setattr(rows, "_output", lambda *command: "/somewhere/else")
-    assert provenance("cpu").commit.startswith("v")
+    assert provenance("cpu").commit == f"v{__version__}"
+
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.mark.parametrize("where", ["detached", "loose", "packed", "worktree"])
+def test_the_commit_is_read_from_disk_where_git_refuses(monkeypatch, tmp_path, where):
+    git = tmp_path / ".git"
+    (git / "refs" / "heads").mkdir(parents=True)
+    (git / "HEAD").write_text(f"{COMMIT}\n" if where == "detached" else "ref: refs/heads/main\n")
+    if where == "packed":
+        (git / "packed-refs").write_text(
+            f"# pack-refs with: peeled\n{'f' * 40} refs/heads/x\n{COMMIT} refs/heads/main\n"
+        )
+    else:
+        (git / "refs" / "heads" / "main").write_text(f"{COMMIT}\n")
+    root = tmp_path
+    if where == "worktree":
+        (git / "worktrees" / "w").mkdir(parents=True)
+        (git / "worktrees" / "w" / "HEAD").write_text("ref: refs/heads/main\n")
+        (git / "worktrees" / "w" / "commondir").write_text("../..\n")
+        root = tmp_path / "w"
+        root.mkdir()
+        (root / ".git").write_text(f"gitdir: {git}/worktrees/w\n")
+    monkeypatch.setattr(rows, "ROOT", root)
+    monkeypatch.setattr(rows, "_output", lambda *command: None)
+    assert provenance("cpu").commit == "0123456789+unchecked"
+
+
+def test_without_a_repository_the_version_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(rows, "ROOT", tmp_path)
+    monkeypatch.setattr(rows, "_output", lambda *command: None)
+    assert provenance("cpu").commit == f"v{__version__}"
+
+
+def test_early_files_without_later_fields_are_read(tmp_path):
+    def strip(content):
+        for name in rows.LATER_FIELDS:
+            del content["rows"][0][name]
+
+    (row,) = read_results(edited(tmp_path, strip))
+    assert (row.captured, row.repeat) == (None, None)
+
+
+def test_a_row_says_whether_a_repeat_confirmed_it():
+    row = full_row(captured=True)
+    assert row.repeat is None
+    assert row.confirmed_by(row).repeat == "confirmed"
+    slower = replace(row, call=Timing(3.0, 3.0, 3.0, False))
+    contradicted = row.confirmed_by(slower)
+    assert contradicted.repeat == "contradicted"
+    assert contradicted.confirmed_by(row).repeat == "contradicted"
+    launches = replace(row, captured=False, kernel=Timing(9.0, 9.0, 9.0, False))
+    assert row.confirmed_by(launches).repeat == "confirmed"  # device times of another kind say nothing
+    assert row.confirmed_by(replace(ROW, status="failed: x")) == row
+
+
+def test_a_first_run_confirms_nothing(tmp_path):
+    assert ResultWriter(tmp_path / "r.json", WHERE).add(full_row()).repeat is None
+
+
+def test_what_took_too_long_was_skipped_and_has_not_failed():
+    assert rows.failure(TimeLimit("stopped after 3 s")) == "skipped: time budget, stopped after 3 s"
+    assert rows.failure(RuntimeError("no\nluck")) == "failed: RuntimeError: no luck"
+    assert replace(ROW, status="skipped: x").is_left_out
+    assert not replace(ROW, status="failed: x").is_left_out
 
 
 @pytest.mark.parametrize(("change", "noisy"), [(1.05, False), (1.2, True), (1 / 1.2, True)])

@@ -137,6 +137,12 @@ class FakeGPU:
         self.log: list[str] = []
         self.device_time = 0.0
         self.capturing = False
+        self.waiting = "default"
+
+    def wait(self) -> None:
+        """What ``.item()`` does."""
+        if self.capturing or self.waiting == "error":
+            raise RuntimeError("called a synchronizing CUDA operation")
 
     def work(self, milliseconds: float) -> None:
         self.log.append("captured work" if self.capturing else "work")
@@ -190,6 +196,9 @@ def gpu(monkeypatch):
         "synchronize": lambda device: None,
         "reset_peak_memory_stats": lambda device: None,
         "max_memory_allocated": lambda device: 4096,
+        "get_sync_debug_mode": lambda: fake.waiting,
+        "set_sync_debug_mode": lambda mode: setattr(fake, "waiting", mode),
+        "empty_cache": lambda: fake.wait(),
     }
     monkeypatch.setattr(timing.torch, "cuda", SimpleNamespace(**cuda))
     monkeypatch.setattr(timing, "gpu_cache_clearer", lambda device: clear)
@@ -199,6 +208,7 @@ def gpu(monkeypatch):
 
 def test_kernel_time_is_that_of_the_replayed_graph(gpu):
     measured = measure(lambda: gpu.work(7.0), "cuda", seconds_budget=0.0)
+    assert measured.captured
     assert gpu.log.count("captured work") == 1
     assert measured.kernel.p50 == pytest.approx(3.0)
     assert measured.peak_bytes == 4096
@@ -208,17 +218,43 @@ def test_kernel_time_is_that_of_the_replayed_graph(gpu):
 
 def test_what_cannot_be_captured_runs_between_the_events(gpu):
 
-    def synchronises() -> None:
-        if gpu.capturing:
-            raise RuntimeError("operation not permitted when stream is capturing")
+    def waits() -> None:
+        gpu.wait()
         gpu.work(7.0)
 
-    assert measure(synchronises, "cuda", seconds_budget=0.0).kernel.p50 == pytest.approx(7.0)
+    def breaks_capture() -> None:
+        if gpu.capturing:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        gpu.work(6.0)
+
+    for fn, milliseconds in ((waits, 7.0), (breaks_capture, 6.0)):
+        measured = measure(fn, "cuda", seconds_budget=0.0)
+        assert (measured.kernel.p50, measured.captured) == (pytest.approx(milliseconds), False)
     assert measure(lambda: gpu.work(5.0), "cuda", seconds_budget=0.0, capture=False).kernel.p50 == pytest.approx(5.0)
     with_input = measure(lambda prepared: gpu.work(prepared), "cuda", seconds_budget=0.0, prepare=lambda: 4.0)
     assert with_input.kernel.p50 == pytest.approx(4.0)
     assert "captured work" not in gpu.log
     assert "replay" not in gpu.log
+
+
+def test_what_waits_for_the_device_is_never_captured(gpu):
+    """A capture that breaks can leave PyTorch in the state of capturing."""
+    captured = []
+
+    def waits() -> None:
+        captured.append(gpu.capturing)
+        gpu.wait()
+
+    with pytest.raises(RuntimeError, match="synchronizing"):
+        timing.capture(waits, "cuda")
+    assert captured == [False]
+    assert gpu.waiting == "default"
+
+
+def test_a_lost_device_does_not_fail_again_when_memory_is_given_back(gpu):
+    gpu.waiting = "error"
+    timing.release(torch.device("cuda"))
+    timing.release(torch.device("cpu"))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
