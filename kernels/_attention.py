@@ -273,7 +273,7 @@ def attention_forward(
     n_batch, n_heads, n_queries, head_dim = q.shape
     options = tiles(head_dim, q.dtype)
     grid = (n_batch * n_heads * triton.cdiv(n_queries, options["BLOCK_M"]),)
-    with on_device(q):
+    with on_device("q", q):
         _attention_fwd_kernel[grid](
             q, k, v, pos, *map(dense, (*biases, lengths, starts)), out, lse,
             *q.stride()[:3], *k.stride()[:3], *v.stride()[:3], 0 if clipped else pos.stride(0), pos.stride(-2),

@@ -283,7 +283,7 @@ def attention_backward(
     strides += [0 if clipped else pos.stride(0), pos.stride(-2)]
     constants = {"CLIPPED": clipped, "HEAD_DIM": head_dim, "SCALE": head_dim**-0.5, "BLOCK": block, **options}
     constants |= {"COMPUTE": compute_dtype(q.dtype), "enable_fp_fusion": True}
-    with on_device(q):
+    with on_device("q", q):
         _attention_bwd_dq_kernel[(n_batch * n_heads * n_query_tiles,)](
             *tensors, out, lse, dq, delta, sums, *strides, *out.stride()[:3],
             n_batch * n_heads, n_heads, n_queries, n_keys, left, right, **constants,

@@ -18,8 +18,19 @@ def _probe():
 INTERPRETED = not isinstance(_probe, triton.JITFunction)  # the interpreter has no libdevice and no inline assembly
 
 
-def on_device(x: Tensor) -> AbstractContextManager:
-    """Launch on the GPU that holds ``x``; on a CPU there is nothing to choose."""
+def runs_on(x: Tensor) -> bool:
+    """Whether Triton can run on the device of ``x``: a GPU or, in its interpreter, anywhere."""
+    return x.is_cuda or INTERPRETED
+
+
+def on_device(name: str, x: Tensor) -> AbstractContextManager:
+    """Launch on the GPU that holds the argument ``x`` called ``name``; in the interpreter there is nothing to choose.
+
+    Raises:
+        ValueError: Triton cannot run there.
+    """
+    if not runs_on(x):
+        raise ValueError(f"{name} must be on a CUDA GPU, where Triton kernels run, got a tensor on {x.device}")
     return torch.cuda.device(x.device) if x.is_cuda else nullcontext()
 
 
@@ -34,18 +45,18 @@ def sum_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 def capability() -> int:
-    """Compute capability of the current target as Triton names it: 86, 90, ...; 0 in the interpreter."""
+    """Compute capability of the current device as Triton names it: 86, 90, ...; 0 in the interpreter."""
     return 0 if INTERPRETED else triton.runtime.driver.active.get_current_target().arch
 
 
-def check_operand(name: str, tensor: Tensor, shape: tuple[int, ...], device: torch.device) -> None:
-    """Refuse, by name and before any launch, a tensor of another kind, shape or device than expected."""
+def check_operand(name: str, tensor: Tensor, shape: tuple[int, ...], device: torch.device, main: str = "x") -> None:
+    """Refuse, by name and before any launch, a tensor of another kind, shape or device than that of ``main``."""
     if tensor.dtype not in FLOATS:
         raise TypeError(f"{name} must be float32, float16, bfloat16 or float64, got {tensor.dtype}")
     if tensor.shape != shape:
         raise ValueError(f"{name} must be {list(shape)}, got {list(tensor.shape)}")
     if tensor.device != device:
-        raise ValueError(f"{name} must be on the device of x, {device}, got {tensor.device}")
+        raise ValueError(f"{name} must be on the device of {main}, {device}, got {tensor.device}")
 
 
 @triton.jit

@@ -120,13 +120,13 @@ def as_frames(tensor: Tensor, dim: int) -> Tensor:
     return tensor.transpose(1, 2) if dim == 1 else tensor.reshape(1, -1, tensor.shape[-1])
 
 
-def launch(kernel, tensors: tuple[Tensor, ...], frames: Tensor, **constants) -> None:
-    """Run ``kernel`` over the strided ``frames`` ``[B, F, D]``; no frames launch nothing."""
+def launch(kernel, name: str, tensors: tuple[Tensor, ...], frames: Tensor, **constants) -> None:
+    """Run ``kernel`` over the strided ``frames`` ``[B, F, D]``, made of the argument ``name``; none launch nothing."""
     n_batch, n_frames, n_dims = frames.shape
     dims = triton.next_power_of_2(n_dims)
     per_program = max(1, TILE // dims)
     if frames.numel():
-        with on_device(frames):
+        with on_device(name, frames):
             kernel[(n_batch * triton.cdiv(n_frames, per_program),)](
                 *tensors,
                 n_frames,

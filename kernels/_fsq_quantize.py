@@ -75,7 +75,7 @@ def _fsq_quantize(z: Tensor, levels: Sequence[int], dim: int) -> Tensor:
     check_frames("z", z, dim, dim, len(levels))
     z = z.contiguous()
     codes = torch.empty_like(z, dtype=torch.float32)
-    launch(_fsq_quantize_fwd_kernel, (z, codes), as_frames(z, dim), LEVELS=period(levels))
+    launch(_fsq_quantize_fwd_kernel, "z", (z, codes), as_frames(z, dim), LEVELS=period(levels))
     return codes
 
 
@@ -83,7 +83,7 @@ def _fsq_quantize(z: Tensor, levels: Sequence[int], dim: int) -> Tensor:
 def _fsq_quantize_backward(dcodes: Tensor, z: Tensor, levels: Sequence[int], dim: int) -> Tensor:
     z = z.contiguous()
     dz = torch.empty_like(z)
-    launch(_fsq_quantize_bwd_kernel, (dcodes.contiguous(), z, dz), as_frames(z, dim), LEVELS=period(levels))
+    launch(_fsq_quantize_bwd_kernel, "z", (dcodes.contiguous(), z, dz), as_frames(z, dim), LEVELS=period(levels))
     return dz
 
 

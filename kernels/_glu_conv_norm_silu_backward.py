@@ -44,14 +44,14 @@ def _glu_conv_norm_silu_bwd_kernel(
     b_dshift = tl.zeros((BLOCK_C,), COMPUTE)
     window = gated_before(x_ptr, context_ptr, i_start, n_time, i_channel, N_CHANNELS, N_TAPS, COMPUTE)
     for i_time in range(i_start, tl.minimum(i_start + segment, n_time), UNROLL):
-        frames = ()
+        b_conv, window = convolve(
+            window, x_ptr, weight_ptr, bias_ptr, i_time, n_time, i_channel, N_CHANNELS, N_TAPS, COMPUTE
+        )
+        frames = ()  # loaded late, for registers are scarce while the taps are summed
         for u in tl.static_range(UNROLL):
             o_dy = tl.cast(i_time, tl.int64) * N_CHANNELS + u * N_CHANNELS + i_channel
             b_dy = tl.load(dy_ptr + o_dy, mask=m_channel & (i_time + u < n_time), other=0.0).to(COMPUTE)
             frames = frames + (b_dy,)
-        b_conv, window = convolve(
-            window, x_ptr, weight_ptr, bias_ptr, i_time, n_time, i_channel, N_CHANNELS, N_TAPS, COMPUTE
-        )
         b_hat, b_rstd = normalise(b_conv, i_channel, N_CHANNELS, EPS)
         b_gain, b_shift = load_affine(norm_weight_ptr, norm_bias_ptr, i_channel, N_CHANNELS, COMPUTE)
         b_dv = stack(frames) * silu_slope(b_hat * b_gain + b_shift)
@@ -155,7 +155,7 @@ def glu_conv_norm_silu_backward(
     n_segments, segment = segments(n_batch, n_time, constants["num_warps"])
     dconv = torch.empty(n_batch, n_time, n_channels, **sums)
     vector_sums = torch.empty(n_batch * n_segments, 3, n_channels, **sums)
-    with on_device(x):
+    with on_device("x", x):
         _glu_conv_norm_silu_bwd_kernel[n_batch * n_segments,](
             dy.contiguous(),
             x,
@@ -179,7 +179,7 @@ def glu_conv_norm_silu_backward(
     n_segments, segment = segments(n_batch, n_extended, n_blocks)
     n_programs = min(n_batch * n_segments, CONV_PROGRAMS // n_blocks)
     tap_sums = torch.empty(n_programs, n_taps, n_channels, **sums)
-    with on_device(x):
+    with on_device("x", x):
         _glu_conv_bwd_kernel[n_programs, n_blocks](
             dconv,
             extended,

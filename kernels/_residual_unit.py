@@ -73,7 +73,7 @@ def _convolve(
         o_k = i // N_TAPS * BLOCK_K + tl.arange(0, BLOCK_K)
         i_shift = i_tap * dilation - left
         o_source = o_time + i_shift
-        p_v = source_ptr + (o_row + i_shift)[:, None] * N_CHANNELS + o_k[None, :]
+        p_v = source_ptr + i_shift.to(tl.int64) * N_CHANNELS + o_row[:, None] * N_CHANNELS + o_k[None, :]
         m_time = o_source < n_time
         if context_ptr is None:
             m_time &= o_source >= 0

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 import triton
 from torch import Tensor
 
-from ._common import INTERPRETED
+from ._common import INTERPRETED, check_operand
 
 SNAKE_EPSILON = 1e-9
 MAX_FUSED_WIDTH = 192  # channels up to which one kernel does the whole unit
@@ -42,9 +42,16 @@ def check_dtype(name: str, tensor: Tensor) -> None:
 
 
 def pack_snake(alpha: Tensor, beta: Tensor) -> Tensor:
-    """Constants of a Snake, float32 ``[3, P]``, from ``alpha`` and ``beta`` ``[C]``."""
-    if alpha.ndim != 1 or alpha.shape != beta.shape:
-        raise ValueError(f"alpha and beta must be [C], got {tuple(alpha.shape)} and {tuple(beta.shape)}")
+    """Constants of a Snake, float32 ``[3, P]``, from ``alpha`` and ``beta`` ``[C]``.
+
+    Raises:
+        ValueError: a shape or device does not fit, or C is not a multiple of 16.
+        TypeError: one is not floating-point.
+    """
+    if alpha.ndim != 1:
+        raise ValueError(f"alpha must be [C], got {list(alpha.shape)}")
+    check_operand("alpha", alpha, alpha.shape, alpha.device)
+    check_operand("beta", beta, alpha.shape, alpha.device, "alpha")
     half_turns = alpha.double() / math.pi
     high = half_turns.float()
     constants = torch.stack([high, (half_turns - high).float(), 1 / (beta.float() + SNAKE_EPSILON)])
@@ -67,8 +74,8 @@ def pack_weights(
     ``torch.no_grad()`` for inference.
 
     Raises:
-        ValueError: a shape does not fit, K is even, or C is not a multiple of 16.
-        TypeError: the weights are not float16 or bfloat16, or differ.
+        ValueError: a shape or device does not fit, K is even, or C is not a multiple of 16.
+        TypeError: the weights are not float16 or bfloat16, or differ, or a vector is not floating-point.
     """
     n_channels = weight1.shape[0]
     if weight1.shape[1:2] != (n_channels,) or weight1.ndim != 3 or weight1.shape[2] % 2 == 0:
@@ -76,12 +83,11 @@ def pack_weights(
     check_dtype("weight1", weight1)
     if weight2.dtype != weight1.dtype:
         raise TypeError(f"weight2 must be {weight1.dtype} like weight1, got {weight2.dtype}")
-    if weight2.shape != (n_channels, n_channels, 1):
-        raise ValueError(f"weight2 must be {[n_channels, n_channels, 1]}, got {tuple(weight2.shape)}")
+    check_operand("weight2", weight2, (n_channels, n_channels, 1), weight1.device, "weight1")
     vectors = {"alpha1": alpha1, "beta1": beta1, "bias1": bias1, "alpha2": alpha2, "beta2": beta2, "bias2": bias2}
     for name, vector in vectors.items():
-        if vector is not None and vector.shape != (n_channels,):
-            raise ValueError(f"{name} must be [{n_channels}], got {tuple(vector.shape)}")
+        if vector is not None:
+            check_operand(name, vector, (n_channels,), weight1.device, "weight1")
     padding = padded_channels(n_channels) - n_channels
 
     def pack(weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,7 @@
 Mean and variance are over the last dimension (Ba et al., 2016), ``rstd = 1 / sqrt(variance + eps)``.
 
 Memory-bound: 4 accesses per element forward (eager: 7), 5 backward: one less where the sum has no gradient of its
-own, one less where ``scale`` is 1, for then ``residual`` shares the gradient of ``x``.
+own, one less where ``scale`` is 1 and the dtypes agree, for then ``residual`` shares the gradient of ``x``.
 A program holds whole rows in registers, one if C > 512, else several, so each element is read once; the variance
 is that of the differences from the mean, in float32. The sum is rounded to its dtype before it is normalised, so
 ``normed`` is the LayerNorm of the very sum that is returned, and backward has all it needs in that sum: it
@@ -108,7 +108,7 @@ def _add_layer_norm_bwd_kernel(
         if dsum_ptr is not None:
             b_dx += tl.load(dsum_ptr + o_x, mask=m_x, other=0.0).to(COMPUTE)
         tl.store(dx_ptr + o_x, b_dx.to(dx_ptr.dtype.element_ty), mask=m_x)
-        if SCALE != 1.0:
+        if dresidual_ptr is not None:
             tl.store(dresidual_ptr + o_x, (SCALE * b_dx).to(dresidual_ptr.dtype.element_ty), mask=m_x)
     o_partial = tl.program_id(0) * N_CHANNELS + i_channel
     tl.store(partial_ptr + o_partial, tl.sum(b_dweight, 0), mask=m_channel)
@@ -139,26 +139,26 @@ def add_layer_norm(
     """The sum ``x + scale * residual`` and its LayerNorm, computed in float32 (float64 for float64).
 
     Args:
-        x, residual: ``[..., C]``, of one dtype, any strides (a copy is made unless contiguous);
-            float32, float16, bfloat16 or float64.
+        x, residual: ``[..., C]``, any strides (a copy is made unless contiguous); float32, float16, bfloat16 or
+            float64, and not necessarily alike: under autocast a float32 signal meets a half-precision residual.
         scale: factor on ``residual``. The kernel is compiled for its value, as for that of ``eps``.
         weight, bias: ``[C]``, affine of the norm, of any of these dtypes.
         eps: added to the variance.
 
     Returns:
-        (sum, normalised sum), each ``[..., C]``, contiguous, in the dtype of ``x``; empty if ``x`` is.
+        (sum, normalised sum), each ``[..., C]``, contiguous, in the dtype of ``x + residual``; empty if ``x`` is.
         Differentiable to ``x``, ``residual``, ``weight`` and ``bias``.
 
     Raises:
-        TypeError: a tensor is not floating-point, or ``residual`` has not the dtype of ``x``.
+        TypeError: a tensor is not floating-point.
         ValueError: ``x`` has no dimension or C > 16384; another tensor's shape does not fit or it is elsewhere.
     """
     _check(x, residual, weight, bias)
-    x = x.contiguous()
-    total, normed = torch.empty_like(x), torch.empty_like(x)
+    x, dtype = x.contiguous(), torch.promote_types(x.dtype, residual.dtype)
+    total, normed = torch.empty_like(x, dtype=dtype), torch.empty_like(x, dtype=dtype)
     if x.numel():
-        n_rows, options = x.numel() // x.shape[-1], _options(x, scale, eps, 1024)
-        with on_device(x):
+        n_rows, options = x.numel() // x.shape[-1], _options(total, scale, eps, 1024)
+        with on_device("x", x):
             _add_layer_norm_fwd_kernel[triton.cdiv(n_rows, options["BLOCK_R"]),](
                 x,
                 residual.contiguous(),
@@ -179,38 +179,45 @@ def _check(x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor) -> None:
     check_operand("residual", residual, x.shape, x.device)
     check_operand("weight", weight, x.shape[-1:], x.device)
     check_operand("bias", bias, x.shape[-1:], x.device)
-    if residual.dtype != x.dtype:
-        raise TypeError(f"residual must be {x.dtype} as x is, got {residual.dtype}")
 
 
-def _residual_shape(total: Tensor, scale: float) -> tuple[int, ...]:
-    return (0,) if scale == 1 else total.shape
+def _shares_gradient(scale: float, x_dtype: torch.dtype, residual_dtype: torch.dtype) -> bool:
+    """Whether the gradient of residual is that of x, bit for bit."""
+    return scale == 1 and x_dtype == residual_dtype
 
 
 @torch.library.custom_op("silk_fast::add_layer_norm_backward", mutates_args=(), device_types=("cuda", "cpu"))
 def _add_layer_norm_backward(
-    dsum: Tensor | None, dnormed: Tensor, total: Tensor, scale: float, weight: Tensor, eps: float
+    dsum: Tensor | None,
+    dnormed: Tensor,
+    total: Tensor,
+    scale: float,
+    weight: Tensor,
+    eps: float,
+    x_dtype: torch.dtype,
+    residual_dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of x, of residual (empty if ``scale`` is 1: that of x), and of weight and bias, ``[2, C]``.
+    """Gradients of x, of residual (empty if it shares that of x), and of weight and bias, ``[2, C]``.
 
     ``dsum`` None stands for zeros.
     """
-    dx = torch.empty_like(total)
-    dresidual = torch.empty(_residual_shape(total, scale), dtype=total.dtype, device=total.device)
+    shared = _shares_gradient(scale, x_dtype, residual_dtype)
+    dx = torch.empty_like(total, dtype=x_dtype)
+    dresidual = torch.empty((0,) if shared else total.shape, dtype=residual_dtype, device=total.device)
     n_channels = total.shape[-1]
     if not total.numel():
         return dx, dresidual, torch.zeros(2, n_channels, dtype=sum_dtype(total.dtype), device=total.device)
     n_rows, options = total.numel() // n_channels, _options(total, scale, eps, 2048)
     n_programs = min(triton.cdiv(n_rows, options["BLOCK_R"]), PROGRAMS)
     partial = torch.empty(2, n_programs, n_channels, dtype=sum_dtype(total.dtype), device=total.device)
-    with on_device(total):
+    with on_device("x", total):
         _add_layer_norm_bwd_kernel[n_programs,](
             None if dsum is None else dsum.contiguous(),
             dnormed.contiguous(),
             total,
             weight.contiguous(),
             dx,
-            dresidual,
+            None if shared else dresidual,
             partial,
             n_rows,
             **options,
@@ -221,19 +228,21 @@ def _add_layer_norm_backward(
 @add_layer_norm.register_fake
 def _(x, residual, scale, weight, bias, eps=1e-5):
     _check(x, residual, weight, bias)
-    return tuple(torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(2))
+    dtype = torch.promote_types(x.dtype, residual.dtype)
+    return tuple(torch.empty_like(x, dtype=dtype, memory_format=torch.contiguous_format) for _ in range(2))
 
 
 @_add_layer_norm_backward.register_fake
-def _(dsum, dnormed, total, scale, weight, eps):
+def _(dsum, dnormed, total, scale, weight, eps, x_dtype, residual_dtype):
+    shape = (0,) if _shares_gradient(scale, x_dtype, residual_dtype) else total.shape
     sums = total.new_empty(2, total.shape[-1], dtype=sum_dtype(total.dtype))
-    return torch.empty_like(total), total.new_empty(_residual_shape(total, scale)), sums
+    return torch.empty_like(total, dtype=x_dtype), total.new_empty(shape, dtype=residual_dtype), sums
 
 
 def _setup_context(ctx, inputs, output):
-    _, _, ctx.scale, weight, bias, ctx.eps = inputs
+    x, residual, ctx.scale, weight, bias, ctx.eps = inputs
     ctx.save_for_backward(output[0], weight)
-    ctx.bias_dtype = bias.dtype
+    ctx.dtypes, ctx.bias_dtype = (x.dtype, residual.dtype), bias.dtype
     ctx.set_materialize_grads(False)
 
 
@@ -241,8 +250,9 @@ def _backward(ctx, dsum: Tensor | None, dnormed: Tensor | None):
     total, weight = ctx.saved_tensors
     if dnormed is None:
         dnormed = torch.zeros_like(total)
-    dx, dresidual, sums = _add_layer_norm_backward(dsum, dnormed, total, ctx.scale, weight, ctx.eps)
-    return dx, dx if ctx.scale == 1 else dresidual, None, sums[0].to(weight.dtype), sums[1].to(ctx.bias_dtype), None
+    dx, dresidual, sums = _add_layer_norm_backward(dsum, dnormed, total, ctx.scale, weight, ctx.eps, *ctx.dtypes)
+    dresidual = dx if _shares_gradient(ctx.scale, *ctx.dtypes) else dresidual
+    return dx, dresidual, None, sums[0].to(weight.dtype), sums[1].to(ctx.bias_dtype), None
 
 
 add_layer_norm.register_autograd(_backward, setup_context=_setup_context)

@@ -95,7 +95,7 @@ def bias_silu(x: Tensor, bias: Tensor) -> Tensor:
         n_channels = x.shape[-1]
         n_rows, tile = x.numel() // n_channels, _tile(n_channels)
         grid = (triton.cdiv(n_rows, tile["BLOCK_R"]), triton.cdiv(n_channels, tile["BLOCK_C"]))
-        with on_device(x):
+        with on_device("x", x):
             _bias_silu_fwd_kernel[grid](x, bias.contiguous(), y, n_rows, n_channels, **_options(x), **tile)
     return y
 
@@ -118,7 +118,7 @@ def _bias_silu_backward(dy: Tensor, x: Tensor, bias: Tensor) -> tuple[Tensor, Te
     n_blocks = triton.cdiv(n_channels, tile["BLOCK_C"])
     n_programs = min(triton.cdiv(n_rows, tile["BLOCK_R"]), max(1, PROGRAMS // n_blocks))
     sums = torch.empty(n_programs, n_channels, dtype=sum_dtype(x.dtype), device=x.device)
-    with on_device(x):
+    with on_device("x", x):
         _bias_silu_bwd_kernel[n_programs, n_blocks](
             dy.contiguous(), x, bias.contiguous(), dx, sums, n_rows, n_channels, **_options(x), **tile
         )

@@ -137,7 +137,7 @@ def _fsq_pack(z: Tensor, levels: Sequence[int], group_size: int, dim: int) -> Te
     tokens = torch.empty(_token_shape(z, levels, group_size, dim), dtype=torch.int32, device=z.device)
     frames = as_frames(z, dim)
     groups, size = (triton.next_power_of_2(n) for n in (tokens.shape[-1], packing["GROUP"]))
-    launch(_fsq_pack_kernel, (frames, tokens), frames, GROUPS=groups, SIZE=size, **packing)
+    launch(_fsq_pack_kernel, "z", (frames, tokens), frames, GROUPS=groups, SIZE=size, **packing)
     return tokens
 
 
@@ -148,7 +148,7 @@ def _fsq_unpack(tokens: Tensor, levels: Sequence[int], group_size: int, dim: int
     packing = _packing(tuple(levels), group_size)
     check_frames("tokens", tokens, dim, -1, _n_tokens(levels, group_size))
     codes = torch.empty(_code_shape(tokens, levels, dim), dtype=torch.float32, device=tokens.device)
-    launch(_fsq_unpack_kernel, (tokens.contiguous(), codes), as_frames(codes, dim), **packing)
+    launch(_fsq_unpack_kernel, "tokens", (tokens.contiguous(), codes), as_frames(codes, dim), **packing)
     return codes
 
 

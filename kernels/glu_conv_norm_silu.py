@@ -91,7 +91,7 @@ def glu_conv_norm_silu(
     if n_batch:
         constants = options(weight, x.dtype)
         n_segments, segment = segments(n_batch, n_time, constants["num_warps"])
-        with on_device(x):
+        with on_device("x", x):
             _glu_conv_norm_silu_fwd_kernel[n_batch * n_segments,](
                 x.contiguous(),
                 None if context is None else context.contiguous(),

@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._common import compute_dtype, on_device
+from ._common import check_operand, compute_dtype, on_device
 
 BLOCK = 512  # samples per program: one 16-byte access a thread for each frame that overlaps
 BLOCK_WINDOW = 1024
@@ -120,7 +120,7 @@ def _launch(kernel, frames_shape: torch.Size, hop: int, first: int, n_out: int, 
     block_r = min(64, triton.next_power_of_2(hop))
     block_s = BLOCK // block_r
     grid = (triton.cdiv(n_batch * n_segments, block_s) * triton.cdiv(hop, block_r),)
-    with on_device(tensors[0]):
+    with on_device("frames", tensors[0]):
         kernel[grid](
             *tensors, n_batch, n_segments, n_frames, hop, first, n_out, **constants, OVERLAPS=overlaps,
             BLOCK_S=block_s, BLOCK_R=block_r, BLOCK_WINDOW=BLOCK_WINDOW, COMPUTE=compute_dtype(tensors[0].dtype),
@@ -150,15 +150,15 @@ def overlap_add(
         n_out: number of samples returned; ``first + n_out <= (N - 1) * hop + n_fft``.
         normalization: ``"none"``; ``"constant"`` divides by ``sum(window^2) / hop``; ``"window"`` by the
             overlap-added squared window.
-        overlap: ``[B, n_fft - hop]`` or None, what earlier frames add to the first samples;
+        overlap: ``[B, n_fft - hop]`` of any floating dtype or None, what earlier frames add to the first samples;
             only with ``first = 0`` and not with ``"window"``, whose envelope would lack those frames.
 
     Returns:
         ``[B, n_out]``, dtype of ``frames``.
 
     Raises:
-        ValueError: a shape, a range or ``normalization`` is wrong.
-        TypeError: ``frames`` is neither float32 nor float64.
+        ValueError: a shape, a device, a range or ``normalization`` is wrong.
+        TypeError: ``frames`` is neither float32 nor float64, or ``window`` or ``overlap`` is not floating-point.
     """
     _check(frames, window, hop, first, n_out, normalization, overlap)
     y = torch.empty((frames.shape[0], n_out), dtype=frames.dtype, device=frames.device)
@@ -175,8 +175,7 @@ def _check(frames, window, hop, first, n_out, normalization, overlap) -> None:
     if frames.ndim != 3 or not frames.numel():
         raise ValueError(f"frames must be [B, N, n_fft] and not empty, got {tuple(frames.shape)}")
     n_batch, n_frames, n_fft = frames.shape
-    if window.shape != (n_fft,):
-        raise ValueError(f"window must be [{n_fft}], got {tuple(window.shape)}")
+    check_operand("window", window, (n_fft,), frames.device, "frames")
     if hop < 1 or n_fft % hop:
         raise ValueError(f"hop must divide n_fft = {n_fft}, got {hop}")
     if first < 0 or n_out < 0 or first + n_out > (n_frames - 1) * hop + n_fft:
@@ -185,8 +184,8 @@ def _check(frames, window, hop, first, n_out, normalization, overlap) -> None:
         )
     if normalization not in NORMALIZATIONS:
         raise ValueError(f"normalization must be one of {NORMALIZATIONS}, got {normalization!r}")
-    if overlap is not None and overlap.shape != (n_batch, n_fft - hop):
-        raise ValueError(f"overlap must be [{n_batch}, {n_fft - hop}], got {tuple(overlap.shape)}")
+    if overlap is not None:
+        check_operand("overlap", overlap, (n_batch, n_fft - hop), frames.device, "frames")
     if overlap is not None and (first or normalization == "window"):
         raise ValueError(f"overlap goes with first = 0, not {first}, and without 'window', got {normalization!r}")
 
@@ -204,6 +203,7 @@ def _overlap_add_backward(
 
 @overlap_add.register_fake
 def _(frames, window, hop, first, n_out, normalization="none", overlap=None):
+    _check(frames, window, hop, first, n_out, normalization, overlap)
     return frames.new_empty((frames.shape[0], n_out))
 
 

@@ -206,7 +206,7 @@ def _launch(kernel, m: Tensor, p: Tensor, z: Tensor, *gradients: Tensor) -> None
     grid = (n_batch * triton.cdiv(n_frames, BLOCK_N) * triton.cdiv(n_low, BLOCK_K),)
     tensors = (z, m, p, *gradients) if gradients else (m, p, z)
     strides = [stride for tensor in (m, p, *gradients) for stride in tensor.stride()]
-    with on_device(m):
+    with on_device("log_magnitude", m):
         kernel[grid](
             *tensors, *strides, n_frames, half, n_low, BLOCK_N=BLOCK_N, BLOCK_K=BLOCK_K,
             COMPUTE=compute_dtype(m.dtype), enable_fp_fusion=True,

@@ -31,13 +31,7 @@ from torch import Tensor
 
 from ._common import capability, on_device
 from ._residual_unit import _conv_fwd_kernel, _residual_unit_fwd_kernel
-from ._residual_unit_weights import (
-    MAX_FUSED_WIDTH,
-    PackedResidualUnit,
-    check_dtype,
-    pack_snake,
-    pack_weights,
-)
+from ._residual_unit_weights import MAX_FUSED_WIDTH, PackedResidualUnit, check_dtype, pack_snake, pack_weights
 
 __all__ = [
     "PackedResidualUnit",
@@ -70,8 +64,9 @@ def _check(x: Tensor, packed: PackedResidualUnit, dilation: int, context: Tensor
         raise ValueError(f"x must be [B, T, {packed.n_channels}] like the packed weights, got {tuple(x.shape)}")
     if packed.weight1.dtype != x.dtype:
         raise TypeError(f"the packed weights must be {x.dtype} like x, got {packed.weight1.dtype}")
-    if dilation < 1:
-        raise ValueError(f"dilation must be at least 1, got {dilation}")
+    largest = MAX_TIME // packed.weight1.shape[0]
+    if not 1 <= dilation <= largest:
+        raise ValueError(f"dilation must be at least 1 and at most {largest}, got {dilation}")
     if padding not in ("causal", "symmetric"):
         raise ValueError(f"padding must be causal or symmetric, got {padding!r}")
     if context is not None:
@@ -99,8 +94,9 @@ def _launch(
 ) -> tuple[Tensor, Tensor | None]:
     """The unit of ``x`` and, with ``next_snake``, the Snake of that; ``activated`` is ``snake(x)`` or None."""
     _check(x, packed, dilation, context, padding)
-    others = {"packed": packed.weight1, "context": context, "activated": activated, "next_snake": next_snake}
-    for name, tensor in others.items():
+    others = [("packed", tensor) for tensor in packed[:-1]]
+    others += [("context", context), ("activated", activated), ("next_snake", next_snake)]
+    for name, tensor in others:
         if tensor is not None and tensor.device != x.device:
             raise ValueError(f"{name} must be on the device of x, {x.device}, got {tensor.device}")
     x = x.contiguous()
@@ -117,9 +113,10 @@ def _launch(
     fused = width <= MAX_FUSED_WIDTH
     n_tiles = triton.cdiv(n_rows, 128) * (1 if fused else width // 128)
     small = not _fills_card(n_tiles, x)
-    block_k = 64 if capability() == 90 and width % 64 == 0 else 32  # wgmma reads 128-byte rows of shared memory
-    options = {"N_CHANNELS": x.shape[2], "BLOCK_K": block_k, "num_stages": 3, "enable_fp_fusion": True}
-    with on_device(x):
+    options = {"N_CHANNELS": x.shape[2], "num_stages": 3, "enable_fp_fusion": True}
+    with on_device("x", x):
+        # wgmma reads 128-byte rows of shared memory
+        options["BLOCK_K"] = 64 if capability() == 90 and width % 64 == 0 else 32
         if fused and not small:
             width_a = 1 << (width - 1).bit_length() - 1
             options |= {"WIDTH_A": width_a, "WIDTH_B": width - width_a, "BLOCK_T": 128, "num_warps": 8}
@@ -221,7 +218,7 @@ def residual_unit_channels_last(
         ``[B, T, C]``.
 
     Raises:
-        ValueError: a shape or ``padding`` does not fit, T is 0, or C is not a multiple of 16.
+        ValueError: a shape, a device, ``dilation`` or ``padding`` does not fit, T is 0, or C is not a multiple of 16.
         TypeError: ``x`` or the weights are not float16 or bfloat16, or differ.
         NotImplementedError: an input requires a gradient.
     """

@@ -114,15 +114,17 @@ def accelerate_(
     """Swap faster modules into ``model``, in place. :func:`restore_` undoes it exactly.
 
     On a GPU modules get Triton kernels. Anywhere, what depends on weights only (weight norm,
-    exponentials, projected positions) is computed once while gradients are off. On a CPU that is
-    all, and the report says so.
+    exponentials, projected positions) is computed once while gradients are off, and again when the
+    weights change; but after a change in place of ``weight.data``, which PyTorch does not count, call
+    this again. On a CPU that is all, and the report says so.
 
     Args:
         model: a :class:`~silk_fast.SilkCodec` or any module that holds its parts.
         ops: which operations to swap, of ``silk_fast.accelerate.OPS``; None for all.
         dtype: float32, float16 or bfloat16: of the convolutional signals while gradients are off.
             Conformer, FSQ and inverse STFT stay float32.
-        deterministic: convolutions in IEEE float32 with a fixed order of additions; the kernels always have one.
+        deterministic: convolutions in IEEE float32, under autocast too, with a fixed order of additions, forward
+            and backward; the kernels always have one.
 
     Returns:
         For every module that has such an operation, what replaced it or why not.
@@ -158,7 +160,8 @@ def accelerate_(
 
 
 def _is_swapped(module: nn.Module) -> bool:
-    return type(module).__module__ in ("silk_fast.folding", "silk_fast.fused")
+    """Also true of a module that was parametrised after it was swapped."""
+    return any(base.__module__ in ("silk_fast.folding", "silk_fast.fused") for base in type(module).__mro__)
 
 
 def _own_type(module: nn.Module) -> type[nn.Module]:
@@ -182,12 +185,22 @@ def _swap(module: nn.Module, replacement: type[nn.Module], dtype: torch.dtype, d
         from silk_fast.fused import Policy
 
         module.policy = Policy(dtype, deterministic)
-    module.__class__ = replacement
+    _set_type(module, replacement)
+
+
+def _set_type(module: nn.Module, own_type: type[nn.Module]) -> None:
+    """Change the class of one module; a parametrised one keeps what the parametrisation added to its class."""
+    if parametrize.is_parametrized(module):
+        own_type = type(f"Parametrized{own_type.__name__}", (own_type,), dict(type(module).__dict__))
+    module.__class__ = own_type
 
 
 def restore_(model: nn.Module) -> None:
-    """Undo :func:`accelerate_`: every module gets its own class back. A model that was not swapped stays as it is."""
+    """Undo :func:`accelerate_`: every module gets its own class back, and folds are dropped.
+
+    A model that was not swapped stays as it is; what was parametrised meanwhile stays parametrised.
+    """
     for module in filter(_is_swapped, model.modules()):
-        module.__class__ = _own_type(module)
+        _set_type(module, _own_type(module))
         for attribute in ("policy", "_folds"):
             module.__dict__.pop(attribute, None)

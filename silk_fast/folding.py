@@ -1,7 +1,9 @@
 """Modules that compute what depends on their weights once, instead of at every call.
 
-Folding applies where gradients are off. A fold is renewed when a weight it came from has changed,
-and is never part of a state dict, a copy or a pickle.
+Folding applies where gradients are off. A fold is renewed when a weight it came from has changed, or
+autocast, and is never part of a state dict, a copy or a pickle. Changes in place of ``weight.data`` escape
+PyTorch's count of versions, and so the fold: change weights under ``torch.no_grad()`` instead, or call
+``accelerate_`` again, which drops every fold.
 """
 
 from collections.abc import Callable
@@ -15,16 +17,21 @@ from silk_fast.reference.conformer import RelativeAttention
 from silk_fast.reference.layers import Snake
 
 
-def _version(tensor: Tensor) -> tuple:
-    """Changes whenever the tensor's values may have."""
-    return tensor.data_ptr(), tensor.dtype, -1 if tensor.is_inference() else tensor._version
+def _version(source: Tensor | int) -> object:
+    """Changes whenever what is computed of ``source`` may: with its values, and with autocast where it lives."""
+    if isinstance(source, int):
+        return source
+    device = source.device.type
+    is_autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    autocast = torch.get_autocast_dtype(device) if is_autocast else None
+    return source.data_ptr(), source.dtype, -1 if source.is_inference() else source._version, autocast
 
 
 class Folding(nn.Module):
     """Mixin, first among the bases of a module that folds."""
 
-    def folded(self, name: str, compute: Callable[[], Any], *sources: Tensor) -> Any:
-        """``compute()``, remembered under ``name`` until one of ``sources`` changes."""
+    def folded(self, name: str, compute: Callable[[], Any], *sources: Tensor | int) -> Any:
+        """``compute()``, remembered under ``name`` until one of ``sources`` changes, unless ``.data`` hides it."""
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
             return compute()
         folds = self.__dict__.setdefault("_folds", {})
@@ -57,9 +64,9 @@ class FoldedSnake(Folding, Snake):
 
 
 class FoldedRelativeAttention(Folding, RelativeAttention):
-    """Attention whose projected positions are computed once for every number of keys."""
+    """Attention whose projected positions are computed once: for the last number of keys, if that matters."""
 
     def projected_positions(self, n_keys: int) -> Tensor:
         compute = super().projected_positions
-        bounded = None not in self.window
-        return self.folded(f"positions {bounded or n_keys}", lambda: compute(n_keys), self.position.weight)
+        n_rows = n_keys if None in self.window else 0
+        return self.folded("positions", lambda: compute(n_keys), self.position.weight, n_rows)

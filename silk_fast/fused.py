@@ -4,8 +4,7 @@ Each class adds no parameter to the module it replaces, so that an instance beco
 back, by changing its class.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +13,8 @@ from torch import Tensor
 
 from silk_fast.folding import FoldedRelativeAttention, FoldedSnake, Folding
 from silk_fast.kernels import all as kernels
+from silk_fast.kernels._common import runs_on
+from silk_fast.kernels.conv1d_ieee import conv1d_ieee
 from silk_fast.reference import ops
 from silk_fast.reference.conformer import ConformerBlock, ConvModule, FeedForward
 from silk_fast.reference.decoder import InverseSTFT
@@ -29,27 +30,16 @@ class Policy:
 
     Args:
         dtype: of convolutional signals where gradients are off; everything else stays as it is.
-        deterministic: IEEE float32 convolutions with algorithms that always add in one order.
+        deterministic: IEEE float32 convolutions with algorithms that always add in one order, forward and backward.
     """
 
     dtype: torch.dtype = torch.float32
     deterministic: bool = False
 
-    @contextmanager
-    def convolutions(self) -> Iterator[None]:
-        """Settings of cuDNN for one convolution."""
-        if not self.deterministic:
-            yield
-            return
-        with torch.backends.cudnn.flags(
-            enabled=torch.backends.cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=False
-        ):
-            yield
-
-
-def runs_on(x: Tensor) -> bool:
-    """Whether Triton can run on the device of ``x``: a GPU or, in its interpreter, anywhere."""
-    return x.is_cuda or kernels.INTERPRETED
+    @property
+    def conv1d(self) -> Callable:
+        """``F.conv1d``, or what does the same reproducibly."""
+        return conv1d_ieee if self.deterministic else F.conv1d
 
 
 def _where_it_runs(kernel: Callable, reference: Callable) -> staticmethod:
@@ -62,16 +52,40 @@ def _where_it_runs(kernel: Callable, reference: Callable) -> staticmethod:
 
 
 def _residual_unit_by_cudnn(
-    x, alpha1, beta1, weight1, bias1, alpha2, beta2, weight2, bias2, dilation, context=None, padding="causal"
+    x,
+    alpha1,
+    beta1,
+    weight1,
+    bias1,
+    alpha2,
+    beta2,
+    weight2,
+    bias2,
+    dilation,
+    context=None,
+    padding="causal",
+    conv1d=F.conv1d,
 ):
     """cuDNN convolutions between Snake kernels, the first bias fused into the second Snake; differentiable."""
     extended = ops.extend(x, (weight1.shape[-1] - 1) * dilation, context, padding)
-    hidden = F.conv1d(kernels.snake(extended, alpha1, beta1), weight1, dilation=dilation)
-    return x + F.conv1d(kernels.snake(hidden, alpha2, beta2, bias1), weight2, bias2)
+    hidden = conv1d(kernels.snake(extended, alpha1, beta1), weight1, dilation=dilation)
+    return x + conv1d(kernels.snake(hidden, alpha2, beta2, bias1), weight2, bias2)
+
+
+def _rel_attention(q, k, v, pos, u, v_bias, window=(None, None), lengths=None, starts=None):
+    """Keys, values and positions in the dtype of ``q``: under autocast a stream remembers the first two in float32."""
+    k, v, pos = (x.to(q.dtype) for x in (k, v, pos))
+    return kernels.rel_attention(q, k, v, pos, u, v_bias, window, lengths, starts)
+
+
+def _glu_conv_norm_silu(x, weight, bias, norm_weight, norm_bias, eps=1e-5, context=None):
+    """The context in the dtype of ``x``: under autocast a stream remembers it in float32."""
+    context = None if context is None else context.to(x.dtype)
+    return kernels.glu_conv_norm_silu(x, weight, bias, norm_weight, norm_bias, eps, context)
 
 
 class KernelOps:
-    """The functions of ``reference.ops`` as kernels."""
+    """The functions of ``reference.ops`` as kernels; under autocast as well, where dtypes mix."""
 
     snake = _where_it_runs(kernels.snake, ops.snake)
     residual_unit = _where_it_runs(_residual_unit_by_cudnn, ops.residual_unit)
@@ -80,8 +94,8 @@ class KernelOps:
     fsq_quantize = _where_it_runs(kernels.fsq_quantize, ops.fsq_quantize)
     bias_silu = _where_it_runs(kernels.bias_silu, ops.bias_silu)
     add_layer_norm = _where_it_runs(kernels.add_layer_norm, ops.add_layer_norm)
-    rel_attention = _where_it_runs(kernels.rel_attention, ops.rel_attention)
-    glu_conv_norm_silu = _where_it_runs(kernels.glu_conv_norm_silu, ops.glu_conv_norm_silu)
+    rel_attention = _where_it_runs(_rel_attention, ops.rel_attention)
+    glu_conv_norm_silu = _where_it_runs(_glu_conv_norm_silu, ops.glu_conv_norm_silu)
     polar_istft = _where_it_runs(kernels.polar_istft, ops.polar_istft)
     polar_istft_stream = _where_it_runs(kernels.polar_istft_stream, ops.polar_istft_stream)
 
@@ -122,10 +136,11 @@ class PolicyCausalConv1d(Folding, CausalConv1d):
     def forward(self, x: Tensor, state=None) -> Tensor:
         if not torch.is_grad_enabled() and runs_on(x):
             x = x.to(self.policy.dtype)
-        with self.policy.convolutions():
-            return super().forward(x, state)
+        return super().forward(x, state)
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if self.policy.deterministic:
+            return conv1d_ieee(x, weight, bias, self.stride[0], self.dilation[0], self.groups)
         if x.dtype != weight.dtype:
             weight = self.folded("weight", lambda: self.weight.to(x.dtype), self.weight)
             bias = None if bias is None else self.folded("bias", lambda: self.bias.to(x.dtype), self.bias)
@@ -140,9 +155,11 @@ class FusedResidualUnit(Folding, ResidualUnit):
 
     def _unit(self, x: Tensor, context: Tensor | None) -> Tensor:
         dtype = self.policy.dtype
-        if dtype not in HALF or torch.is_grad_enabled() or not runs_on(x):
-            with self.policy.convolutions():
-                return super()._unit(x, context)
+        if not runs_on(x):
+            return super()._unit(x, context)
+        if dtype not in HALF or torch.is_grad_enabled():
+            dilation, conv1d = self.conv1.dilation[0], self.policy.conv1d
+            return _residual_unit_by_cudnn(x, *self.operands(), dilation, context, self.padding, conv1d)
         packed = self.folded("packed", lambda: self._packed(dtype), *self.parameters())
         rows = None if context is None else context.transpose(1, 2).to(dtype)
         y = kernels.residual_unit_channels_last(

@@ -12,6 +12,10 @@ import torch
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
+# Tolerances are those of IEEE float32; on a GPU the reference would run convolutions in TF32.
+torch.backends.cudnn.allow_tf32 = False
+torch.backends.cuda.matmul.allow_tf32 = False
+
 NOBODY = 65534
 
 

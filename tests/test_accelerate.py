@@ -5,13 +5,20 @@ import os
 import pickle
 import subprocess
 import sys
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from silk_fast import SilkCodec, SilkConfig, SilkInputError, accelerate_, restore_
 from silk_fast.accelerate import OPS
-from silk_fast.reference.layers import Snake
+from silk_fast.reference.conformer import RelativeAttention
+from silk_fast.reference.layers import CausalConv1d, Snake
+from silk_fast.training.config import Stage1Config, Stage2Config
+from silk_fast.training.loop import RunOptions
+from silk_fast.training.run import make_stage
 from tests.kernels.support import ATOL, DEVICE
 from tests.test_codec import assert_same_tokens, make_codec
 from tests.test_initialisation import voices
@@ -185,7 +192,47 @@ def test_changed_weights_are_seen(codec):
     torch.testing.assert_close(after, codec.decode(tokens), rtol=0, atol=1e-5)
 
 
+def test_accelerating_again_renews_what_data_changed_behind_the_folds(codec):
+    """``.data`` hides its changes from PyTorch's count of versions."""
+    tokens = torch.zeros(1, 1, 19, dtype=torch.int32, device=DEVICE)
+    accelerate_(codec)
+    codec.decode(tokens)
+    for snake in (module for module in codec.modules() if isinstance(module, Snake)):
+        snake.log_alpha.data.add_(0.1)
+    accelerate_(codec)
+    renewed = codec.decode(tokens)
+    restore_(codec)
+    torch.testing.assert_close(renewed, codec.decode(tokens), rtol=0, atol=1e-5)
+
+
+def test_positions_of_many_lengths_are_not_all_kept():
+    attention = RelativeAttention(16, 2, (None, None)).to(DEVICE)
+    accelerate_(attention)
+    with torch.no_grad():
+        rows = [attention.projected_positions(n).shape[1] for n in (3, 5, 3)]
+        assert attention.projected_positions(3) is attention.projected_positions(3)
+    assert rows == [5, 9, 5]
+    assert list(vars(attention)["_folds"]) == ["positions"]
+
+
 # ---------------------------------------------------------------- weight norm
+
+
+def test_what_was_parametrised_after_acceleration_is_restored_too(audio):
+    codec, twin = (make_codec(TINY).to(DEVICE) for _ in range(2))
+    twin.apply_weight_norm_()
+    accelerate_(codec, deterministic=True)
+    codec.apply_weight_norm_()
+    assert any(type(m).__name__ == "ParametrizedPolicyCausalConv1d" for m in codec.modules())
+    restore_(codec)
+    assert types(codec) == types(twin)
+    assert isinstance(codec.encoder.input, CausalConv1d)
+    assert not any("policy" in vars(m) or "_folds" in vars(m) for m in codec.modules())
+    tokens = twin.encode(audio).tokens
+    assert torch.equal(codec.encode(audio).tokens, tokens)
+    assert torch.equal(codec.decode(tokens), twin.decode(tokens))
+    codec.fold_weight_norm_()  # the parametrisation is whole
+    assert type(codec.encoder.input) is CausalConv1d
 
 
 def test_weight_norm_is_folded_without_changing_the_state_dict(audio):
@@ -231,12 +278,139 @@ def test_exports(codec):
     assert any("silk_fast.rel_attention" in target for target in targets)
 
 
-def test_runs_under_autocast(codec, audio):
-    accelerate_(codec, ops=["snake", "residual_unit", "fsq", "polar_istft"])
-    dtype = torch.float16 if DEVICE == "cuda" else torch.bfloat16
-    with torch.autocast(DEVICE, dtype=dtype), torch.no_grad():
-        out = codec.decoder.units[0](torch.randn(1, TINY.decoder_channels, 20, device=DEVICE))
-    assert out.isfinite().all()
+@pytest.mark.parametrize("strict", [True, False])
+def test_deterministic_convolutions_survive_compilation_and_export(codec, strict):
+    """They are an operation: nothing is lost where settings of cuDNN cannot be recorded."""
+    unit = codec.decoder.units[0]
+    x = torch.randn(1, TINY.decoder_channels, 20, device=DEVICE)
+    model = torch.nn.Sequential(unit, codec.decoder.snake, codec.decoder.head)
+    expected = model(x)
+    accelerate_(model, deterministic=True)
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)(x)
+    torch.testing.assert_close(compiled, expected, rtol=1e-5, atol=1e-5)
+    compiled.sum().backward()
+    with torch.no_grad():
+        program = torch.export.export(model, (x,), strict=strict)
+    torch.testing.assert_close(program.module()(x), expected, rtol=1e-5, atol=1e-5)
+    operations = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
+    assert [name for name in operations if "conv" in name] == ["silk_fast.conv1d_ieee.default"] * 3
+
+
+def test_deterministic_means_every_convolution_of_the_model(codec, audio, monkeypatch):
+    accelerate_(codec, deterministic=True)
+    flags = []
+    convolve = F.conv1d
+
+    def recording(*arguments, **options):
+        flags.append(torch.backends.cudnn.deterministic)
+        return convolve(*arguments, **options)
+
+    monkeypatch.setattr(F, "conv1d", recording)
+    monkeypatch.setattr(torch, "conv1d", recording)
+    codec.decoder(codec.quantizer(codec.latents(audio[..., :9600])))
+    assert len(flags) == sum(isinstance(m, torch.nn.Conv1d) and m.groups == 1 for m in codec.modules())
+    assert all(flags)
+
+
+# ---------------------------------------------------------------- autocast
+
+
+def autocast() -> torch.autocast:
+    """Float16, for the interpreter is wrong for bfloat16."""
+    return torch.autocast(DEVICE, torch.float16)
+
+
+def run_codec(codec: SilkCodec, audio: torch.Tensor, precision: AbstractContextManager) -> tuple[torch.Tensor, ...]:
+    """Latents, decoded audio, and gradients of a loss, by part of the model.
+
+    The decoder hears latents and not codes, of which some would flip; the loss has both.
+    """
+    codec.zero_grad()
+    with precision:
+        latents = codec.latents(audio)
+        decoded = codec.decoder(latents)
+        codes = codec.quantizer(latents)
+    ((decoded.float() - audio).square().mean() + 0.1 * codes.square().mean()).backward()
+    parts = codec.encoder, codec.conformer, codec.decoder
+    gradients = (torch.cat([p.grad.flatten() for p in part.parameters() if p.grad is not None]) for part in parts)
+    return latents.detach(), decoded.detach(), *gradients
+
+
+def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
+    return ((found - expected).norm() / expected.norm()).item()
+
+
+def assert_near(ours: torch.Tensor, expected: torch.Tensor, tolerance: float) -> None:
+    assert ours.dtype == expected.dtype
+    error = relative_error(ours, expected)
+    assert error <= tolerance, f"relative error {error:.1e} > {tolerance:.0e}"
+
+
+def test_under_autocast_a_whole_codec_is_as_close_as_the_reference_forward_and_backward(codec, audio):
+    """Every operation at once, where float32 signals meet half-precision residuals, weights and positions."""
+    codec.quantizer.norm.frozen = True
+    exact, eager = (run_codec(codec, audio, precision) for precision in (nullcontext(), autocast()))
+    assert not accelerate_(codec).refused
+    for ours, theirs, truth in zip(run_codec(codec, audio, autocast()), eager, exact, strict=True):
+        assert ours.dtype == theirs.dtype
+        assert_near(ours, truth, 1.5 * relative_error(theirs, truth))
+        assert_near(ours, truth, 0.2)
+
+
+def test_under_autocast_a_stream_follows_the_reference(codec, audio):
+    tokens, frames = codec.encode(audio).tokens, torch.randn(1, 3, 128, device=DEVICE)
+    results = []
+    for _ in range(2):
+        with autocast(), torch.no_grad(), codec.streaming() as stream:
+            decoded = torch.cat([stream.decode(tokens[:, i : i + 1]) for i in range(N_FRAMES)], dim=-1)
+            state = codec.conformer.initial_state(1)
+            latents = [codec.conformer(frame, state=state) for frame in frames.split(1, dim=1)]
+        results.append([decoded, torch.cat(latents, dim=1)])
+        accelerate_(codec)
+    for ours, theirs in zip(*reversed(results), strict=True):
+        assert_near(ours, theirs, 0.01)
+
+
+@pytest.mark.parametrize("half_first", [True, False])
+def test_folds_are_of_the_autocast_they_are_used_in(codec, half_first):
+    attention = codec.conformer.blocks[0].attention
+    x = torch.randn(1, 5, 128, device=DEVICE)
+
+    def outputs() -> list[torch.Tensor]:
+        results = []
+        for half in (half_first, not half_first):
+            with torch.autocast(DEVICE, torch.float16, enabled=half), torch.no_grad():
+                results.append((attention(x), attention.projected_positions(5)))
+        return [tensor for pair in results for tensor in pair]
+
+    expected = outputs()
+    accelerate_(codec)
+    for ours, theirs in zip(outputs(), expected, strict=True):
+        assert_near(ours, theirs, 1e-2)
+
+
+STEP = {"preset": "tiny", "batch_size": 2, "steps": 6, "warmup_steps": 5}
+STAGES = {
+    "stage1": Stage1Config(**STEP, crop_seconds=1.6, predictor_layers=1),
+    "stage2": Stage2Config(**STEP, crop_seconds=0.4, adversarial_from=0, discriminator_channels=2),
+}
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_training_step_under_autocast_learns_the_same(name):
+    config = STAGES[name]
+    n_samples = round(config.crop_seconds * 24_000)
+    audio = voices()[..., : 2 * n_samples].reshape(2, 1, n_samples).to(DEVICE)
+    results = []
+    for accelerated in (False, True):
+        stage = make_stage(config, torch.device(DEVICE), RunOptions(Path()))
+        stage.autocast = lambda device: autocast()
+        for network in stage.networks if accelerated else []:
+            accelerate_(network)
+        results.append(stage.step(audio, 0))
+    expected, ours = results
+    torch.testing.assert_close(ours["loss"], expected["loss"], rtol=0.01, atol=0)
+    torch.testing.assert_close(ours["gradient"], expected["gradient"], rtol=0.03, atol=0)
 
 
 # ---------------------------------------------------------------- what is refused

@@ -1,6 +1,6 @@
-"""One small call of every kernel, for checks that are the same for all: streams, graphs, sanitizer.
+"""Small calls of every kernel in its forms, for checks that are the same for all: streams, graphs, sanitizer.
 
-compute-sanitizer --error-exitcode 1 python -m tests.kernels.cases    # on a GPU, each kernel once
+CONTRIBUTING.md says how the sanitizer runs it on a GPU.
 """
 
 from collections.abc import Callable
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from silk_fast.kernels import all as kernels
+from silk_fast.kernels.residual_unit import DEFAULT_PROCESSORS
 from torch import Tensor
 
 from tests.kernels.support import DEVICE
@@ -32,26 +33,48 @@ def positive(*shape: int) -> Tensor:
     return torch.rand(shape, device=DEVICE) + 0.5
 
 
-def residual_unit_inputs() -> list[Tensor]:
+def integers(*values: int) -> Tensor:
+    return torch.tensor(values, device=DEVICE)
+
+
+def residual_unit_inputs(n_time: int, context: int | None = None) -> list[Tensor]:
     half = torch.float16
     weight1, weight2 = normal(32, 32, 7) / 15, normal(32, 32, 1) / 6
     first = [positive(32), positive(32), weight1.to(half), normal(32)]
-    return [normal(2, 32, 200).to(half), *first, positive(32), positive(32), weight2.to(half), normal(32)]
+    second = [positive(32), positive(32), weight2.to(half), normal(32)]
+    contexts = [] if context is None else [normal(2, 32, context).to(half)]
+    return [normal(2, 32, n_time).to(half), *first, *second, *contexts]
+
+
+def filling_time() -> int:
+    """Frames of two samples with which the residual unit takes its one-kernel form on this card."""
+    is_gpu = DEVICE == "cuda"
+    return 32 * (torch.cuda.get_device_properties(DEVICE).multi_processor_count if is_gpu else DEFAULT_PROCESSORS)
 
 
 def hann(n_fft: int) -> Tensor:
     return torch.hann_window(n_fft, device=DEVICE)
 
 
+# Named by the kernel, and after a comma by what else is exercised.
 CALLS: dict[str, Call] = {
     "snake": Call(kernels.snake, lambda: [normal(2, 8, 1000), positive(8), positive(8), normal(8), normal(2, 8, 1000)]),
     "fsq_pack": Call(lambda z: kernels.fsq_pack(z, LEVELS, 7), lambda: [normal(2, 33, 16)], differentiable=False),
+    "fsq_pack, channels first": Call(
+        lambda z: kernels.fsq_pack(z, LEVELS, 7, dim=1), lambda: [normal(2, 16, 33)], differentiable=False
+    ),
     "fsq_unpack": Call(
         lambda tokens: kernels.fsq_unpack(tokens, LEVELS, 7),
         lambda: [torch.randint(0, 64, (2, 33, 3), dtype=torch.int32, device=DEVICE)],
         differentiable=False,
     ),
+    "fsq_unpack, channels first": Call(
+        lambda tokens: kernels.fsq_unpack(tokens, LEVELS, 7, dim=1),
+        lambda: [torch.randint(0, 64, (2, 33, 3), dtype=torch.int32, device=DEVICE)],
+        differentiable=False,
+    ),
     "fsq_quantize": Call(lambda z: kernels.fsq_quantize(z, LEVELS), lambda: [normal(2, 33, 16)]),
+    "fsq_quantize, channels first": Call(lambda z: kernels.fsq_quantize(z, LEVELS, dim=1), lambda: [normal(2, 16, 33)]),
     "bias_silu": Call(kernels.bias_silu, lambda: [normal(2, 33, 64), normal(64)]),
     "add_layer_norm": Call(
         lambda x, residual, weight, bias: kernels.add_layer_norm(x, residual, 0.5, weight, bias),
@@ -61,28 +84,65 @@ CALLS: dict[str, Call] = {
         kernels.glu_conv_norm_silu,
         lambda: [normal(2, 33, 64), normal(32, 15) / 4, normal(32), positive(32), normal(32)],
     ),
+    "glu_conv_norm_silu, context": Call(
+        lambda x, weight, bias, gain, shift, context: kernels.glu_conv_norm_silu(
+            x, weight, bias, gain, shift, context=context
+        ),
+        lambda: [normal(2, 5, 64), normal(32, 15) / 4, normal(32), positive(32), normal(32), normal(2, 14, 64)],
+    ),
     "rel_attention": Call(
         lambda q, k, v, pos, u, v_bias: kernels.rel_attention(q, k, v, pos, u, v_bias, (15, 0)),
         lambda: [*(normal(2, 4, 40, 16) for _ in range(3)), normal(4, 16, 16), normal(4, 16), normal(4, 16)],
+    ),
+    "rel_attention, lengths and starts": Call(
+        lambda q, k, v, pos, u, v_bias, lengths, starts: kernels.rel_attention(
+            q, k, v, pos, u, v_bias, (15, 0), lengths, starts
+        ),
+        lambda: [
+            *(normal(2, 4, n, 16) for n in (7, 40, 40)),
+            *(normal(4, 16, 16), normal(4, 16), normal(4, 16)),
+            *(integers(40, 36), integers(0, 38)),  # the second sample has no key
+        ],
     ),
     "rel_key_attention": Call(
         lambda q, k, v, table: kernels.rel_key_attention(q, k, v, table, 6, 3),
         lambda: [*(normal(2, 4, 40, 16) for _ in range(3)), normal(10, 16)],
     ),
+    "rel_key_attention, lengths": Call(
+        lambda q, k, v, table, lengths: kernels.rel_key_attention(q, k, v, table, 6, 3, lengths),
+        lambda: [*(normal(2, 4, 40, 16) for _ in range(3)), normal(10, 16), integers(40, 0)],
+    ),
     "polar_istft": Call(
         lambda m, p: kernels.polar_istft(m, p, hann(64), 16, "causal"),
         lambda: [normal(2, 20, 33), 3 * normal(2, 20, 33)],
     ),
+    "polar_istft_stream": Call(
+        lambda m, p, overlap: kernels.polar_istft_stream(m, p, hann(64), 16, overlap),
+        lambda: [normal(2, 3, 33), 3 * normal(2, 3, 33), normal(2, 48)],
+    ),
     "residual_unit": Call(
-        lambda *inputs: kernels.residual_unit(*inputs, dilation=3), residual_unit_inputs, differentiable=False
+        lambda *inputs: kernels.residual_unit(*inputs, dilation=3),
+        lambda: residual_unit_inputs(200),
+        differentiable=False,
+    ),
+    "residual_unit, one kernel": Call(
+        lambda *inputs: kernels.residual_unit(*inputs, dilation=9),
+        lambda: residual_unit_inputs(filling_time()),
+        differentiable=False,
+    ),
+    "residual_unit, context": Call(
+        lambda *inputs: kernels.residual_unit(*inputs[:-1], 3, inputs[-1]),
+        lambda: residual_unit_inputs(30, context=18),
+        differentiable=False,
     ),
 }
 
 
 def outputs_and_gradients(call: Call, inputs: list[Tensor]) -> list[Tensor]:
     """Results of one call and, where there are any, the gradients of their sum of squares."""
-    leaves = [t.detach().requires_grad_(call.differentiable) if t.is_floating_point() else t for t in inputs]
-    results = call.function(*leaves)
+    inputs = [t.detach().requires_grad_(call.differentiable and t.is_floating_point()) for t in inputs]
+    leaves = [t for t in inputs if t.requires_grad]
+    results = call.function(*inputs)
     results = list(results) if isinstance(results, tuple) else [results]
     gradients = []
     if call.differentiable:

@@ -97,6 +97,23 @@ def test_affine_in_float32_beside_a_float16_signal():
         torch.testing.assert_close(gradient, truth, rtol=2e-3, atol=2e-3)
 
 
+@pytest.mark.parametrize("scale", [1.0, 0.3])
+@pytest.mark.parametrize("dtypes", [(torch.float32, torch.float16), (torch.float16, torch.float32)], ids=str)
+def test_a_signal_and_a_residual_of_two_dtypes(dtypes, scale):
+    """As under autocast: both outputs are float32, each gradient has the dtype of its input."""
+    (x, residual, _, weight, bias), gradients = make_inputs((9, 40))
+    tensors = on_device([x.to(dtypes[0]), residual.to(dtypes[1]), weight, bias])
+    results = []
+    for function in (add_layer_norm, ops.add_layer_norm):
+        leaves = [t.detach().requires_grad_() for t in tensors]
+        signals = leaves[:2] if function is add_layer_norm else [t.float() for t in leaves[:2]]
+        outputs = function(*signals, scale, *leaves[2:])
+        results.append([*outputs, *torch.autograd.grad(outputs, leaves, on_device(gradients))])
+    for ours, truth in zip(*results, strict=True):
+        assert ours.dtype == truth.dtype
+        torch.testing.assert_close(ours, truth, rtol=1e-5 if ours.dtype == torch.float32 else 1e-3, atol=1e-5)
+
+
 def test_range_ends_of_float16_stay_finite():
     """Squares of these overflow float16, and constant rows have no variance."""
     x = torch.tensor([[65504.0, -65504.0, 60000.0, 0.0], [6e-8, -6e-8, 0.0, 0.0], [1000.0] * 4]).to(DEVICE).half()
@@ -153,8 +170,9 @@ def test_registration_is_sound():
     torch.library.opcheck(add_layer_norm, (leaves[0], leaves[1], scale, leaves[2], leaves[3]))
     torch.library.opcheck(add_layer_norm, (x.transpose(0, 1), residual.transpose(0, 1), 1.0, weight, bias, 1e-3))
     backward = torch.ops.silk_fast.add_layer_norm_backward.default
-    torch.library.opcheck(backward, (dsum, dnormed, x, scale, weight, 1e-5))
-    torch.library.opcheck(backward, (None, dnormed, x, 1.0, weight, 1e-5))
+    torch.library.opcheck(backward, (dsum, dnormed, x, scale, weight, 1e-5, x.dtype, x.dtype))
+    torch.library.opcheck(backward, (None, dnormed, x, 1.0, weight, 1e-5, x.dtype, x.dtype))
+    torch.library.opcheck(backward, (None, dnormed, x, 1.0, weight, 1e-5, x.dtype, torch.float16))
 
 
 @pytest.mark.parametrize("outputs", [1, 2])
@@ -174,7 +192,7 @@ def test_compiles_without_graph_breaks(outputs):
 
 BAD = [
     ({"residual": torch.zeros(3)}, ValueError, r"residual must be \[2, 3\], got \[3\]"),
-    ({"residual": torch.zeros(2, 3).half()}, TypeError, "residual must be torch.float32 as x is"),
+    ({"residual": torch.zeros(2, 3).int()}, TypeError, "residual must be float32.*int32"),
     ({"weight": torch.zeros(2)}, ValueError, r"weight must be \[3\], got \[2\]"),
     ({"bias": torch.zeros(1, 3)}, ValueError, r"bias must be \[3\], got \[1, 3\]"),
     ({"bias": torch.zeros(3, dtype=torch.int32)}, TypeError, "bias must be float32.*int32"),

@@ -335,6 +335,14 @@ def test_gradcheck(alignment):
     torch.autograd.gradcheck(lambda m, p: polar_istft(m, p, window, 2, alignment), (log_magnitude, phase))
 
 
+def test_gradcheck_of_the_stream_and_of_the_plain_sum():
+    log_magnitude, phase = (x.double().requires_grad_() for x in polar(1, 2, 8))
+    window, overlap = window_of(8).double(), torch.randn(1, 6, dtype=torch.float64, device=DEVICE, requires_grad=True)
+    stream = (log_magnitude, phase, overlap)
+    torch.autograd.gradcheck(lambda m, p, o: polar_istft_stream(m, p, window, 2, o), stream)
+    torch.autograd.gradcheck(lambda m, p: polar_overlap_add(m, p, window, 2), stream[:2])
+
+
 def test_registration_is_sound():
     log_magnitude, phase = (x.requires_grad_() for x in polar(2, 3, 16))
     torch.library.opcheck(polar_spectrum, (log_magnitude, phase))
@@ -345,6 +353,13 @@ def test_registration_is_sound():
     frames = torch.randn(2, 3, 16, device=DEVICE, requires_grad=True)
     torch.library.opcheck(overlap_add, (frames, window_of(16), 4, 6, 12, "window"))
     torch.library.opcheck(overlap_add, (frames, window_of(16), 4, 0, 24, "constant", torch.zeros(2, 12, device=DEVICE)))
+    dz = torch.randn(*log_magnitude.shape[:2], log_magnitude.shape[2] - 1, 2, device=DEVICE)
+    backward = torch.ops.silk_fast.polar_spectrum_backward.default
+    torch.library.opcheck(backward, (dz, log_magnitude.detach(), phase.detach()))
+    torch.library.opcheck(backward, (dz, *(x.detach() for x in transposed)))
+    backward = torch.ops.silk_fast.overlap_add_backward.default
+    for normalization in ("none", "constant", "window"):
+        torch.library.opcheck(backward, (torch.randn(2, 12, device=DEVICE), window_of(16), 3, 4, 6, normalization))
 
 
 @pytest.mark.parametrize("alignment", ALIGNMENTS)
@@ -424,3 +439,19 @@ def test_overlap_add_refuses_what_lies_outside(arguments, message):
         overlap_add(torch.zeros(1, 3, 16, device=DEVICE), window_of(16), *arguments)
     with pytest.raises(TypeError, match="frames must be float32 or float64"):
         overlap_add(torch.zeros(1, 3, 16, device=DEVICE).half(), window_of(16), 4, 0, 4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"window": torch.ones(16, device="meta")}, ValueError, "window must be on the device of frames"),
+        ({"window": torch.ones(16).int()}, TypeError, "window must be float32.*int32"),
+        ({"overlap": torch.ones(1, 12, device="meta")}, ValueError, "overlap must be on the device of frames"),
+        ({"overlap": torch.ones(1, 12).long()}, TypeError, "overlap must be float32.*int64"),
+    ],
+)
+def test_overlap_add_refuses_other_devices_and_kinds(changes, error, message):
+    arguments = {"window": torch.ones(16), "overlap": torch.zeros(1, 12)} | changes
+    arguments = {name: t if t.is_meta else t.to(DEVICE) for name, t in arguments.items()}
+    with pytest.raises(error, match=message):
+        overlap_add(torch.zeros(1, 3, 16, device=DEVICE), hop=4, first=0, n_out=4, **arguments)

@@ -157,6 +157,16 @@ def test_registration_is_sound():
     tensors = [x.requires_grad_() for x in on_device(make_inputs(2, 2, 5, 7, 8, (3, 1)))]
     lengths = torch.tensor([7, 4], device=DEVICE)
     torch.library.opcheck(torch.ops.silk_fast.rel_attention.default, (*tensors, 3, 1, lengths, None))
+    arguments = (*(x.detach() for x in tensors), 3, 1, lengths, torch.tensor([0, 2], device=DEVICE))
+    out, lse = torch.ops.silk_fast.rel_attention.default(*arguments)
+    backward = torch.ops.silk_fast.rel_attention_backward.default
+    torch.library.opcheck(backward, (torch.randn_like(out), *arguments, out, lse))
+
+
+@pytest.mark.parametrize("window", [ALL, SILK, (15_000, 2)], ids=str)
+def test_a_few_queries_over_many_keys(window):
+    """20 000 keys: softmax and positions of many tiles, counted from the end."""
+    check(make_inputs(1, 1, 3, 20_000, 8, window), window, dtype=torch.float32, backward=window == SILK)
 
 
 def test_compiles_as_one_graph():

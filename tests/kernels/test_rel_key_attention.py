@@ -4,10 +4,11 @@ from functools import partial
 
 import pytest
 import torch
+from silk_fast.kernels._attention import attention_forward
 from silk_fast.kernels.rel_key_attention import rel_key_attention
 
 from silk_fast.reference import ops
-from tests.kernels.support import ATOL, DEVICE, DTYPES, assert_op_matches
+from tests.kernels.support import ATOL, DEVICE, DTYPES, assert_matches, assert_op_matches
 
 BERT = (64, 8)
 
@@ -116,6 +117,27 @@ def test_registration_is_sound():
     tensors = [x.requires_grad_() for x in on_device(make_inputs(2, 2, 5, 8, 3, 1))]
     lengths = torch.tensor([5, 4], device=DEVICE)
     torch.library.opcheck(torch.ops.silk_fast.rel_key_attention.default, (*tensors, 3, 1, lengths))
+    arguments = (*(x.detach() for x in tensors), 3, 1, lengths)
+    out, lse = torch.ops.silk_fast.rel_key_attention.default(*arguments)
+    backward = torch.ops.silk_fast.rel_key_attention_backward.default
+    torch.library.opcheck(backward, (torch.randn_like(out), *arguments, out, lse))
+
+
+def test_a_few_queries_over_many_keys():
+    """The last 3 rows of 20 000 frames, by the kernel alone: the op wants as many queries as keys."""
+    q, k, v, table = make_inputs(1, 1, 20_000, 8, *BERT)
+    inputs = [q[:, :, -3:], k, v, table]
+    ours, _ = attention_forward(*on_device(inputs), (None, None), *BERT, True, None, None)
+    eager, exact = (last_rows(*(x.to(dtype) for x in inputs), *BERT) for dtype in (torch.float32, torch.float64))
+    assert_matches(ours, eager, exact, torch.float32)
+
+
+def last_rows(q, k, v, table, left, right):
+    """The formula for queries that stand at the last keys."""
+    i_key = torch.arange(k.shape[2])
+    row = (i_key - i_key[-q.shape[2] :, None]).clamp(-left, right) + left
+    scores = q @ k.transpose(2, 3) + (q[..., None, :] * table[row]).sum(-1)
+    return torch.softmax(scores / q.shape[3] ** 0.5, -1) @ v
 
 
 def test_compiles_as_one_graph():

@@ -256,9 +256,14 @@ def test_gradients_are_refused():
         ({"weight1": torch.zeros(32, 32, 6)}, ValueError, r"weight1 must be \[C, C, K\] with K odd"),
         ({"weight2": torch.zeros(32, 32, 3)}, ValueError, r"weight2 must be \[32, 32, 1\]"),
         ({"weight2": torch.zeros(32, 32, 1, dtype=torch.float64)}, TypeError, "weight2 must be torch.float16"),
-        ({"beta2": torch.zeros(31)}, ValueError, r"beta2 must be \[32\], got \(31,\)"),
+        ({"beta2": torch.zeros(31)}, ValueError, r"beta2 must be \[32\], got \[31\]"),
+        ({"alpha1": torch.ones(32, dtype=torch.int32)}, TypeError, "alpha1 must be float32.*int32"),
+        ({"bias2": torch.ones(32, dtype=torch.int64)}, TypeError, "bias2 must be float32.*int64"),
+        ({"beta1": torch.ones(32, device="meta")}, ValueError, "beta1 must be on the device of weight1"),
+        ({"weight2": torch.ones(32, 32, 1, device="meta")}, ValueError, "weight2 must be on the device of weight1"),
         ({"bias1": torch.zeros(1)}, ValueError, r"bias1 must be \[32\]"),
         ({"dilation": 0}, ValueError, "dilation must be at least 1"),
+        ({"dilation": 1 << 30}, ValueError, "dilation must be at least 1 and at most 76695844"),
         ({"padding": "same"}, ValueError, "padding must be causal or symmetric"),
         ({"context": torch.zeros(1, 32, 5)}, ValueError, r"context must be \[1, 6, 32\]"),
         ({"context": torch.zeros(1, 32, 6), "padding": "symmetric"}, ValueError, "context needs causal padding"),
@@ -273,7 +278,8 @@ def test_bad_input_is_refused(changes, error, message):
         arguments |= {n: torch.ones(24) for n in names if "weight" not in n} | {"weight2": torch.zeros(24, 24, 1)}
 
     def half(value: object) -> object:
-        return value.to(DEVICE, torch.float16 if value.dtype == torch.float32 else value.dtype)
+        device = "meta" if value.is_meta else DEVICE
+        return value.to(device, torch.float16 if value.dtype == torch.float32 else value.dtype)
 
     with pytest.raises(error, match=message):
         residual_unit(**{n: half(v) if isinstance(v, Tensor) else v for n, v in arguments.items()})

@@ -39,14 +39,17 @@ def test_bias_and_residual_are_independent(given):
     torch.testing.assert_close(snake(x, alpha, beta, **keyword), reference(x, alpha, beta, **keyword))
 
 
+@pytest.mark.parametrize("beta", [1.0, 0.05, 20.0])
 @pytest.mark.parametrize(("alpha_scale", "x_scale"), [(1.0, 1.0), (1.0, 1e4), (100.0, 100.0), (1e4, 1.0)])
-def test_error_does_not_grow_with_the_argument(alpha_scale, x_scale):
+def test_error_does_not_grow_with_the_argument(alpha_scale, x_scale, beta):
+    """At most 1e-6 of the largest of 1, ``|x|`` and ``1 / beta``, which scales sin^2 and its error."""
     generator = torch.Generator().manual_seed(0)
     x = (torch.rand(1, 32, 1000, generator=generator) * 2 - 1) * x_scale
     alpha = (torch.rand(32, generator=generator) * 0.9 + 0.1) * alpha_scale
-    y = snake(x.to(DEVICE), alpha.to(DEVICE), torch.ones(32, device=DEVICE)).double().cpu()
-    truth = ops.snake(x.double(), alpha.double(), torch.ones(32).double())
-    assert ((y - truth).abs() / x.double().abs().clamp(min=1)).max() <= 1e-6
+    betas = torch.full((32,), beta)
+    y = snake(x.to(DEVICE), alpha.to(DEVICE), betas.to(DEVICE)).double().cpu()
+    truth = ops.snake(x.double(), alpha.double(), betas.double())
+    assert ((y - truth).abs() / x.double().abs().clamp(min=max(1, 1 / beta))).max() <= 1e-6
 
 
 def test_gradient_does_not_degrade_with_the_argument():
