@@ -20,7 +20,10 @@ def run_eval(arguments: argparse.Namespace, console: Console) -> int:
         if group != clips.RECORDED
         for clip in clips.corpus_clips(arguments.corpus, rows, group, arguments.clips)
     ]
-    chosen += clips.recorded_clips(_recordings(arguments, clips.RECORDINGS, console), console.notice)[: arguments.clips]
+    recordings = arguments.recordings
+    if recordings is None:
+        recordings = _default_recordings(clips.RECORDINGS, console)
+    chosen += clips.recorded_clips(recordings, arguments.clips, console.notice)
     if not chosen:
         raise SilkInputError(f"{arguments.corpus}: no clips but those of training, expected some that it has not seen")
     if arguments.latent:
@@ -47,13 +50,11 @@ def run_eval(arguments: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def _recordings(arguments: argparse.Namespace, default: Path, console: Console) -> list[str | Path]:
-    if arguments.recordings is not None:
-        return arguments.recordings
-    if default.is_dir():
-        return [default]
-    console.notice(f"no human recordings: {default} is absent (Debian's alsa-utils has it); give --recordings")
-    return []
+def _default_recordings(folders: dict[str, Path], console: Console) -> list[Path]:
+    for package, folder in folders.items():
+        if not folder.is_dir():
+            console.notice(f"{folder} is absent, so its human recordings are (Debian's {package} has them)")
+    return [folder for folder in folders.values() if folder.is_dir()]
 
 
 def _means(evaluation: Any) -> dict[str, dict[str, dict[str, float | None]]]:
@@ -96,7 +97,8 @@ def add_commands(commands: Commands) -> None:
         "--recordings",
         nargs="*",
         metavar="PATH",
-        help="recorded speech that training has not heard, files or folders (default: Debian's alsa-utils)",
+        help="recorded speech that training has not heard, files or folders (default: of Debian's alsa-utils and "
+        "klettres-data)",
     )
     command.add_argument("-n", "--clips", type=positive, default=20, help="of each group (default: %(default)s)")
     command.add_argument("-o", "--output", default="docs", help="folder of the report (default: %(default)s)")

@@ -5,17 +5,19 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from silk_fast.audio import SUFFIXES, load
-from silk_fast.errors import SilkInputError
+from silk_fast.errors import SilkAudioError, SilkInputError
 from silk_fast.training.corpus import MANIFEST, SUMMARY, read_manifest
 
 RATE = 24_000
-RECORDINGS = Path("/usr/share/sounds/alsa")
+RECORDINGS = {"alsa-utils": Path("/usr/share/sounds/alsa"), "klettres-data": Path("/usr/share/klettres")}
+"""Debian's package and folder of human voices: one speaker's phrases, and letters and syllables in many languages."""
 RECORDED = "recordings"
 GROUPS = {
     "validation": "Seen voices, new clips",
@@ -103,44 +105,60 @@ def corpus_clips(folder: str | os.PathLike, rows: Sequence[dict[str, Any]], spli
 # ---------------------------------------------------------------- recordings
 
 
-def recorded_clips(sources: Sequence[str | os.PathLike], notice: Callable[[str], None]) -> list[Clip]:
-    """Clips of recorded speech; files that are not speech by their sound are reported and left out.
+def recorded_clips(sources: Sequence[str | os.PathLike], n: int, notice: Callable[[str], None]) -> list[Clip]:
+    """Clips of recorded speech; files that cannot be read, or do not sound like speech, are reported and left out.
 
-    Recordings shorter than :data:`SHORT_SECONDS`, too short for PESQ, are joined in the order of their names, with
-    pauses, to clips of :data:`JOINED_SECONDS` or more.
+    Recordings shorter than :data:`SHORT_SECONDS`, too short for PESQ, are joined with their neighbours in the folder,
+    with pauses, to clips of :data:`JOINED_SECONDS` or more.
 
     Args:
         sources: files, or folders that are searched.
+        n: clips at most, taken in turn from the sources and the folders in them: one speaker's, in most collections.
         notice: called with one line of text for what is left out or joined.
 
     Raises:
-        SilkInputError: a source that is not there, or nothing in it is speech.
-        SilkAudioError: a file that cannot be read.
+        SilkInputError: a source that is not there, or nothing in all of them is speech.
     """
-    speech: dict[Path, float] = {}
-    for path in _audio_files(sources):
-        samples = load(path, RATE)
+    speech: dict[Path, dict[Path, float]] = {}
+    for folder, path in _audio_files(sources):
+        try:
+            samples = load(path, RATE)
+        except SilkAudioError as error:
+            notice(f"left out: {error}")
+            continue
         if voiced_share(samples) >= VOICED_SHARE:
-            speech[path] = len(samples) / RATE
+            speech.setdefault(folder, {})[path] = len(samples) / RATE
         else:
-            notice(f"{path}: left out, does not sound like a voice")
+            notice(f"left out: {path}: does not sound like a voice")
     if sources and not speech:
         raise SilkInputError(f"{', '.join(map(str, sources))}: no recording of a voice, expected at least one")
-    clips = [Clip(path.name, RECORDED, "", "", (path,)) for path, seconds in speech.items() if seconds >= SHORT_SECONDS]
-    for paths in _joined({path: seconds for path, seconds in speech.items() if seconds < SHORT_SECONDS}):
+    in_turn = zip_longest(*(_clips_of_one_folder(seconds) for seconds in speech.values()))
+    chosen = [paths for turn in in_turn for paths in turn if paths][:n]
+    for paths in chosen:
         if len(paths) > 1:
             notice(f"{len(paths)} short recordings joined to one clip: {' '.join(path.name for path in paths)}")
-        others = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-        clips.append(Clip(f"{paths[0].name}{others}", RECORDED, "", "", paths))
-    return clips
+    return [Clip(_name(paths), RECORDED, "", "", paths) for paths in chosen]
 
 
-def _audio_files(sources: Sequence[str | os.PathLike]) -> Iterator[Path]:
+def _name(paths: tuple[Path, ...]) -> str:
+    first = "/".join(paths[0].absolute().parts[-3:])
+    return first if len(paths) == 1 else f"{first} and {len(paths) - 1} more"
+
+
+def _clips_of_one_folder(seconds: dict[Path, float]) -> list[tuple[Path, ...]]:
+    """Files of each clip: long recordings alone, then short ones together."""
+    alone = [(path,) for path, duration in seconds.items() if duration >= SHORT_SECONDS]
+    return alone + _joined({path: duration for path, duration in seconds.items() if duration < SHORT_SECONDS})
+
+
+def _audio_files(sources: Sequence[str | os.PathLike]) -> Iterator[tuple[Path, Path]]:
+    """Every file, with the source, or the folder in it, that holds it."""
     for source in map(Path, sources):
         if source.is_dir():
-            yield from sorted(path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES)
+            paths = sorted(path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES)
+            yield from ((source.joinpath(*path.relative_to(source).parts[:-1][:1]), path) for path in paths)
         elif source.is_file():
-            yield source
+            yield source.parent, source
         else:
             raise SilkInputError(f"{source}: no such file or folder, expected recordings of speech")
 

@@ -335,7 +335,7 @@ def _method(evaluation: Evaluation) -> str:
     delays = ", ".join(
         f"{name} {samples} samples ({samples / 24:.0f} ms)" for name, samples in evaluation.delays.items()
     )
-    joined = [path.name for r in evaluation.of(RECORDED) if len(r.clip.paths) > 1 for path in r.clip.paths]
+    joined = [r.clip.name for r in evaluation.of(RECORDED) if len(r.clip.paths) > 1]
     text = f"""## How the figures are computed
 
 - Every codec gets the same clip at 24 kHz and is scored against it. The room, noise and gain of a synthetic clip are

@@ -76,29 +76,48 @@ def test_short_recordings_are_joined_and_noise_is_left_out(tmp_path):
     for i in range(7):
         write(tmp_path / f"word{i}.wav", SPEECH[2 * i * RATE : (2 * i + 2) * RATE])
     write(tmp_path / "noise.wav", np.random.default_rng(0).standard_normal(RATE) * 0.1)
+    (tmp_path / "broken.wav").write_bytes(b"RIFF of nothing")
     write(tmp_path / "whole.flac", np.repeat(SPEECH[: 5 * RATE], 2), 2 * RATE)
     notices: list[str] = []
-    found = clips.recorded_clips([tmp_path], notices.append)
-    assert [clip.name for clip in found] == ["whole.flac", "word0.wav and 6 more"]
+    found = clips.recorded_clips([tmp_path], 20, notices.append)
+    names = [f"{tmp_path.parent.name}/{tmp_path.name}/{name}" for name in ("whole.flac", "word0.wav and 6 more")]
+    assert [clip.name for clip in found] == names
     assert {clip.group for clip in found} == {clips.RECORDED}
     assert len(found[0].load()) == 5 * RATE
     samples = found[1].load()
     assert len(samples) == 7 * 2 * RATE + 6 * RATE // 4
     assert not samples[2 * RATE : 2 * RATE + RATE // 4].any()
-    assert any("noise.wav: left out, does not sound like a voice" in notice for notice in notices)
+    assert any("noise.wav: does not sound like a voice" in notice for notice in notices)
+    assert any(notice.startswith("left out: ") and "broken.wav" in notice for notice in notices)
     assert any("7 short recordings joined to one clip: word0.wav word1.wav" in notice for notice in notices)
 
 
 def test_many_short_recordings_become_several_clips(tmp_path):
     for i in range(9):
         write(tmp_path / f"word{i}.wav", SPEECH[i * RATE : (i + 2) * RATE])
-    found = clips.recorded_clips([tmp_path], lambda text: None)
+    found = clips.recorded_clips([tmp_path], 20, lambda text: None)
     assert [len(clip.paths) for clip in found] == [4, 5]
+
+
+def test_recordings_are_taken_from_all_folders_in_turn_and_joined_within_one(tmp_path):
+    for folder, n in {"a": 9, "b/letters": 3, "b/words": 2, "c": 1}.items():
+        (tmp_path / folder).mkdir(parents=True)
+        for i in range(n):
+            write(tmp_path / folder / f"word{i}.wav", SPEECH[i * RATE : (i + 2) * RATE])
+    notices: list[str] = []
+    found = clips.recorded_clips([tmp_path / "c", tmp_path], 3, notices.append)
+    assert [[str(path.relative_to(tmp_path).parent) for path in clip.paths] for clip in found] == [
+        ["c"],
+        ["a"] * 4,
+        ["b/letters"] * 3 + ["b/words"] * 2,
+    ]
+    assert len(notices) == 2, "of what is not taken nothing is said"
+    assert len(clips.recorded_clips([tmp_path], 20, print)) == 4
 
 
 def test_recordings_that_are_not_there_are_refused(tmp_path):
     with pytest.raises(SilkInputError, match=r"nowhere: no such file or folder"):
-        clips.recorded_clips([tmp_path / "nowhere"], print)
+        clips.recorded_clips([tmp_path / "nowhere"], 20, print)
     with pytest.raises(SilkInputError, match="no recording of a voice"):
-        clips.recorded_clips([tmp_path], print)
-    assert clips.recorded_clips([], print) == []
+        clips.recorded_clips([tmp_path], 20, print)
+    assert clips.recorded_clips([], 20, print) == []

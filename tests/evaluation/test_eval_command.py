@@ -151,7 +151,7 @@ def test_wrong_input_is_one_typed_line(arguments, message, tmp_path, monkeypatch
     (tmp_path / "trained").mkdir()
     (tmp_path / "trained" / "manifest.jsonl").write_text('{"path": "a.flac", "split": "train"}\n')
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("silk_fast.evaluation.clips.RECORDINGS", tmp_path / "no-sounds")
+    monkeypatch.setattr("silk_fast.evaluation.clips.RECORDINGS", {"no-package": tmp_path / "no-sounds"})
     assert silk("eval", *arguments, "-o", "out") == 1
     lines = capsys.readouterr().err.splitlines()
     assert message in lines[-1]
