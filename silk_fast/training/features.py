@@ -16,9 +16,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from silk_fast.audio import AudioReader
-from silk_fast.errors import SilkAudioError, SilkFileError, SilkInputError
+from silk_fast.errors import SilkAudioError, SilkFileError, SilkInputError, SilkTrainingError
 from silk_fast.files import atomic_file
 from silk_fast.reference.encoder import Encoder
+from silk_fast.training.compiling import compiled
 from silk_fast.training.data import RATE, Clip, CropDataset, Excerpt, Notice
 
 BLOCK_SECONDS = 3.2  # computed at once: activations that fit a processor's cache
@@ -50,7 +51,7 @@ class FeatureStore:
         self.channels = encoder.stages[n_stages - 1].down.out_channels
         self.sample_rate, self._precision = sample_rate, precision
         self._device = encoder.input.weight.device
-        self._stages = torch.compile(encoder.features) if compile else encoder.features
+        self._stages = compiled(encoder.features) if compile else encoder.features
         self._n_stages = n_stages
 
     def add(self, clips: Sequence[Clip], notice: Notice = None) -> list[Clip]:
@@ -65,6 +66,7 @@ class FeatureStore:
         Raises:
             SilkFileError: the folder cannot be written.
             SilkInputError: no recording could be read.
+            SilkTrainingError: the stages make something that float16 cannot hold.
         """
         notice = notice or (lambda _: None)
         rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
@@ -137,6 +139,8 @@ class FeatureStore:
                 first = 0 if before is None else self._context // self.hop
                 joined = np.pad(padded, (0, self._context)) if before is None else np.concatenate([before, padded])
                 vectors = self._run(torch.from_numpy(joined)[None, None])[first : first + n_frames]
+                if not vectors.isfinite().all():
+                    raise SilkTrainingError(f"{recording}: features of frozen stages are not finite in float16")
                 file.write(vectors.numpy().tobytes())
                 before = padded[n_block - self._context :]
 

@@ -5,13 +5,50 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from silk_fast.metrics import mel_filterbank
+from silk_fast.training.compiling import compiled
 
 MEL_BANDS = {2048: 160, 1024: 80, 512: 40, 256: 20, 128: 10}  # by window length
 FFT_SIZES = tuple(MEL_BANDS)
 MAGNITUDE_FLOOR = 1e-4  # -80 dB re a full-scale sine: quieter is as good as silent
 CONVERGENCE_WEIGHT = 0.5
+
+
+class STFT(torch.autograd.Function):
+    """Spectra ``[B, N, n_fft // 2 + 1, 2]``, real and imaginary, of signals ``[B, T]``: ``torch.stft``, centred.
+
+    A quarter of a window is the hop. The gradient takes one inverse transform of real signals and four additions of
+    whole frames, where that of ``torch.stft`` takes a complex transform and a scatter of samples.
+    """
+
+    @staticmethod
+    def forward(ctx, signal: Tensor, window: Tensor) -> Tensor:
+        n_fft = window.shape[0]
+        padded = F.pad(signal[:, None], (n_fft // 2, n_fft // 2), mode="reflect")[:, 0]
+        ctx.save_for_backward(window)
+        ctx.n_samples = signal.shape[1]
+        return torch.view_as_real(torch.fft.rfft(padded.unfold(-1, n_fft, n_fft // 4) * window))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        (window,), n_samples = ctx.saved_tensors, ctx.n_samples
+        half, hop = window.shape[0] // 2, window.shape[0] // 4
+        weights = window.new_full((half + 1, 1), 0.5)  # the inverse transform counts each bin twice but these two
+        weights[0] = weights[half] = 1.0
+        frames = torch.fft.irfft(torch.view_as_complex(gradient * weights), 2 * half, norm="forward") * window
+        quarters = frames.unflatten(-1, (4, hop))
+        n_frames = quarters.shape[1]
+        padded = quarters.new_zeros(len(quarters), n_samples + 2 * half)
+        rows = padded[:, : (n_frames + 3) * hop].unflatten(-1, (n_frames + 3, hop))
+        for i in range(4):
+            rows[:, i : i + n_frames] += quarters[:, :, i]
+        before, inner, after = padded.split([half, n_samples, half], dim=1)
+        inner[:, 1 : half + 1] += before.flip(-1)
+        inner[:, n_samples - 1 - half : n_samples - 1] += after.flip(-1)
+        return inner, None
 
 
 class ReconstructionLoss(nn.Module):
@@ -24,34 +61,36 @@ class ReconstructionLoss(nn.Module):
 
     Args:
         sample_rate: Hz.
+        compile: run what follows the transforms through ``torch.compile``.
     """
 
-    def __init__(self, sample_rate: int) -> None:
+    def __init__(self, sample_rate: int, compile: bool = False) -> None:
         super().__init__()
+        self._distances = compiled(spectral_distances) if compile else spectral_distances
         for n_fft in FFT_SIZES:
             window = torch.hann_window(n_fft)
             self.register_buffer(f"window_{n_fft}", 2 * window / window.sum(), persistent=False)
             mel = mel_filterbank(MEL_BANDS[n_fft], n_fft, sample_rate)
             self.register_buffer(f"mel_{n_fft}", mel, persistent=False)
 
-    def _magnitude(self, audio: Tensor, n_fft: int) -> Tensor:
-        window = getattr(self, f"window_{n_fft}")
-        spectrum = torch.stft(audio[:, 0], n_fft, n_fft // 4, window=window, return_complex=True)
-        return spectrum.abs().clamp(min=MAGNITUDE_FLOOR)  # [B, n_fft // 2 + 1, frames]
-
     def forward(self, audio: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Losses ``waveform``, ``stft`` and ``mel`` of ``audio`` against ``target``, scalars."""
-        stft, mel = [], []
+        distances = []
         for n_fft in FFT_SIZES:
-            ours, theirs = self._magnitude(audio, n_fft), self._magnitude(target, n_fft)
-            convergence = (ours - theirs).norm() / theirs.norm()
-            stft.append(F.l1_loss(ours.log(), theirs.log()) + CONVERGENCE_WEIGHT * convergence)
-            mel.append(F.l1_loss(self._log_mel(ours, n_fft), self._log_mel(theirs, n_fft)))
-        stft, mel = torch.stack(stft).mean(), torch.stack(mel).mean()
+            window, mel = getattr(self, f"window_{n_fft}"), getattr(self, f"mel_{n_fft}")
+            spectra = (STFT.apply(signal[:, 0], window) for signal in (audio, target))
+            distances.append(torch.stack(self._distances(*spectra, mel)))
+        stft, mel = torch.stack(distances).mean(0)
         return {"waveform": F.l1_loss(audio, target), "stft": stft, "mel": mel}
 
-    def _log_mel(self, magnitude: Tensor, n_fft: int) -> Tensor:
-        return (getattr(self, f"mel_{n_fft}") @ magnitude).clamp(min=MAGNITUDE_FLOOR).log()
+
+def spectral_distances(ours: Tensor, theirs: Tensor, mel: Tensor) -> tuple[Tensor, Tensor]:
+    """STFT and mel loss of spectra ``[B, N, K, 2]`` at one resolution; ``mel`` is ``[bands, K]``."""
+    ours, theirs = (x.square().sum(-1).clamp(min=MAGNITUDE_FLOOR**2).sqrt() for x in (ours, theirs))
+    convergence = (ours - theirs).norm() / theirs.norm()
+    stft = F.l1_loss(ours.log(), theirs.log()) + CONVERGENCE_WEIGHT * convergence
+    ours, theirs = ((x @ mel.T).clamp(min=MAGNITUDE_FLOOR).log() for x in (ours, theirs))
+    return stft, F.l1_loss(ours, theirs)
 
 
 def discriminator_loss(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:

@@ -13,6 +13,7 @@ from silk_fast.errors import SilkTrainingError
 from silk_fast.training.checkpoint import flatten_optimizer, restore_optimizer
 from silk_fast.training.config import TrainingConfig
 from silk_fast.training.data import Clip, CropDataset, Notice
+from silk_fast.training.muon import Muon
 
 
 def learning_rate_factor(step: int, config: TrainingConfig) -> float:
@@ -30,7 +31,7 @@ def crop_samples(config: TrainingConfig, sizes: SilkConfig) -> int:
 
 
 class Learner:
-    """A module and the AdamW that trains it. Biases, gains and Snake's parameters have no weight decay."""
+    """A module and the optimiser that trains it. Biases, gains and Snake's parameters have no weight decay."""
 
     def __init__(self, module: nn.Module, config: TrainingConfig, learning_rate: float) -> None:
         self.module = module
@@ -40,7 +41,8 @@ class Learner:
             {"params": [p for p in self.parameters if p.ndim > 1], "weight_decay": config.weight_decay},
             {"params": [p for p in self.parameters if p.ndim <= 1], "weight_decay": 0.0},
         ]
-        self.optimizer = torch.optim.AdamW(groups, learning_rate, (config.beta1, config.beta2))
+        optimizer = {"adamw": torch.optim.AdamW, "muon": Muon}[config.optimizer]
+        self.optimizer = optimizer(groups, learning_rate, (config.beta1, config.beta2))
 
     def state(self, name: str) -> dict[str, Tensor]:
         module = {f"{name}.module.{key}": tensor for key, tensor in self.module.state_dict().items()}

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from silk_fast.config import SilkConfig
 from silk_fast.reference.codec import SilkCodec
 from silk_fast.reference.conformer import Conformer
+from silk_fast.training.compiling import compiled
 from silk_fast.training.config import Stage1Config
 from silk_fast.training.monitors import effective_rank, latent_deviation
 from silk_fast.training.stage import Learner, Stage
@@ -75,8 +76,8 @@ class Stage1(Stage):
             torch.manual_seed(config.seed)
             self.student = LatentPredictor(codec, config.predictor_layers).to(device)
         self.teacher = copy.deepcopy(codec).requires_grad_(False).eval()
-        self.predict = torch.compile(self.student) if compile else self.student
-        self.targets = torch.compile(self.teacher.latents) if compile else self.teacher.latents
+        self.predict = compiled(self.student) if compile else self.student
+        self.targets = compiled(self.teacher.latents) if compile else self.teacher.latents
         self.networks = [self.student, self.teacher]
         self.learners = {"student": Learner(self.student, config, config.learning_rate)}
 

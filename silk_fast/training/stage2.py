@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from silk_fast.config import SilkConfig
 from silk_fast.errors import SilkConfigError
 from silk_fast.reference.codec import SilkCodec
+from silk_fast.training.compiling import compiled
 from silk_fast.training.config import Stage2Config
 from silk_fast.training.data import Clip, CropDataset, Notice
 from silk_fast.training.discriminators import Discriminators
@@ -62,16 +63,16 @@ class Stage2(Stage):
         config: weights of the losses and sizes.
         codec: trained in place.
         device: where everything lives.
-        compile: run the codec through ``torch.compile``.
+        compile: run codec and losses through ``torch.compile``.
     """
 
     def __init__(self, config: Stage2Config, codec: SilkCodec, device: torch.device, compile: bool = False) -> None:
         self.config = config
         self.codec = codec
-        self.reconstruction = ReconstructionLoss(codec.config.sample_rate).to(device)
+        self.reconstruction = ReconstructionLoss(codec.config.sample_rate, compile).to(device)
         self.autoencoder = Autoencoder(codec)
         self.is_compiled = compile
-        self.forward = torch.compile(self.autoencoder) if compile else self.autoencoder
+        self.forward = compiled(self.autoencoder) if compile else self.autoencoder
         self._freeze_encoder(config.frozen_encoder_stages)
         fix_last_affine_(codec)
         self.networks = [codec]

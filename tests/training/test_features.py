@@ -1,5 +1,6 @@
 """Features of frozen stages: those of the whole recording, computed once, and trained on as audio is."""
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 import torch.distributed as dist
 
 from silk_fast import SilkCodec, SilkConfig
-from silk_fast.errors import SilkAudioError, SilkConfigError, SilkInputError
+from silk_fast.errors import SilkAudioError, SilkConfigError, SilkInputError, SilkTrainingError
 from silk_fast.training.config import Stage2Config
 from silk_fast.training.data import batches, find_clips, make_loader, read_excerpt
 from silk_fast.training.features import FeatureCropDataset, FeatureStore
@@ -68,6 +69,15 @@ def test_a_crop_holds_the_samples_and_their_features(codec, recordings, tmp_path
     assert start % store.hop == last_start % store.hop == 0
     np.testing.assert_array_equal(audio[0, :9600], read_excerpt(path, start, 9600))
     np.testing.assert_array_equal(features[:, -150:].T, store.read(last_path, last_start // store.hop, 150))
+
+
+def test_features_that_float16_cannot_hold_are_refused(codec, recordings, tmp_path):
+    loud = copy.deepcopy(codec)
+    with torch.no_grad():
+        loud.encoder.stages[1].down.bias[0] = 1e5
+    with pytest.raises(SilkTrainingError, match=r"\.wav: features of frozen stages are not finite in float16"):
+        store_of(loud, tmp_path).add(find_clips(str(recordings)))
+    assert not list(tmp_path.rglob("*.f16"))
 
 
 def test_features_are_computed_once_for_each_recording_and_weights(codec, recordings, tmp_path):

@@ -5,7 +5,7 @@ import torch
 
 from silk_fast.errors import SilkModelError
 from silk_fast.training.discriminators import Discriminators
-from silk_fast.training.losses import ReconstructionLoss, adversarial_loss, discriminator_loss, feature_loss
+from silk_fast.training.losses import STFT, ReconstructionLoss, adversarial_loss, discriminator_loss, feature_loss
 from silk_fast.training.perceptual import Resampler, WavLMLoss
 
 
@@ -35,6 +35,28 @@ def test_reconstruction_has_finite_gradients_at_silence():
     total = sum(ReconstructionLoss(24_000)(silence, noise(1, 1, 4800)).values())
     total.backward()
     assert torch.isfinite(silence.grad).all()
+
+
+@pytest.mark.parametrize("n_samples", [64, 65, 79, 500])
+def test_stft_and_its_gradient_are_those_of_torch(n_samples):
+    signal, window = noise(2, n_samples).double().requires_grad_(), torch.hann_window(64, dtype=torch.float64)
+    theirs = torch.stft(signal, 64, 16, window=window, return_complex=True).transpose(1, 2)
+    ours = torch.view_as_complex(STFT.apply(signal, window))
+    torch.testing.assert_close(ours, theirs)
+    weights = torch.randn(theirs.shape, dtype=theirs.dtype, generator=torch.Generator().manual_seed(1))
+    gradients = [torch.autograd.grad((x * weights).abs().square().sum(), signal)[0] for x in (ours, theirs)]
+    torch.testing.assert_close(*gradients)
+
+
+def test_compiled_reconstruction_is_the_eager_one():
+    audio, target = noise(1, 1, 9600).requires_grad_(), noise(1, 1, 9600, seed=1)
+    values, gradients = [], []
+    for compile in (False, True):
+        losses = ReconstructionLoss(24_000, compile)(audio, target)
+        values.append(losses)
+        gradients.append(torch.autograd.grad(sum(losses.values()), audio)[0])
+    torch.testing.assert_close(*values)
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-8)
 
 
 def test_least_squares_losses():

@@ -149,7 +149,11 @@ def test_stage2_listens_with_wavlm_and_logs_pictures_and_sound(speech_folder, ti
 # ---------------------------------------------------------------- going on
 
 
-@pytest.mark.parametrize("config", [STAGE1, STAGE2, ADVERSARIAL], ids=["stage1", "stage2", "adversarial"])
+@pytest.mark.parametrize(
+    "config",
+    [STAGE1, STAGE2, replace(STAGE2, optimizer="muon"), ADVERSARIAL],
+    ids=["stage1", "stage2", "muon", "adversarial"],
+)
 def test_a_resumed_run_is_bit_identical(config, speech_folder, tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     train(config, [speech_folder], options(whole))
