@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bench.cases import DTYPES
 from silk_fast.reference.ops import attention_mask
 
 Window = tuple[int | None, int | None]
@@ -33,7 +34,10 @@ def sdpa(q: Tensor, k: Tensor, v: Tensor, position: Tensor, row: Tensor, window:
 
 
 def flex(q: Tensor, k: Tensor, v: Tensor, position: Tensor, row: Tensor, window: Window) -> Tensor:
-    """Attention with ``position`` looked up per pair by compiled FlexAttention, blocks outside the window left out."""
+    """Attention with ``position`` looked up per pair by compiled FlexAttention, blocks outside the window left out.
+
+    Its gradient to ``position`` adds up atomically; on a CPU it has none.
+    """
     scale = 1 / sqrt(q.shape[-1])
 
     def score(score, batch, head, i_query, i_key):
@@ -62,6 +66,11 @@ def _block_mask(n_frames: int, window: Window, device: torch.device):
         return (i_query - i_key <= left) & (i_key - i_query <= right)
 
     return create_block_mask(visible, None, None, n_frames, n_frames, device=device)
+
+
+def static_dtypes(name: str) -> tuple[torch.dtype, ...]:
+    """What a shape is compiled in: heads that no codec here has, not in bfloat16 too, which compiles as float16."""
+    return DTYPES[:2] if name.startswith("other head") else DTYPES
 
 
 def distances(n_frames: int, low: int, high: int, device: torch.device) -> Tensor:

@@ -19,10 +19,13 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 Point = tuple[int, float]
 """Batch size, and seconds of audio."""
 
-GRID: tuple[Point, ...] = tuple((batch, seconds) for seconds in (0.4, 10, 60) for batch in (1, 8, 64))
+FRAME = 0.4
+"""Seconds of one frame of Silk."""
+
+GRID: tuple[Point, ...] = tuple((batch, seconds) for seconds in (FRAME, 10, 60) for batch in (1, 8, 64))
 """One frame of Silk, a sentence, a minute; alone, in a small and in a large batch."""
 
-TELLING: tuple[Point, ...] = ((1, 0.4), (8, 10))
+TELLING: tuple[Point, ...] = ((1, FRAME), (8, 10))
 """The points that are measured first: launches dominate the one, the device the other."""
 
 
@@ -65,6 +68,7 @@ class TimingCase:
         layouts: by provider, what makes its inputs of those of the case before the clock starts: packed weights.
         uncapturable: providers that synchronise with the host, so that no CUDA graph can hold them.
         is_main: whether the layer is one of those measured first.
+        is_stream: whether it continues a signal, with a context, a cache or an overlap of earlier frames.
     """
 
     op: str
@@ -80,6 +84,7 @@ class TimingCase:
     layouts: dict[str, Callable] = field(default_factory=dict)
     uncapturable: frozenset[str] = frozenset()
     is_main: bool = False
+    is_stream: bool = False
 
     @property
     def case(self) -> str:
@@ -138,10 +143,15 @@ def all_cases(
     layers: Iterable[str],
     points: Sequence[Point],
     dtypes: Sequence[torch.dtype],
+    streams: Iterable[str] = (),
 ) -> list[TimingCase]:
-    """``make_case`` of every layer, point, dtype and direction."""
-    directions = ("forward", "backward")
-    return [make_case(*choice) for choice in itertools.product(layers, points, dtypes, directions)]
+    """``make_case`` of every layer, point, dtype and direction; of streams, which go frame by frame, forward alone."""
+    frames = [point for point in points if point[1] == FRAME]
+    choices = [
+        *itertools.product(layers, points, dtypes, ("forward", "backward")),
+        *itertools.product(streams, frames, dtypes, ("forward",)),
+    ]
+    return [make_case(*choice) for choice in choices]
 
 
 class Source:

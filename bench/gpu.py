@@ -24,7 +24,7 @@ from pathlib import Path
 import torch
 
 from bench import STARTED
-from bench.cases import DTYPES, GRID, TimingCase
+from bench.cases import DTYPES, FRAME, GRID, TimingCase
 from bench.checkout import find_kernels
 from bench.ops import timing_cases
 from bench.providers import COMPILED, Bench, family, measured_row, providers, row_of
@@ -113,7 +113,8 @@ def jobs_by_stage(cases: Iterable[TimingCase], full: bool) -> dict[Stage, list[J
     for case in cases:
         for provider in providers(case, with_compile=full or case.is_telling):
             stages[stage_of(case, provider)].append((case, provider))
-    stages[Stage.COMPILE].sort(key=lambda job: job[0].direction == "backward")
+    for stage in (Stage.FLEX, Stage.COMPILE):
+        stages[stage].sort(key=lambda job: job[0].direction == "backward")
     stages[Stage.REST].sort(key=lambda job: not job[0].is_telling)
     stages[Stage.REPEAT] = [(case, provider) for case, provider in stages[Stage.FORWARD] if case.is_served]
     return stages
@@ -136,7 +137,7 @@ def stage_of(case: TimingCase, provider: str) -> Stage:
 def selected_cases(device: torch.device, smoke: bool, full: bool) -> list[TimingCase]:
     """All telling cases, and of the others what Silk serves; with ``full`` all; on a CPU float32 only."""
     if smoke:
-        cases = timing_cases([(1, 0.4)], DTYPES[:1])
+        cases = timing_cases([(1, FRAME)], DTYPES[:1])
         return [case for case in cases if SMOKE_LAYERS.get(case.op) == case.layer]
     cases = timing_cases(GRID, DTYPES if device.type == "cuda" else DTYPES[:1])
     if not full:

@@ -17,6 +17,7 @@ COMPILE = {"compile": None, "compile-max": "max-autotune"}
 """Modes of torch.compile; max-autotune includes CUDA graphs."""
 
 COMPILED = (*COMPILE, "flex_attention")
+NEED_TRITON = ("ours", "cudnn")
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def _measure_backward(case: TimingCase, provider: str, bench: Bench, call: Calla
     def backward(outputs: list[Tensor], keep: bool = False) -> tuple[Tensor, ...]:
         return torch.autograd.grad(outputs, leaves, gradients, retain_graph=keep)
 
-    if provider in COMPILE:  # buffers and graphs of compiled code serve one backward pass for each forward pass
+    if provider in COMPILED:  # buffers and graphs of compiled code serve one backward pass for each forward pass
         return measure(
             backward, bench.device, seconds_budget=bench.seconds_budget, prepare=lambda: outputs_of(call(*inputs))
         )
@@ -123,9 +124,9 @@ def absence(case: TimingCase, provider: str, bench: Bench, wrong: dict[tuple, st
     Args:
         wrong: by op, dtype name and direction, status of our rows where the kernel is not known to be right.
     """
-    needs_triton = provider in ("ours", "cudnn")
-    if bench.device.type != "cuda" and (needs_triton or provider == "compile-max"):
-        return f"absent: {'Triton needs' if needs_triton else 'CUDA graphs need'} a GPU"
+    if bench.device.type != "cuda" and (needing := _what_needs_a_gpu(case, provider)):
+        return f"absent: {needing} a GPU"
+    needs_triton = provider in NEED_TRITON
     if needs_triton and (reason := _triton_absence()):
         return reason
     if provider == "ours" and (reason := wrong.get(family(case))):
@@ -133,6 +134,17 @@ def absence(case: TimingCase, provider: str, bench: Bench, wrong: dict[tuple, st
     needed = 2 * case.cost.bytes if needs_triton else case.eager_bytes
     if needed > bench.bound_bytes:
         return f"skipped: needs about {needed / 2**30:.1f} GiB, more than the bound of {bench.bound_bytes / 2**30:.1f}"
+    return None
+
+
+def _what_needs_a_gpu(case: TimingCase, provider: str) -> str | None:
+    """What of a provider does not exist on a CPU."""
+    if provider in NEED_TRITON:
+        return "Triton needs"
+    if provider == "compile-max":
+        return "CUDA graphs need"
+    if provider == "flex_attention" and case.direction == "backward":
+        return "gradients of FlexAttention need"
     return None
 
 

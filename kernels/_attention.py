@@ -207,7 +207,8 @@ def tiles(head_dim: int, dtype: torch.dtype) -> dict[str, int]:
     if dtype.itemsize > 2:  # with no limit stated, the assembler spills a few bytes for occupancy that memory forbids
         return {"BLOCK_M": 16, "BLOCK_N": 16, "BLOCK_D": block_d, "num_warps": block_d // 16, "maxnreg": 255}
     block_m = 64 if block_d == 64 else 32
-    return {"BLOCK_M": block_m, "BLOCK_N": 32, "BLOCK_D": block_d, "num_warps": 4 if block_d >= 64 else 2}
+    warps = 8 if block_d >= 128 else 4 if block_d == 64 else 2
+    return {"BLOCK_M": block_m, "BLOCK_N": 32, "BLOCK_D": block_d, "num_warps": warps}
 
 
 def empty_heads(x: Tensor) -> Tensor:

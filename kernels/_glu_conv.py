@@ -26,7 +26,7 @@ def load_frame(
     b_b = tl.load(x_ptr + o_x + N_CHANNELS, mask=m_x, other=0.0).to(COMPUTE)
     if context_ptr is not None:
         o_x += (N_TAPS - 1) * (2 * N_CHANNELS)
-        m_x = (i_channel < N_CHANNELS) & (i_time + AHEAD < 0)
+        m_x = (i_channel < N_CHANNELS) & (i_time + AHEAD < 0) & (i_time + AHEAD > -N_TAPS)
         b_a += tl.load(context_ptr + o_x, mask=m_x, other=0.0).to(COMPUTE)
         b_b += tl.load(context_ptr + o_x + N_CHANNELS, mask=m_x, other=0.0).to(COMPUTE)
     return b_a, b_b
@@ -36,11 +36,18 @@ def load_frame(
 def gated_before(
     x_ptr, context_ptr, i_time, n_time, i_channel, N_CHANNELS: tl.constexpr, N_TAPS: tl.constexpr, COMPUTE: tl.constexpr
 ):
-    """The K - 1 gated frames before ``i_time``."""
+    """The K - 1 gated frames before ``i_time``, loaded in batches: registers cannot hold the inputs of more at once."""
+    N_BATCHES: tl.constexpr = (N_TAPS + 14) // 16  # of up to 16 frames, alike: the first may begin a little early
+    BATCH: tl.constexpr = (N_TAPS + N_BATCHES - 2) // max(N_BATCHES, 1)
     window = ()
-    for k in tl.static_range(1 - N_TAPS, 0):
-        b_a, b_b = load_frame(x_ptr, context_ptr, i_time, k, n_time, i_channel, N_CHANNELS, N_TAPS, COMPUTE)
-        window = window + (b_a * tl.sigmoid(b_b),)
+    for _ in tl.static_range(N_TAPS - 1):
+        window = window + (tl.zeros(i_channel.shape, COMPUTE),)
+    for i_batch in range(N_BATCHES):
+        i_end = i_time - (N_BATCHES - 1 - i_batch) * BATCH
+        for k in tl.static_range(-BATCH, 0):
+            b_a, b_b = load_frame(x_ptr, context_ptr, i_end, k, n_time, i_channel, N_CHANNELS, N_TAPS, COMPUTE)
+            window = window + (b_a * tl.sigmoid(b_b),)
+        window = window[BATCH:]
     return window
 
 

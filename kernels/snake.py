@@ -3,9 +3,9 @@
 Source: Ziyin et al., 2020; beta as in BigVGAN (Lee et al., 2023).
 
 Memory-bound: 2 accesses per element forward (3 with a residual), 3 backward; 14 float32 operations forward, 26
-backward. The tensor is walked as one flat axis, so accesses are 16 bytes wide for every T (given B * C * T a multiple
-of 16). A program no longer than a row meets two rows at most: it derives the constants of both once, as scalars, and
-an element only selects; of shorter rows, each element gathers its own.
+backward. The tensor is walked as one flat axis, so accesses are 16 bytes wide for every T, given B * C * T a multiple
+of 16, as C is in every codec served. A program no longer than a row meets two rows at most: it derives the constants
+of both once, as scalars, and an element only selects; of shorter rows, each element gathers its own.
 
 sin^2 has period pi, so the argument is reduced to half turns, exactly, and a polynomial follows (``_sine.py``). The
 error of sin^2 is 3.3e-7 up to ``|alpha * v|`` of 1e7, a quarter of that of the hardware's ``sin.approx``, which would

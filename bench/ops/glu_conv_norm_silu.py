@@ -3,21 +3,22 @@
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
-from bench.cases import DTYPES, Point, StaticCase, TimingCase, all_cases, both, frames, timing_case
+from bench.cases import DTYPES, Point, Source, StaticCase, TimingCase, all_cases, both, frames, timing_case
 
 SHAPES = {"silk": (2, 1500, 128, 15), "wav2vec2_bert": (2, 1500, 1024, 31)}  # batch, frames, channels, taps
 LAYERS = {"Silk": (128, 15, 2.5), "Wav2Vec2-BERT": (1024, 31, 50)}  # channels, taps, frames per second
+STREAMS = {"Silk stream": LAYERS["Silk"]}  # with the frames before as context
 WIDE = frozenset({"_glu_conv_norm_silu_fwd_kernel", "_glu_conv_norm_silu_bwd_kernel", "_glu_conv_bwd_kernel"})
 
 
 def static_cases() -> list[StaticCase]:
-    """A frame of Silk is one warp, 4 channels a thread: 16 bytes in float32, 8 in the others."""
-    cases = [_case("silk", dtype, wide=WIDE if dtype == torch.float32 else frozenset()) for dtype in DTYPES]
-    return [*cases, _case("silk", torch.float16, has_context=True), _case("wav2vec2_bert", torch.float16)]
+    forms = [("silk", False), ("silk", True), ("wav2vec2_bert", False)]
+    return [_case(name, dtype, has_context) for name, has_context in forms for dtype in DTYPES]
 
 
-def _case(name: str, dtype: torch.dtype, has_context: bool = False, wide: frozenset[str] = frozenset()) -> StaticCase:
+def _case(name: str, dtype: torch.dtype, has_context: bool) -> StaticCase:
     n_batch, n_time, n_channels, n_taps = SHAPES[name]
 
     def run() -> None:
@@ -33,21 +34,27 @@ def _case(name: str, dtype: torch.dtype, has_context: bool = False, wide: frozen
         )
         y.backward(torch.empty_like(y))
 
-    return StaticCase("glu_conv_norm_silu", f"{name} with context" if has_context else name, dtype, run, wide)
+    return StaticCase("glu_conv_norm_silu", f"{name} with context" if has_context else name, dtype, run, WIDE)
 
 
 def timing_cases(points: Sequence[Point], dtypes: Sequence[torch.dtype]) -> list[TimingCase]:
-    return all_cases(_timing_case, LAYERS, points, dtypes)
+    return all_cases(_timing_case, LAYERS, points, dtypes, STREAMS)
 
 
 def _timing_case(layer: str, point: Point, dtype: torch.dtype, direction: str) -> TimingCase:
-    n_channels, n_taps, rate = LAYERS[layer]
+    is_stream = layer in STREAMS
+    n_channels, n_taps, rate = (LAYERS | STREAMS)[layer]
     shape = (point[0], frames(point[1], rate), 2 * n_channels)
+    n_before = n_taps - 1 if is_stream else 0
 
-    def make(source):
+    def make(source: Source) -> list[Tensor | None]:
         weight = source.normal(n_channels, n_taps, scale=n_taps**-0.5)
         vectors = [source.normal(n_channels), source.positive(n_channels), source.normal(n_channels)]
-        return [source.normal(*shape), weight, *vectors]
+        context = source.normal(shape[0], n_before, shape[2]) if is_stream else None
+        return [source.normal(*shape), weight, *vectors, context]
+
+    def call(ops, x, weight, bias, norm_weight, norm_bias, context):
+        return ops.glu_conv_norm_silu(x, weight, bias, norm_weight, norm_bias, context=context)
 
     return timing_case(
         "glu_conv_norm_silu",
@@ -55,9 +62,10 @@ def _timing_case(layer: str, point: Point, dtype: torch.dtype, direction: str) -
         point,
         dtype,
         direction,
-        {"B": shape[0], "T": shape[1], "C": n_channels, "K": n_taps},
+        {"B": shape[0], "T": shape[1], "C": n_channels, "K": n_taps, "context": n_before},
         shape,
         make,
-        both(lambda ops, *inputs: ops.glu_conv_norm_silu(*inputs)),
-        is_main=layer == "Silk",
+        both(call),
+        is_main=layer != "Wav2Vec2-BERT",
+        is_stream=is_stream,
     )

@@ -8,8 +8,9 @@ from torch import Tensor
 from bench.cases import DTYPES, Point, Source, StaticCase, TimingCase, all_cases, both, frames, timing_case
 from silk_fast.reference.ops import LOG_MAGNITUDE_LIMIT
 
-POLAR = frozenset({"_polar_spectrum_fwd_kernel", "_polar_spectrum_bwd_kernel"})
-OVERLAP_ADD = frozenset({"_overlap_add_fwd_kernel", "_overlap_add_bwd_kernel"})
+KERNELS = frozenset(
+    f"_{name}_{direction}_kernel" for name in ("polar_spectrum", "overlap_add") for direction in ("fwd", "bwd")
+)
 
 LAYERS = {  # n_fft, hop, frames per second, alignment
     "Silk": (1280, 320, 75, "causal"),
@@ -17,35 +18,48 @@ LAYERS = {  # n_fft, hop, frames per second, alignment
     "X-Codec 2": (1280, 320, 50, "same"),
     "NeuCodec": (1920, 480, 50, "same"),
 }
-MAIN = ("Silk", "Silk's sizes, centred")
+STREAMS = {"Silk stream": LAYERS["Silk"]}
+MAIN = ("Silk", "Silk's sizes, centred", *STREAMS)
 
 
-def _case(dtype: torch.dtype, n_frames: int, alignment: str, n_fft: int = 1280, hop: int = 320) -> StaticCase:
-    """The head's output is a convolution's, ``[B, n_fft + 2, T]`` transposed: time is contiguous."""
+def _case(dtype: torch.dtype, n_frames: int, form: str, n_fft: int = 1280, hop: int = 320) -> StaticCase:
+    """``form``: an alignment, ``stream`` or ``none`` (not normalised).
+
+    The head's output is a convolution's, ``[B, n_fft + 2, T]`` transposed: time is contiguous.
+    """
 
     def run() -> None:
-        from silk_fast.kernels.polar_istft import polar_istft
+        from silk_fast.kernels.polar_istft import polar_istft, polar_istft_stream, polar_overlap_add
 
         head = torch.empty(1, n_fft + 2, n_frames, dtype=dtype, requires_grad=True)
-        log_magnitude, phase = head.transpose(1, 2).split(n_fft // 2 + 1, dim=-1)
-        polar_istft(log_magnitude, phase, torch.hann_window(n_fft), hop, alignment).sum().backward()
+        arguments = *head.transpose(1, 2).split(n_fft // 2 + 1, dim=-1), torch.hann_window(n_fft), hop
+        if form == "stream":
+            audio, _ = polar_istft_stream(*arguments, torch.empty(1, n_fft - hop))
+        elif form == "none":
+            audio = polar_overlap_add(*arguments)
+        else:
+            audio = polar_istft(*arguments, form)
+        audio.sum().backward()
 
-    # Rows of a number of frames that is not a multiple of 16 are read 2 or 4 bytes at a time, coalesced.
-    wide = OVERLAP_ADD if n_frames % 16 else OVERLAP_ADD | POLAR
-    return StaticCase("polar_istft", f"{alignment} {n_fft}/{hop} N={n_frames}", dtype, run, wide=wide)
+    return StaticCase("polar_istft", f"{form} {n_fft}/{hop} N={n_frames}", dtype, run, KERNELS)
 
 
 def static_cases() -> list[StaticCase]:
-    silk = [_case(dtype, n_frames, "causal") for dtype in DTYPES for n_frames in (30, 64)]  # 30: one latent frame
-    return [*silk, _case(torch.float32, 50, "same", n_fft=1920, hop=480)]  # NeuCodec; X-Codec 2 compiles to the same
+    """N = 30 is one latent frame. Only the polar form sees the dtype of the head: the frames are float32."""
+    return [
+        *(_case(dtype, n_frames, "causal") for dtype in DTYPES for n_frames in (30, 64)),
+        *(_case(torch.float32, 30, form) for form in ("stream", "none", "center")),
+        _case(torch.float32, 50, "same", n_fft=1920, hop=480),  # NeuCodec; X-Codec 2 compiles to the same
+    ]
 
 
 def timing_cases(points: Sequence[Point], dtypes: Sequence[torch.dtype]) -> list[TimingCase]:
-    return all_cases(_timing_case, LAYERS, points, dtypes)
+    return all_cases(_timing_case, LAYERS, points, dtypes, STREAMS)
 
 
 def _timing_case(layer: str, point: Point, dtype: torch.dtype, direction: str) -> TimingCase:
-    n_fft, hop, rate, alignment = LAYERS[layer]
+    is_stream = layer in STREAMS
+    n_fft, hop, rate, alignment = (LAYERS | STREAMS)[layer]
     n_bins = n_fft // 2 + 1
     n_frames = max(2, frames(point[1], rate))  # the window envelope of one centred frame has zeros
     window = torch.hann_window(n_fft)
@@ -55,14 +69,18 @@ def _timing_case(layer: str, point: Point, dtype: torch.dtype, direction: str) -
         shape = (point[0], n_bins, n_frames)
         log_magnitude, phase = (source.normal(*shape, scale=scale, constant=True) for scale in (0.5, 2.0))
         heads = [head.transpose(1, 2).requires_grad_(source.with_gradients) for head in (log_magnitude, phase)]
-        return [*heads, window.to(source.device)]
+        overlaps = [source.normal(point[0], n_fft - hop).float()] if is_stream else []
+        return [*heads, window.to(source.device), *overlaps]
 
-    calls = both(lambda ops, *inputs: ops.polar_istft(*inputs, hop, alignment))
+    if is_stream:
+        calls = both(lambda ops, m, p, window, overlap: ops.polar_istft_stream(m, p, window, hop, overlap))
+    else:
+        calls = both(lambda ops, *inputs: ops.polar_istft(*inputs, hop, alignment))
     calls["eager"] = _in_float32(calls["eager"])
     if alignment == "center":
         calls["torch.istft"] = _in_float32(lambda *inputs: library_istft(*inputs, hop))
     return timing_case(
-        "polar_istft",
+        "polar_istft_stream" if is_stream else "polar_istft",
         layer,
         point,
         dtype,
@@ -73,15 +91,16 @@ def _timing_case(layer: str, point: Point, dtype: torch.dtype, direction: str) -
         calls,
         uncapturable=frozenset({"torch.istft"}),  # it checks the envelope on the host
         is_main=layer in MAIN,
+        is_stream=is_stream,
     )
 
 
 def _in_float32(call: Callable) -> Callable:
     """``call`` of half precision in float32: it has no transforms of every length, so a user would do that, too."""
 
-    def widened(log_magnitude: Tensor, phase: Tensor, window: Tensor) -> Tensor:
+    def widened(log_magnitude: Tensor, phase: Tensor, *others: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         dtype = torch.promote_types(log_magnitude.dtype, torch.float32)
-        return call(log_magnitude.to(dtype), phase.to(dtype), window)
+        return call(log_magnitude.to(dtype), phase.to(dtype), *others)
 
     return widened
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from bench import attention
-from bench.cases import DTYPES, Point, Source, StaticCase, TimingCase, all_cases, both, frames, timing_case
+from bench.cases import Point, Source, StaticCase, TimingCase, all_cases, both, frames, timing_case
 
 KERNELS = (
     "_attention_fwd_kernel",
@@ -19,6 +19,7 @@ SHAPES = {  # name: samples, heads, queries, keys, D, window, with lengths
     "silk [16, 8, 75, 16]": (16, 8, 75, 75, 16, (63, 0), True),
     "silk stream [1, 8, 1 of 64, 16]": (1, 8, 1, 64, 16, (63, 0), False),
     "wav2vec2-conformer [4, 16, 500, 64]": (4, 16, 500, 500, 64, (None, None), True),
+    **{f"other head [2, 8, 75, {d}]": (2, 8, 75, 75, d, (63, 0), True) for d in (8, 32, 96)},
     "wide head [1, 8, 500, 128]": (1, 8, 500, 500, 128, (None, None), False),
 }
 FORWARD_ONLY = ("silk stream [1, 8, 1 of 64, 16]",)
@@ -27,6 +28,7 @@ LAYERS = {  # heads, D, window, frames per second
     "Silk": (8, 16, (63, 0), 2.5),
     "Wav2Vec2-Conformer": (16, 64, (None, None), 50),
 }
+STREAMS = {"Silk stream": LAYERS["Silk"]}  # with a full cache of the keys before
 
 
 def _inputs(n_batch, n_heads, n_queries, n_keys, head_dim, window, with_lengths, dtype, stream):
@@ -62,46 +64,55 @@ def static_cases() -> list[StaticCase]:
             tensor_cores=frozenset(KERNELS) if dtype.itemsize == 2 else frozenset(),
         )
         for name in SHAPES
-        for dtype in DTYPES
+        for dtype in attention.static_dtypes(name)
     ]
 
 
 def timing_cases(points: Sequence[Point], dtypes: Sequence[torch.dtype]) -> list[TimingCase]:
-    return all_cases(_timing_case, LAYERS, points, dtypes)
+    return all_cases(_timing_case, LAYERS, points, dtypes, STREAMS)
 
 
 def _timing_case(layer: str, point: Point, dtype: torch.dtype, direction: str) -> TimingCase:
-    n_heads, dim, window, rate = LAYERS[layer]
+    is_stream = layer in STREAMS
+    n_heads, dim, window, rate = (LAYERS | STREAMS)[layer]
     shape = (point[0], n_heads, frames(point[1], rate), dim)
-    left, right = (shape[2] - 1 if extent is None else extent for extent in window)
+    n_cached = window[0] if is_stream else 0
+    n_keys = n_cached + shape[2]
+    n_pairs = shape[0] * n_heads * shape[2] * n_keys
+    left, right = (n_keys - 1 if extent is None else extent for extent in window)
 
-    def make(source: Source) -> list[Tensor]:
+    def make(source: Source) -> list[Tensor | None]:
+        """A projection leaves heads side by side in memory; what is joined to a cache lies head by head."""
+        keys = [source.normal(*shape[:2], n_keys, dim) if is_stream else source.heads(*shape) for _ in range(2)]
         positions = [source.normal(n_heads, left + right + 1, dim), *(source.normal(n_heads, dim) for _ in range(2))]
-        return [*(source.heads(*shape) for _ in range(3)), *positions]
+        starts = torch.zeros(shape[0], dtype=torch.int64, device=source.device) if is_stream else None
+        return [source.heads(*shape), *keys, *positions, starts]
 
-    calls = both(lambda ops, *inputs: ops.rel_attention(*inputs, window))
-    calls["sdpa"] = _by(attention.sdpa, left, right, window)
-    if direction == "forward":
-        calls["flex_attention"] = _by(attention.flex, left, right, window)
+    calls = both(lambda ops, *inputs: ops.rel_attention(*inputs[:-1], window, starts=inputs[-1]))
+    if not is_stream:
+        calls["sdpa"] = _by(attention.sdpa, left, right, window)
+        if direction == "forward" or shape[2] > 1:  # a single frame has no gradient but that of its value
+            calls["flex_attention"] = _by(attention.flex, left, right, window)
     return timing_case(
         "rel_attention",
         layer,
         point,
         dtype,
         direction,
-        {"B": shape[0], "H": n_heads, "T": shape[2], "D": dim, "window": window},
+        {"B": shape[0], "H": n_heads, "T": shape[2], "D": dim, "window": window, "cached": n_cached},
         shape,
         make,
         calls,
-        scratch=shape[0] * n_heads * shape[2] ** 2 * (8 + 6 * dtype.itemsize),  # int64 rows, scores and copies of them
+        scratch=n_pairs * (8 + 6 * dtype.itemsize),  # int64 rows, scores and copies of them
         is_main=True,
+        is_stream=is_stream,
     )
 
 
 def _by(library: Callable, left: int, right: int, window: tuple[int | None, int | None]) -> Callable[..., Tensor]:
     """The op by a function of :mod:`bench.attention`."""
 
-    def call(q: Tensor, k: Tensor, v: Tensor, pos: Tensor, u: Tensor, v_bias: Tensor) -> Tensor:
+    def call(q: Tensor, k: Tensor, v: Tensor, pos: Tensor, u: Tensor, v_bias: Tensor, starts: None) -> Tensor:
         position = (q + v_bias[:, None]) @ pos.transpose(-1, -2)
         row = attention.distances(q.shape[-2], -right, left, q.device)
         return library(q + u[:, None], k, v, position, row, window)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from bench import attention
-from bench.cases import DTYPES, Point, Source, StaticCase, TimingCase, both, frames, timing_case
+from bench.cases import Point, Source, StaticCase, TimingCase, both, frames, timing_case
 
 KERNELS = (
     "_attention_fwd_kernel",
@@ -15,18 +15,22 @@ KERNELS = (
     "_attention_bwd_dkv_kernel",
     "_attention_bwd_dpos_kernel",
 )
-SHAPE = (4, 500, 16, 64)  # samples, frames, heads, D
+SHAPES = {  # samples, frames, heads, D
+    **{f"other head [2, 8, 75, {d}]": (2, 75, 8, d) for d in (8, 96)},
+    "wav2vec2-bert [4, 16, 500, 64]": (4, 500, 16, 64),
+}
 
 LAYER = "Wav2Vec2-BERT"
 N_HEADS, DIM, LEFT, RIGHT, RATE = 16, 64, 64, 8, 50  # RATE: frames per second
 
 
-def _run(dtype: torch.dtype) -> None:
+def _run(shape: tuple[int, ...], dtype: torch.dtype) -> None:
     from silk_fast.kernels.rel_key_attention import rel_key_attention
 
-    tensors = [torch.zeros(SHAPE, dtype=dtype).transpose(1, 2) for _ in range(3)] + [torch.zeros(73, 64, dtype=dtype)]
-    tensors = [x.requires_grad_() for x in tensors]
-    out = rel_key_attention(*tensors, 64, 8, torch.full(SHAPE[:1], SHAPE[1]))
+    heads = [torch.zeros(shape, dtype=dtype).transpose(1, 2) for _ in range(3)]
+    table = torch.zeros(LEFT + RIGHT + 1, shape[-1], dtype=dtype)
+    tensors = [x.requires_grad_() for x in (*heads, table)]
+    out = rel_key_attention(*tensors, LEFT, RIGHT, torch.full(shape[:1], shape[1]))
     torch.autograd.grad(out, tensors, torch.zeros_like(out))
 
 
@@ -34,12 +38,13 @@ def static_cases() -> list[StaticCase]:
     return [
         StaticCase(
             op="rel_key_attention",
-            shape="wav2vec2-bert [4, 16, 500, 64]",
+            shape=name,
             dtype=dtype,
-            run=partial(_run, dtype),
+            run=partial(_run, shape, dtype),
             tensor_cores=frozenset(KERNELS) if dtype.itemsize == 2 else frozenset(),
         )
-        for dtype in DTYPES
+        for name, shape in SHAPES.items()
+        for dtype in attention.static_dtypes(name)
     ]
 
 
@@ -59,9 +64,7 @@ def _timing_case(point: Point, dtype: torch.dtype, direction: str) -> TimingCase
         return [*(source.heads(*shape) for _ in range(3)), source.normal(LEFT + RIGHT + 1, DIM)]
 
     calls = both(lambda ops, *inputs: ops.rel_key_attention(*inputs, LEFT, RIGHT))
-    calls["sdpa"] = _by(attention.sdpa)
-    if direction == "forward":
-        calls["flex_attention"] = _by(attention.flex)
+    calls |= {"sdpa": _by(attention.sdpa), "flex_attention": _by(attention.flex)}
     return timing_case(
         "rel_key_attention",
         LAYER,

@@ -15,6 +15,7 @@ from bench.cases import Point, Source, StaticCase, TimingCase, all_cases, frames
 from silk_fast.reference import ops as reference
 
 KERNELS = frozenset({"_residual_unit_fwd_kernel", "_conv_fwd_kernel"})
+HALVES = (torch.float16, torch.bfloat16)
 N_TAPS, DILATION = 7, 9
 
 LAYERS = {  # channels, samples per second, padding
@@ -28,7 +29,8 @@ LAYERS = {  # channels, samples per second, padding
     "DAC 689 Hz": (768, 44_100 / 64, "symmetric"),
     "Oobleck 44.1 kHz": (128, 44_100, "symmetric"),
 }
-MAIN = ("Silk small 75 Hz", "Silk small 24 kHz", "DAC 44.1 kHz")
+STREAMS = {f"{layer} stream": LAYERS[layer] for layer in ("Silk small 75 Hz", "Silk small 24 kHz")}
+MAIN = ("Silk small 75 Hz", "Silk small 24 kHz", "DAC 44.1 kHz", *STREAMS)
 
 
 def _case(n_channels: int, n_time: int, dtype: torch.dtype, form: str = "plain") -> StaticCase:
@@ -53,54 +55,60 @@ def _case(n_channels: int, n_time: int, dtype: torch.dtype, form: str = "plain")
 def static_cases() -> list[StaticCase]:
     shapes = [
         *((c, 8192, torch.float16) for c in (32, 64, 96, 128, 192, 512)),
-        *((c, 8192, torch.float16, "activated") for c in (32, 192)),
-        (192, 30, torch.float16, "context"),
         *((c, 8192, torch.bfloat16) for c in (64, 192)),
+        *((c, 8192, dtype, "activated") for dtype in HALVES for c in (32, 192)),
+        *((192, 30, dtype, "context") for dtype in HALVES),
     ]
     return [_case(*shape) for shape in shapes]
 
 
 def timing_cases(points: Sequence[Point], dtypes: Sequence[torch.dtype]) -> list[TimingCase]:
-    return all_cases(_timing_case, LAYERS, points, dtypes)
+    return all_cases(_timing_case, LAYERS, points, dtypes, STREAMS)
 
 
 def _timing_case(layer: str, point: Point, dtype: torch.dtype, direction: str) -> TimingCase:
-    n_channels, rate, padding = LAYERS[layer]
+    is_stream = layer in STREAMS
+    n_channels, rate, padding = (LAYERS | STREAMS)[layer]
     shape = (point[0], n_channels, frames(point[1], rate))
+    n_before = (N_TAPS - 1) * DILATION if is_stream else 0
     is_fused = direction == "forward" and dtype != torch.float32
 
-    def make(source: Source) -> list[Tensor]:
+    def make(source: Source) -> list[Tensor | None]:
         weight1 = source.normal(n_channels, n_channels, N_TAPS, scale=(N_TAPS * n_channels) ** -0.5)
         weight2 = source.normal(n_channels, n_channels, 1, scale=n_channels**-0.5)
         snakes = [[source.positive(n_channels), source.positive(n_channels)] for _ in range(2)]
         biases = [source.normal(n_channels) for _ in range(2)]
-        return [source.normal(*shape), *snakes[0], weight1, biases[0], *snakes[1], weight2, biases[1]]
+        context = source.normal(*shape[:2], n_before) if is_stream else None
+        return [source.normal(*shape), *snakes[0], weight1, biases[0], *snakes[1], weight2, biases[1], context]
 
     calls = {"ours": _fused(padding), "cudnn": _by_cudnn(padding)} if is_fused else {"ours": _by_cudnn(padding)}
-    calls["eager"] = lambda *inputs: reference.residual_unit(*inputs, DILATION, padding=padding)
+    calls["eager"] = lambda *inputs: reference.residual_unit(*inputs[:-1], DILATION, inputs[-1], padding)
     return timing_case(
         "residual_unit",
         layer,
         point,
         dtype,
         direction,
-        {"B": shape[0], "C": n_channels, "T": shape[2]},
+        {"B": shape[0], "C": n_channels, "T": shape[2], "context": n_before},
         shape,
         make,
         calls,
         layouts={"ours": _packed} if is_fused else {},
         is_main=layer in MAIN,
+        is_stream=is_stream,
     )
 
 
-def _packed(x: Tensor, *parameters: Tensor) -> list:
-    """Inputs of the fused kernel: rows ``[B, T, C]`` and packed weights."""
-    return [x.transpose(1, 2).contiguous(), kernels().pack_weights(*parameters)]
+def _packed(x: Tensor, *inputs: Tensor | None) -> list:
+    """Inputs of the fused kernel: rows ``[B, T, C]``, packed weights, and the context as a stream remembers it."""
+    *parameters, context = inputs
+    return [x.transpose(1, 2).contiguous(), kernels().pack_weights(*parameters), context]
 
 
 def _fused(padding: str) -> Callable[..., Tensor]:
-    def call(rows: Tensor, packed) -> Tensor:
-        return kernels().residual_unit_channels_last(rows, packed, DILATION, padding=padding).transpose(1, 2)
+    def call(rows: Tensor, packed, context: Tensor | None) -> Tensor:
+        before = None if context is None else context.transpose(1, 2)
+        return kernels().residual_unit_channels_last(rows, packed, DILATION, before, padding).transpose(1, 2)
 
     return call
 
@@ -108,10 +116,10 @@ def _fused(padding: str) -> Callable[..., Tensor]:
 def _by_cudnn(padding: str) -> Callable[..., Tensor]:
     """cuDNN convolutions between Snake kernels."""
 
-    def call(x: Tensor, *parameters: Tensor) -> Tensor:
+    def call(*inputs: Tensor | None) -> Tensor:
         kernels()  # finds the kernels of a checkout
         from silk_fast.fused import KernelOps
 
-        return KernelOps.residual_unit(x, *parameters, DILATION, padding=padding)
+        return KernelOps.residual_unit(*inputs[:-1], DILATION, inputs[-1], padding)
 
     return call

@@ -11,8 +11,9 @@ SHAPES = {  # (B, C, T), fused with bias and residual
     "Silk 75 Hz, crop of 2 s": ((16, 512, 150), False),
     "DAC 44.1 kHz, odd T": ((1, 96, 44101), True),
     "Oobleck, 602 frames": ((2, 2048, 602), True),
+    "24 channels, odd T": ((1, 24, 4101), True),  # no multiple of 16
 }
-WIDE = frozenset({"_snake_fwd_kernel", "_snake_bwd_kernel"})
+WIDE = frozenset({"_snake_fwd_kernel", "_snake_bwd_kernel", "_snake_short_bwd_kernel"})
 
 LAYERS = {  # channels, samples per second, fused with bias and residual
     "Silk small 24 kHz": (32, 24_000, False),

@@ -9,7 +9,7 @@ from silk_fast.reference import ops
 from tests.kernels.support import DEVICE, DTYPES, assert_op_matches
 
 # batch, frames, channels, taps
-SHAPES = [(1, 1, 1, 1), (2, 7, 1, 3), (1, 63, 7, 15), (3, 18, 63, 4), (1, 2, 500, 3), (2, 5, 12, 31)]
+SHAPES = [(1, 1, 1, 1), (2, 7, 1, 3), (1, 63, 7, 15), (3, 18, 63, 4), (1, 2, 500, 3), (2, 5, 12, 31), (1, 18, 5, 20)]
 EPS = 1e-5
 
 

@@ -42,8 +42,9 @@ COUNTS = {"loads_16": 2, "load_bytes_narrow": 24, "stores_16": 1, "store_bytes_n
         ({"stores_16": 0}, True, ["0 bytes of stores 16 at a time, 0 narrower"]),
         ({"load_bytes_narrow": 64, "shape": "Silk 75 Hz, crop of 2 s"}, False, []),  # for the reason stated
         ({"loads_16": 0, "shape": "Silk 75 Hz, crop of 2 s"}, False, ["0 bytes of loads 16 at a time, 24 narrower"]),
+        ({"loads_16": 0, "shape": "24 channels, odd T"}, False, []),
     ],
 )
 def test_a_memory_bound_kernel_moves_half_of_its_bytes_16_at_a_time(change, is_matrix_kernel, faults):
-    row = {"op": "snake", "shape": "some", "kernel": "_snake_fwd_kernel", **COUNTS, **change}
+    row = {"op": "snake", "shape": "some", "dtype": "float32", "kernel": "_snake_fwd_kernel", **COUNTS, **change}
     assert narrow_accesses(row, is_matrix_kernel) == faults
