@@ -1,6 +1,8 @@
 """What the benchmarks of a CPU share: one result file, the machine's ceilings, and a table of real-time factors."""
 
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from silk_fast.benchmark.rows import ResultWriter, provenance, result_path
 
 THREADS = sorted({1, min(2, os.cpu_count() or 1)})
 RESULTS = Path(__file__).with_name("results")
+MIN_ROUNDS, MAX_ROUNDS = 3, 100
 WRITER = pytest.StashKey[ResultWriter]()
 
 
@@ -39,6 +42,14 @@ def ceilings(result_writer) -> dict[int, dict[torch.dtype, Ceilings]]:
         found[threads] = card.measure_card(torch.device("cpu"), card.CPU, result_writer.add, [torch.float32])
     torch.set_num_threads(before)
     return found
+
+
+def n_rounds(call: Callable[[], object], seconds: float) -> int:
+    """Repetitions of ``call`` that fit into ``seconds``, 3 to 100, after a first one that may compile."""
+    call()
+    start = time.perf_counter()
+    call()
+    return int(min(MAX_ROUNDS, max(MIN_ROUNDS, seconds / (time.perf_counter() - start))))
 
 
 def pytest_terminal_summary(terminalreporter, config):

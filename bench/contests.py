@@ -20,11 +20,11 @@ class Contest:
         return row if row is not None and row.status == OK else None
 
     def speedups(self) -> list[tuple[str, float]]:
-        """(rival, its time / ours) of every rival that has a figure."""
+        """(rival, its time / ours) of every rival that has a figure of the same run: machines drift, code changes."""
         if self.ours is None:
             return []
         rivals = [row for row in self.rows.values() if row.provider not in OURS and row.status == OK]
-        return [(row.provider, ratio(row, self.ours)) for row in rivals]
+        return [(row.provider, ratio(row, self.ours)) for row in rivals if row.date == self.ours.date]
 
 
 def comparable(a: Row, b: Row) -> tuple[Timing, Timing]:
@@ -49,6 +49,15 @@ def overlap(a: Row, b: Row) -> bool:
 def case_key(row: Row) -> tuple:
     """What the rows of one contest share."""
     return tuple(getattr(row, name) for name in ("section", "op", "case", "shape", "dtype", "direction", "threads"))
+
+
+def of_last_run(rows: Iterable[Row]) -> list[Row]:
+    """Of every case the rows of the last run among them."""
+    rows = list(rows)
+    last: dict[tuple, str] = {}
+    for row in rows:
+        last[case_key(row)] = max(row.date, last.get(case_key(row), ""))
+    return [row for row in rows if row.date == last[case_key(row)]]
 
 
 def contests(rows: Iterable[Row]) -> list[Contest]:

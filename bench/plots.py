@@ -14,12 +14,18 @@ if TYPE_CHECKING:
 LADDER = ("eager", "compile", "compile-max", "ours", "cuda-graph")
 COLOURS = {"eager": "tab:gray", "compile": "tab:orange", "compile-max": "tab:red", "ours": "tab:blue"}
 OTHER_COLOURS = ("tab:green", "tab:purple", "tab:brown", "tab:olive", "tab:cyan", "tab:pink")
+LINE_STYLES = ("--", ":", "-.")
 GOOD_SHARE = 0.8
 
 
 def middle(row: Row) -> float:
     """Median milliseconds on the device; of the whole call where only that is known."""
     return (row.kernel or row.call).p50
+
+
+def gigabytes_per_second(row: Row) -> float:
+    """Least traffic by formula over the median time: what really moves may be more."""
+    return row.bytes / middle(row) / 1e6
 
 
 def variant(row: Row) -> str:
@@ -94,6 +100,27 @@ def draw_shares(target: str | os.PathLike, rows: list[Row]) -> None:
     _save(target, 1, 1, 1.5 + 0.3 * len({label for label, _, _ in points}), draw)
 
 
+def draw_bandwidth(target: str | os.PathLike, rows: list[Row], copies: list[Row]) -> None:
+    """Every case as a dot: bandwidth that a provider achieves, beside that of the machine's own copy.
+
+    Args:
+        rows: of the cases.
+        copies: of section ``"card"``; each is a line.
+    """
+    points = [(f"{row.op} {row.direction}, {variant(row)}", row.provider, gigabytes_per_second(row)) for row in rows]
+
+    def draw(axes) -> None:
+        axis = axes[0, 0]
+        for i, row in enumerate(copies):
+            speed = gigabytes_per_second(row)
+            label = f"copy, {variant(row)}: {speed:.3g} GB/s"
+            axis.axvline(speed, color="black", linewidth=1, linestyle=LINE_STYLES[i % len(LINE_STYLES)], label=label)
+        _strip(axis, sorted(points))
+        axis.set(xscale="log", xlabel="GB/s, traffic by formula")
+
+    _save(target, 1, 1, 1.5 + 0.3 * len({label for label, _, _ in points}), draw)
+
+
 def draw_ladder(target: str | os.PathLike, rows: list[Row]) -> None:
     """Time of a call at batch 1, from eager to all optimisations: a panel per op and variant, whiskers p20 to p80."""
     panels: dict[tuple[str, str, str], dict[str, Row]] = {}
@@ -155,7 +182,7 @@ def _curve_name(row: Row) -> str:
 
 
 def _draw_curves(axis: "Axes", rows: list[Row], x_of: Callable, y_of: Callable, names: list[str]) -> None:
-    from matplotlib import colormaps
+    from matplotlib import colormaps, ticker
 
     curves: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
@@ -166,4 +193,9 @@ def _draw_curves(axis: "Axes", rows: list[Row], x_of: Callable, y_of: Callable, 
             x, y = zip(*sorted(points), strict=True)
             axis.plot(x, y, marker="o", markersize=3, label=name, color=colormaps["tab20"](names.index(name) % 20))
             axis.set(xscale="log", yscale="log")
+            axis.yaxis.set_major_formatter(ticker.LogFormatter())
+            axis.yaxis.set_minor_formatter(ticker.LogFormatter())
+    sizes = sorted({x for points in curves.values() if len(points) > 1 for x, _ in points})
+    axis.set_xticks(sizes, [f"{size:g}" for size in sizes])
+    axis.set_xticks([], minor=True)
     axis.grid(alpha=0.3)

@@ -11,12 +11,25 @@ import math
 import os
 import statistics
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench.contests import Contest, comparable, contests, overlap
-from bench.plots import GOOD_SHARE, LADDER, draw_growth, draw_ladder, draw_shares, draw_speedups, middle, model, variant
+from bench.contests import Contest, comparable, contests, of_last_run, overlap
+from bench.plots import (
+    GOOD_SHARE,
+    LADDER,
+    draw_bandwidth,
+    draw_growth,
+    draw_ladder,
+    draw_shares,
+    draw_speedups,
+    gigabytes_per_second,
+    middle,
+    model,
+    variant,
+)
 from bench.roofline import CARDS, LABEL, Prediction, predict_codec, predict_ops
 from silk_fast.benchmark.rows import CONFIRMED, CONTRADICTED, OK, Row, disagree, read_results, slug
 from silk_fast.errors import SilkError
@@ -201,11 +214,10 @@ def ceilings_section(rows: Sequence[Row]) -> list[str]:
     lines = []
     for row in rows:
         if row.section == "card" and row.status == OK:
-            seconds = middle(row) / 1e3
             rate = (
-                f"{row.bytes / seconds / 1e9:,.1f} GB/s"
+                f"{gigabytes_per_second(row):,.1f} GB/s"
                 if row.op == "copy"
-                else f"{row.flops / seconds / 1e12:,.3g} TFLOP/s"
+                else f"{row.flops / middle(row) / 1e9:,.3g} TFLOP/s"
             )
             lines.append((row.op, row.shape, variant(row), rate))
     return ["#### Ceilings, measured", "", *md_table(("what", "size", "variant", "rate"), lines)] if lines else []
@@ -217,7 +229,7 @@ def ladder_section(rows: Sequence[Row], folder: Path, name: str) -> list[str]:
     measured = [row for row in latency if row.status == OK]
     if not measured:
         return []
-    draw_ladder(folder / f"{name}-ladder.png", measured)
+    draw_ladder(folder / f"{name}-ladder.png", of_last_run(measured))
     lines = []
     for contest in contests(latency):
         eager = contest.rows.get("eager")
@@ -226,7 +238,8 @@ def ladder_section(rows: Sequence[Row], folder: Path, name: str) -> list[str]:
             if row.status != OK:
                 lines.append((row.op, row.case, variant(row), provider, row.status, *5 * ("-",)))
                 continue
-            gain = _speedup(eager.call.p50 / row.call.p50) if eager and eager.status == OK else "-"
+            is_like = eager is not None and eager.status == OK and eager.date == row.date
+            gain = _speedup(eager.call.p50 / row.call.p50) if is_like else "-"
             figures = (_time(row), _repeat(row), _kernel(row), gain, _share(row), _megabytes(row))
             lines.append((row.op, row.case, variant(row), provider, *figures))
     head = (
@@ -316,7 +329,17 @@ def ops_section(rows: Sequence[Row], folder: Path, name: str) -> list[str]:
     if shares:
         draw_shares(folder / f"{name}-share.png", shares)
         pictures += [f"![share of the ceiling]({folder.name}/{name}-share.png)", ""]
+    bandwidth_bound = [row for contest in found for row in _first_hand(contest) if row.ceiling == "bandwidth"]
+    if bandwidth_bound:
+        copies = [row for row in rows if (row.section, row.op, row.status) == ("card", "copy", OK)]
+        draw_bandwidth(folder / f"{name}-bandwidth.png", bandwidth_bound, copies)
+        pictures += [f"![achieved bandwidth]({folder.name}/{name}-bandwidth.png)", ""]
     return ["#### Operations", "", *pictures, *_ops_summary(found), *_others(found), *_ops_details(found)]
+
+
+def _first_hand(contest: Contest) -> list[Row]:
+    """Our row; where it has no figure, those of the others that have one."""
+    return [contest.ours] if contest.ours else [row for row in contest.rows.values() if row.status == OK]
 
 
 def _ops_summary(found: Sequence[Contest]) -> list[str]:
@@ -358,12 +381,12 @@ def _others(found: Sequence[Contest]) -> list[str]:
 
 def _ops_details(found: Sequence[Contest]) -> list[str]:
     head = ("case", "shape", "variant", "direction", "provider", "ms a call (p20 .. p80)", "repeat", "ms on the device")
-    head += ("share", "MB by formula", "GFLOP by formula", "peak MB")
+    head += ("share", "GB/s", "MB by formula", "GFLOP by formula", "peak MB")
     blocks: dict[str, list[tuple]] = {}
     for row in (row for contest in found for row in contest.rows.values()):
-        figures = (row.status, "-", "-", "-")
+        figures = (row.status, *4 * ("-",))
         if row.status == OK:
-            figures = (_time(row), _repeat(row), _kernel(row), _share(row))
+            figures = (_time(row), _repeat(row), _kernel(row), _share(row), _number(gigabytes_per_second(row)))
         costs = tuple(
             _number(None if value is None else value / unit) for value, unit in ((row.bytes, 1e6), (row.flops, 1e9))
         )
@@ -387,7 +410,7 @@ def predictions_section() -> list[str]:
         "### Whole codec",
         "",
         *_prediction_table(predict_codec()),
-        "### Operations of Silk small, forward, 8 clips of 10 s",
+        "### Operations of Silk small, 8 clips of 10 s",
         "",
         *_prediction_table(predict_ops()),
     ]
@@ -411,10 +434,11 @@ or contradicted it; `-` means that it was measured once. A call is what the call
 apart: of a CUDA graph, or of single launches with the gaps between them, which is then said. float32 is IEEE float32,
 without TF32. The share is the least time that this machine's own measured copy bandwidth and matrix rate allow, for
 traffic and arithmetic by formula, over the time measured; above 100 % the data stayed in a cache, or the machine was
-slower while its rates were measured. A speed-up is the rival's time over ours, of like times; below 1 it is a loss, in
-bold. `ours` is the model after `accelerate_`, or the kernel; on a CPU, where there are no kernels, only what
-depends on weights alone is computed ahead. Peak memory of a GPU is what PyTorch allocated; of a CPU it is the whole
-process, Python and PyTorch included."""
+slower while its rates were measured. GB/s are of the traffic by formula, the least that must move, over that time; what
+moves few bytes is bound by the call itself. A speed-up is the rival's time over ours, of like times in one run; below 1
+it is a loss, in bold. `ours` is the model after `accelerate_`, or the kernel; on a CPU, where there are no kernels,
+only what depends on weights alone is computed ahead. Peak memory of a GPU is what PyTorch allocated; of a CPU it is the
+whole process, Python, PyTorch and the signal included."""
 
 
 def write_report(paths: Sequence[str | os.PathLike], output: Path = OUTPUT) -> None:
@@ -472,6 +496,7 @@ def device_section(device: str, found: Sequence[History], folder: Path) -> list[
     return [
         f"### {device}",
         "",
+        *_runs(rows),
         *what_is_behind(rows),
         *ladder_section(rows, folder, name),
         *growth_section(rows, folder, name),
@@ -480,6 +505,13 @@ def device_section(device: str, found: Sequence[History], folder: Path) -> list[
         *repeats_section(found),
         *missing(rows),
     ]
+
+
+def _runs(rows: Sequence[Row]) -> list[str]:
+    """Which run the figures are of: one that a later run did not measure again is of an earlier one."""
+    found = Counter((row.date, row.commit) for row in rows if row.status == OK)
+    runs = [f"{n} of {date[:10]} at {commit}" for (date, commit), n in sorted(found.items(), reverse=True)]
+    return [f"Figures by run: {', '.join(runs)}.", ""] if runs else []
 
 
 # ---------------------------------------------------------------- difference

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from silk_fast.benchmark.costs import (
+    NO_GRADIENT,
     Ceilings,
     Cost,
     Layer,
@@ -99,7 +100,7 @@ class Prediction:
     """Floors of one computation.
 
     Args:
-        name: what is computed.
+        name: what is computed: ``"snake backward"``, ``"encode, small, 10 s, batch 1"``.
         dtype: ``"float32"``.
         cost: traffic and arithmetic.
         seconds: floor by name of the card.
@@ -112,13 +113,15 @@ class Prediction:
 
 
 def predict_ops() -> list[Prediction]:
-    """Floors of every op, forward, at the shapes of the small preset for 8 clips of 10 s."""
+    """Floors of every op, forward and, where it has a gradient, backward, at the shapes of ``OP_SHAPES``."""
     predictions = []
-    for dtype in DTYPES:
-        for op, sizes in OP_SHAPES.items():
-            cost = op_cost(op, "forward", dtype, **sizes)
-            seconds = {card.name: floor_seconds(cost, *_rates(card, dtype)) for card in CARDS}
-            predictions.append(Prediction(op, dtype_name(dtype), cost, seconds))
+    for direction, without in (("forward", ()), ("backward", NO_GRADIENT)):
+        for dtype in DTYPES:
+            for op, sizes in OP_SHAPES.items():
+                if op not in without:
+                    cost = op_cost(op, direction, dtype, **sizes)
+                    seconds = {card.name: floor_seconds(cost, *_rates(card, dtype)) for card in CARDS}
+                    predictions.append(Prediction(f"{op} {direction}", dtype_name(dtype), cost, seconds))
     return predictions
 
 
@@ -172,7 +175,7 @@ def main(argv: list[str] | None = None) -> int:
         for direction in ("encode", "decode"):
             _print_layers(arguments.layers, direction)
     else:
-        _print_table("ops of Silk small, 8 x 10 s, forward", predict_ops())
+        _print_table("ops of Silk small, 8 x 10 s", predict_ops())
         _print_table("whole codec", predict_codec())
     return 0
 

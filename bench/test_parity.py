@@ -6,26 +6,29 @@ pytest bench/test_parity.py
 import pytest
 import torch
 
-from bench.cases import TimingCase
+from bench.cases import FRAME, TimingCase
 from bench.ops import timing_cases
 from bench.parity import check, check_codec
+from bench.providers import family
 from silk_fast.benchmark.card import use_ieee_float32
 from silk_fast.benchmark.rows import dtype_name
 
 # A sentence, and less: a batch adds programs, not code. Gradients of attention to a single frame are rounding alone.
-POINTS = {"forward": ((1, 0.4), (1, 10)), "backward": ((2, 2), (1, 10))}
+POINTS = {"forward": ((1, FRAME), (1, 10)), "backward": ((2, 2), (1, 10))}
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="the kernels run on a GPU")
 
 
 def parity_cases() -> list[TimingCase]:
-    """The layers that are measured first, what Silk serves before other dtypes, and those at the larger size only."""
+    """The layers that are measured first, what Silk serves before other dtypes, and those at the largest size only."""
     cases = [
         case
         for direction, points in POINTS.items()
         for case in timing_cases(points)
-        if case.is_main and case.direction == direction and (case.is_served or case.point == points[-1])
+        if case.is_main and case.direction == direction
     ]
+    largest = {(*family(case), case.layer): case.point for case in cases}
+    cases = [case for case in cases if case.is_served or case.point == largest[(*family(case), case.layer)]]
     return sorted(cases, key=lambda case: (not case.is_served, case.direction == "backward"))
 
 

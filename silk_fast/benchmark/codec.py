@@ -146,9 +146,10 @@ def quick_cases(device: torch.device | str, threads: Iterable[int | None], prese
 
 
 def full_cases(device: torch.device | str, threads: Iterable[int | None], preset: str = "small") -> list[CodecCase]:
-    """Every provider at batch 1, larger batches, and durations from 1 s to 1 h (with the last of ``threads`` only).
+    """Every provider at batch 1, larger batches, and durations from 1 s to 1 h.
 
-    The most telling come first: latency, growth, then what must be compiled, the slowest compiler last.
+    The most telling come first: latency, growth, then what must be compiled, the slowest compiler last; and durations
+    with all but the last of ``threads`` after that, for those take longest.
     """
     kind = torch.device(device).type
     threads = tuple(threads)
@@ -175,6 +176,7 @@ def full_cases(device: torch.device | str, threads: Iterable[int | None], preset
         *cases(durations, ("ours", "eager"), threads[-1:]),
         *cases(latency, ("compile",)),
         *cases(latency, ("compile-max",)),
+        *cases(durations, ("ours", "eager"), threads[:-1]),
     ]
 
 

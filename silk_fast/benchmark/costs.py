@@ -9,7 +9,7 @@ transform of n points. Both are lower bounds, so the time that they allow is one
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -78,11 +78,14 @@ def op_cost(op: str, direction: str, dtype: torch.dtype, **sizes) -> Cost:
     A backward pass reads the incoming gradient and the inputs it needs, and writes every gradient; it is not given
     what the forward pass may have kept, but its arithmetic includes recomputing only where keeping would cost more.
 
+    In a stream an op also reads what earlier calls left: ``context`` samples or frames of its input, ``cached`` keys
+    and values of each signal, or the overlap of the inverse STFT.
+
     Args:
         op: ``"snake"`` (B, C, T, bias, residual); ``"fsq_pack"``, ``"fsq_unpack"``, ``"fsq_quantize"`` (N, D,
-            group_size); ``"rel_attention"`` (B, H, T, D, window); ``"rel_key_attention"`` (B, H, T, D, left, right);
-            ``"bias_silu"``, ``"add_layer_norm"`` (N, C); ``"glu_conv_norm_silu"`` (B, T, C, K); ``"polar_istft"``
-            (B, N, n_fft, hop); ``"residual_unit"`` (B, C, T).
+            group_size); ``"rel_attention"`` (B, H, T, D, window, cached); ``"rel_key_attention"`` (B, H, T, D, left,
+            right); ``"bias_silu"``, ``"add_layer_norm"`` (N, C); ``"glu_conv_norm_silu"`` (B, T, C, K, context);
+            ``"polar_istft"``, ``"polar_istft_stream"`` (B, N, n_fft, hop); ``"residual_unit"`` (B, C, T, context).
         direction: ``"forward"`` or ``"backward"``.
         dtype: of the main input. Codes, tokens, windows and decoded audio have 4 bytes whatever it is.
         sizes: those in brackets, by name.
@@ -95,7 +98,7 @@ def op_cost(op: str, direction: str, dtype: torch.dtype, **sizes) -> Cost:
         raise SilkInputError(f"unknown op {op!r}; expected one of {', '.join(FORMULAS)}")
     if direction not in ("forward", "backward"):
         raise SilkInputError(f"direction must be forward or backward, got {direction!r}")
-    if direction == "backward" and op in ("fsq_pack", "fsq_unpack"):
+    if direction == "backward" and op in NO_GRADIENT:
         raise SilkInputError(f"{op} has no backward pass: tokens have no gradient")
     try:
         return FORMULAS[op](direction == "backward", dtype.itemsize, **sizes)
@@ -122,29 +125,42 @@ def _fsq_unpack(backward: bool, size: int, *, N: int, D: int, group_size: int) -
     return Cost(4 * N * math.ceil(D / group_size) + 4 * N * D, 4 * N * D, False)
 
 
-def visible_pairs(n_frames: int, left: int | None, right: int | None) -> int:
-    """Pairs of a query and a key at most ``left`` before and ``right`` after it; None for all."""
+def visible_pairs(n_queries: int, left: int | None, right: int | None, n_cached: int = 0) -> int:
+    """Pairs of a query and a key at most ``left`` before and ``right`` after it; None for all.
 
-    def before(extent: int | None) -> int:
-        reach = n_frames - 1 if extent is None else min(extent, n_frames - 1)
-        return reach * n_frames - reach * (reach + 1) // 2
+    Args:
+        n_cached: keys before the first query.
+    """
+    n_keys = n_cached + n_queries
+    left, right = (n_keys if extent is None else extent for extent in (left, right))
+    return sum(1 + min(i_query, left) + min(n_keys - 1 - i_query, right) for i_query in range(n_cached, n_keys))
 
-    return n_frames + before(left) + before(right)
 
-
-def _attention(backward: bool, size: int, n_heads: int, T: int, D: int, pairs: int, rows: int, parameters: int) -> Cost:
+def _attention(
+    backward: bool, size: int, n_heads: int, T: int, D: int, pairs: int, rows: int, parameters: int, cached: int = 0
+) -> Cost:
     """``n_heads`` over all samples; ``rows``: pairs of a query and a distinct row of positions it meets."""
     flops = n_heads * 2 * D * ((5 if backward else 2) * pairs + (3 if backward else 1) * rows)
-    tensors = 7 if backward else 4
-    return Cost(size * (tensors * n_heads * T * D + (1 + backward) * parameters), flops, True)
+    # Queries and outputs, keys and values; backward a gradient of each, and no output.
+    vectors = (3 if backward else 2) * T + (4 if backward else 2) * (T + cached)
+    return Cost(size * (n_heads * D * vectors + (1 + backward) * parameters), flops, True)
 
 
 def _rel_attention(
-    backward: bool, size: int, *, B: int, H: int, T: int, D: int, window: tuple[int | None, int | None] = (None, None)
+    backward: bool,
+    size: int,
+    *,
+    B: int,
+    H: int,
+    T: int,
+    D: int,
+    window: tuple[int | None, int | None] = (None, None),
+    cached: int = 0,
 ) -> Cost:
-    pairs = visible_pairs(T, *window)
-    left, right = (T - 1 if extent is None else extent for extent in window)
-    return _attention(backward, size, B * H, T, D, pairs, pairs, H * D * (left + right + 1 + 2))
+    pairs = visible_pairs(T, *window, cached)
+    left, right = (T + cached - 1 if extent is None else extent for extent in window)
+    cost = _attention(backward, size, B * H, T, D, pairs, pairs, H * D * (left + right + 1 + 2), cached)
+    return replace(cost, bytes=cost.bytes + (8 * B if cached else 0))  # a cache comes with its first valid keys, int64
 
 
 def _rel_key_attention(backward: bool, size: int, *, B: int, H: int, T: int, D: int, left: int, right: int) -> Cost:
@@ -163,11 +179,11 @@ def _add_layer_norm(backward: bool, size: int, *, N: int, C: int) -> Cost:
     return Cost(size * (4 * N * C + 2 * C), 9 * N * C, False)
 
 
-def _glu_conv_norm_silu(backward: bool, size: int, *, B: int, T: int, C: int, K: int) -> Cost:
-    n, parameters = B * T * C, C * (K + 3)
+def _glu_conv_norm_silu(backward: bool, size: int, *, B: int, T: int, C: int, K: int, context: int = 0) -> Cost:
+    n, n_before, parameters = B * T * C, B * context * C, C * (K + 3)
     if backward:
-        return Cost(size * (5 * n + 2 * parameters), (6 * K + 33) * n, False)
-    return Cost(size * (3 * n + parameters), (2 * K + 11) * n, False)
+        return Cost(size * (5 * n + 4 * n_before + 2 * parameters), (6 * K + 33) * n + 8 * n_before, False)
+    return Cost(size * (3 * n + 2 * n_before + parameters), (2 * K + 11) * n + 2 * n_before, False)
 
 
 def _polar_istft(backward: bool, size: int, *, B: int, N: int, n_fft: int, hop: int) -> Cost:
@@ -177,11 +193,18 @@ def _polar_istft(backward: bool, size: int, *, B: int, N: int, n_fft: int, hop: 
     return Cost(size * spectra + 4 * (B * N * hop + n_fft), round(B * N * frame), False)
 
 
-def _residual_unit(backward: bool, size: int, *, B: int, C: int, T: int) -> Cost:
-    n, parameters, flops = B * C * T, (TAPS + 1) * C * C + 6 * C, 2 * (TAPS + 1) * C * C * B * T
+def _polar_istft_stream(backward: bool, size: int, *, B: int, N: int, n_fft: int, hop: int) -> Cost:
+    """As the whole one; the overlap of earlier frames is read and added, a new one divided and written."""
+    whole, n_overlap = _polar_istft(backward, size, B=B, N=N, n_fft=n_fft, hop=hop), B * (n_fft - hop)
+    return Cost(whole.bytes + 2 * 4 * n_overlap, whole.flops + (1 if backward else 2) * n_overlap, False)
+
+
+def _residual_unit(backward: bool, size: int, *, B: int, C: int, T: int, context: int = 0) -> Cost:
+    n, n_before, flops = B * C * T, B * C * context, 2 * (TAPS + 1) * C * C * B * T
+    parameters = (TAPS + 1) * C * C + 6 * C
     if backward:
-        return Cost(size * (3 * n + 2 * parameters), 2 * flops, True)
-    return Cost(size * (2 * n + parameters), flops, True)
+        return Cost(size * (3 * n + 2 * n_before + 2 * parameters), 2 * flops, True)
+    return Cost(size * (2 * n + n_before + parameters), flops, True)
 
 
 FORMULAS: dict[str, Callable[..., Cost]] = {
@@ -195,9 +218,13 @@ FORMULAS: dict[str, Callable[..., Cost]] = {
     "add_layer_norm": _add_layer_norm,
     "glu_conv_norm_silu": _glu_conv_norm_silu,
     "polar_istft": _polar_istft,
+    "polar_istft_stream": _polar_istft_stream,
     "residual_unit": _residual_unit,
 }
 """What :func:`op_cost` knows."""
+
+NO_GRADIENT = ("fsq_pack", "fsq_unpack")
+"""Of those, what has no backward pass: tokens are integers."""
 
 
 # ---------------------------------------------------------------- a whole encode or decode

@@ -284,9 +284,18 @@ def test_full_cases_are_distinct_and_cover_providers_durations_and_batches(devic
     assert {case.provider for case in cases} == {"ours", "eager", "cuda-graph", "compile", "compile-max"}
     assert {case.op for case in cases} == {"encode", "decode", "encode_frame", "decode_frame"}
     assert {case.threads for case in cases} == set(threads)
-    assert set(DURATIONS) <= {case.seconds for case in cases if case.op == "encode" and case.batch == 1}
+    for n_threads in threads:
+        mine = [case for case in cases if case.threads == n_threads and case.op == "encode" and case.batch == 1]
+        for provider in ("ours", "eager"):
+            assert set(DURATIONS) <= {case.seconds for case in mine if case.provider == provider}
     assert max(case.batch for case in cases) >= 8
     assert all(case.is_frame for case in cases if case.provider == "cuda-graph")
+
+
+def test_durations_on_fewer_threads_come_last():
+    """They take longest, and say least."""
+    long = [i for i, case in enumerate(full_cases("cpu", (1, 2))) if (case.threads, case.seconds) == (1, 3600.0)]
+    assert min(long) > max(i for i, case in enumerate(full_cases("cpu", (1, 2))) if case.threads == 2)
 
 
 def test_what_must_be_compiled_comes_last():

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from bench import gpu, parity, providers
-from bench.cases import GRID, TELLING, TimingCase
+from bench.cases import DTYPES, FRAME, GRID, TELLING, TimingCase
 from bench.gpu import Stage
 from bench.ops import timing_cases
 from bench.table import behind, table
@@ -28,17 +28,22 @@ TIMING = Timing(1.0, 2.0, 3.0, False)
 
 
 def tiny_cases() -> list[TimingCase]:
-    """The first layer of every op, both directions."""
+    """The first layer of every op, both directions, and the first of every stream."""
     cases = [case for op in FORMULAS for case in timing_cases([TINY.get(op, (2, 0.01))], [torch.float32], op)]
-    return list({(case.op, case.direction): case for case in reversed(cases)}.values())
+    cases += streams(2, torch.float32)
+    return list({(case.op, case.is_stream, case.direction): case for case in reversed(cases)}.values())
+
+
+def streams(batch: int, dtype: torch.dtype) -> list[TimingCase]:
+    return [case for case in timing_cases([(batch, FRAME)], [dtype]) if case.is_stream]
 
 
 def tiny_case(op: str, direction: str) -> TimingCase:
-    return next(case for case in tiny_cases() if (case.op, case.direction) == (op, direction))
+    return next(case for case in tiny_cases() if (case.op, case.direction, case.is_stream) == (op, direction, False))
 
 
 def case_id(case: TimingCase) -> str:
-    return f"{case.op}-{case.direction}"
+    return f"{case.op}-{'stream' if case.is_stream else case.direction}"
 
 
 @pytest.fixture
@@ -61,6 +66,20 @@ def test_cases_cover_every_op_point_and_dtype():
     assert set(TELLING) <= set(GRID)
 
 
+def test_streams_are_of_one_frame_and_forward_and_go_on():
+    found = [case for case in timing_cases() if case.is_stream]
+    assert {case.op for case in found} == {"rel_attention", "glu_conv_norm_silu", "residual_unit", "polar_istft_stream"}
+    assert {case.direction for case in found} == {"forward"}
+    assert Counter(case.point for case in found) == {(batch, FRAME): 5 * len(DTYPES) for batch in (1, 8, 64)}
+    assert all(case.is_telling == (case.point[0] == 1) for case in found)
+    by_layer = {(case.op, case.layer): case.sizes for case in streams(1, torch.float32)}
+    assert by_layer["rel_attention", "Silk stream"] | {"T": 1, "cached": 63} == by_layer["rel_attention", "Silk stream"]
+    assert by_layer["glu_conv_norm_silu", "Silk stream"]["context"] == 14
+    assert by_layer["residual_unit", "Silk small 75 Hz stream"]["context"] == 54
+    selected = gpu.selected_cases(torch.device("cuda"), smoke=False, full=False)
+    assert {case.point[0] for case in selected if case.is_stream and case.is_served} == {1, 8, 64}
+
+
 def test_case_names_and_shapes():
     case = next(c for c in timing_cases([(8, 10)]) if c.op == "snake")
     assert (case.case, case.shape) == ("Silk small 24 kHz, 10 s, batch 8", "8x32x240000")
@@ -72,6 +91,21 @@ def test_case_names_and_shapes():
 def test_ours_agrees_with_the_reference(case):
     """In the interpreter: the very check that ``bench.test_parity`` makes on a GPU before anything is measured."""
     parity.check(case, CPU)
+
+
+def test_a_fused_residual_unit_agrees_in_a_stream():
+    """In half precision, from packed weights and with the context as a stream remembers it."""
+    case = next(case for case in streams(1, torch.float16) if case.layer == "Silk small 75 Hz stream")
+    parity.check(case, CPU)
+    forgetful = replace(case, layouts={"ours": lambda *inputs: [*case.layouts["ours"](*inputs)[:-1], None]})
+    with pytest.raises(AssertionError, match=r"residual_unit .*error"):
+        parity.check(forgetful, CPU)
+
+
+def test_parity_is_asked_of_all_that_is_measured():
+    from bench.test_parity import parity_cases
+
+    assert {providers.family(case) for case in parity_cases()} == {providers.family(case) for case in timing_cases()}
 
 
 def test_parity_sees_a_wrong_kernel():
@@ -92,15 +126,32 @@ def test_library_rivals_compute_the_same(case):
 
 
 def test_flex_attention_computes_the_same(monkeypatch):
-    """Uncompiled, for speed: the window, the lookup and the scale are ours."""
+    """Uncompiled, for speed, and with gradients, which it refuses on a CPU but has: window, lookup, scale are ours."""
     from torch.nn.attention import flex_attention
 
     from bench import attention
 
     monkeypatch.setattr(attention, "_compiled_flex", lambda: flex_attention.flex_attention)
+    monkeypatch.setattr(flex_attention, "_validate_device", lambda *_: None)
+    checked = set()
     for case in timing_cases([(2, 32), (2, 0.5)], [torch.float32]):
         if "flex_attention" in case.calls and case.sizes["T"] < 100:
+            torch.compiler.reset()
             parity.check(replace(case, calls={**case.calls, "ours": case.calls["flex_attention"]}), CPU)
+            checked.add((case.layer, case.direction))
+    layers = ("Silk", "Wav2Vec2-Conformer", "Wav2Vec2-BERT")
+    assert checked == {(layer, direction) for layer in layers for direction in ("forward", "backward")}
+
+
+def test_gradients_of_flex_attention_need_a_gpu_and_more_than_one_frame():
+    forward, backward = timing_cases([(1, FRAME)], [torch.float32], "rel_key_attention")
+    on_gpu = replace(BENCH, device=torch.device("cuda"))
+    row = providers.measured_row(backward, "flex_attention", BENCH, {})
+    assert (row.status, row.call) == ("absent: gradients of FlexAttention need a GPU", None)
+    assert providers.absence(forward, "flex_attention", BENCH, {}) is None
+    assert providers.absence(backward, "flex_attention", on_gpu, {}) is None
+    single = {case.direction: case for case in timing_cases([(1, FRAME)], [torch.float32], "rel_attention")[:2]}
+    assert ["flex_attention" in single[direction].calls for direction in ("forward", "backward")] == [True, False]
 
 
 # ---------------------------------------------------------------- one row
@@ -154,7 +205,8 @@ def test_gradients_do_not_need_the_default_generator(monkeypatch):
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_compiled_backward_runs_forward_before_each_pass(monkeypatch):
+@pytest.mark.parametrize("provider", ["compile", "flex_attention"])
+def test_compiled_backward_runs_forward_before_each_pass(monkeypatch, provider):
     """Without compiling: what matters is that buffers are used once."""
     case = tiny_case("add_layer_norm", "backward")
     n_forward = 0
@@ -165,7 +217,7 @@ def test_compiled_backward_runs_forward_before_each_pass(monkeypatch):
         return case.calls["eager"](*inputs)
 
     monkeypatch.setattr(providers, "provided", lambda case, provider: counted)
-    assert providers.measured_row(case, "compile", BENCH, {}).status == OK
+    assert providers.measure_case(case, provider, BENCH).call.p50 > 0
     assert n_forward > 5
     n_forward = 0
     assert providers.measured_row(case, "eager", BENCH, {}).status == OK
@@ -196,8 +248,10 @@ def test_the_telling_come_first():
     assert {job[1] for job in stages[Stage.FLEX]} == {"flex_attention"}
     assert {job[1] for job in stages[Stage.COMPILE]} == {"compile"}
     assert {job[1] for job in stages[Stage.COMPILE_MAX]} == {"compile-max"}
-    directions = [case.direction for case, _ in stages[Stage.COMPILE]]
-    assert directions == sorted(directions, reverse=True)  # forward first
+    for stage in (Stage.FLEX, Stage.COMPILE):
+        directions = [case.direction for case, _ in stages[stage]]
+        assert set(directions) == {"forward", "backward"}
+        assert directions == sorted(directions, reverse=True)  # forward first
     forward = [case for case, provider in stages[Stage.COMPILE_MAX] if case.direction == "forward"]
     first_layers = {case.op: case.layer for case in reversed(forward)}
     assert first_layers.keys() == set(FORMULAS)
@@ -234,6 +288,35 @@ def test_the_page_says_how_much_a_run_selects():
     assert (n_default, n_full) == (n_jobs(stages_of(False)), n_jobs(stages_of(True)))
 
 
+def test_the_page_says_what_is_measured_on_a_cpu():
+    from bench.test_codec import cases
+
+    assert {case.threads for case in cases() if case.provider == "compile"} == {max(case.threads for case in cases())}
+    clips = [case for case in cases() if not case.is_frame and case.provider == "ours"]
+    for n_threads in {case.threads for case in clips}:
+        mine = [case for case in clips if case.threads == n_threads]
+        *shorter, longest = (f"{seconds:g}" for seconds in sorted({case.seconds for case in mine if case.batch == 1}))
+        batches = " and ".join(str(n) for n in sorted({case.batch for case in mine if case.batch > 1}))
+        sizes = f"one frame, {', '.join(shorter)} and {longest} s alone, and 10 s in batches of {batches}"
+        assert sizes in " ".join((gpu.ROOT / "bench" / "README.md").read_text().split())
+
+
+def test_repetitions_on_a_cpu_fit_into_the_time_but_are_never_few():
+    from bench.conftest import n_rounds
+
+    assert n_rounds(lambda: None, 0.1) == 100
+    assert n_rounds(lambda: time.sleep(0.1), 0.2) == 3
+    assert 3 <= n_rounds(lambda: time.sleep(0.02), 0.2) <= 10
+
+
+def test_on_a_cpu_every_op_and_every_stream_is_measured_once():
+    from bench.test_ops import cases
+
+    assert {case.op for case in cases()} == set(FORMULAS)
+    assert Counter(case.point for case in cases()) == {(1, 10): len(FORMULAS) - 1, (1, FRAME): 5}
+    assert [case.is_stream for case in cases()].count(True) == 5
+
+
 def test_a_run_has_a_limit_and_so_has_every_job():
     clock = gpu.Clock(100.0, start=time.monotonic() - 90.0)
     assert 9 < clock.left <= 10
@@ -251,7 +334,9 @@ def test_what_there_is_no_time_for_is_a_row_that_says_so(writer, monkeypatch):
     stages = {stage: [] for stage in Stage}
     stages[Stage.FORWARD] = stages[Stage.REPEAT] = [(case, "eager") for case in cases]
     stages[Stage.COMPILE] = [(case, "compile") for case in cases]
-    gpu.measure_all(stages, BENCH, writer, gpu.Clock(5.0), {}, smoke=True)
+    monkeypatch.setattr(gpu.Clock, "spent", 0.0)
+    monkeypatch.setattr(gpu.Clock, "limit", lambda *_: math.inf)
+    gpu.measure_all(stages, BENCH, writer, gpu.Clock(0.99 * gpu.NEEDED_SECONDS["compile"]), {}, smoke=True)
     found = {(row.direction, row.provider): (row.status, row.repeat is not None) for row in read_results(writer.path)}
     assert found == {
         ("forward", "eager"): (OK, True),

@@ -9,6 +9,7 @@ import pytest
 
 from bench import report
 from bench.contests import contests
+from bench.plots import gigabytes_per_second
 from bench.report import compare, describe, histories, what_is_behind, write_report
 from silk_fast.benchmark.codec import CodecCase
 from silk_fast.benchmark.rows import Provenance, Row, Timing, read_results, write_results
@@ -72,10 +73,48 @@ def test_the_report_says_what_it_is_made_of(page):
 
 def test_pictures_exist_and_are_shown(page):
     shown = re.findall(r"!\[.*?\]\((.+?)\)", page.read_text())
-    names = {f"performance/some-gpu-{what}.png" for what in ("ladder", "growth", "speedup", "share")}
+    names = {f"performance/some-gpu-{what}.png" for what in ("ladder", "growth", "speedup", "share", "bandwidth")}
     assert set(shown) == names | {f"performance/some-cpu-2-cores-{what}.png" for what in ("ladder", "growth")}
     for name in shown:
         assert (page.parent / name).read_bytes().startswith(b"\x89PNG")
+
+
+def drawn_bandwidths(monkeypatch, tmp_path, rows: list[Row]) -> tuple[list[str], list[float]]:
+    """Providers and copies that the picture of bandwidths shows."""
+    found = []
+    monkeypatch.setattr(report, "draw_bandwidth", lambda _, rows, copies: found.extend((rows, copies)))
+    report.ops_section(rows, tmp_path, "name")
+    drawn, copies = found
+    return [row.provider for row in drawn], [gigabytes_per_second(row) for row in copies]
+
+
+def test_achieved_bandwidth_is_of_ours_and_beside_that_of_a_copy(monkeypatch, tmp_path):
+    copy = replace(SNAKE, section="card", op="copy", shape="67108864")
+    rows = [row("eager", 1.0, base=copy, kernel=None, bytes=3 * 10**6)]
+    rows += [row("ours", share=0.9, ceiling="bandwidth"), row("eager", 3.0, share=0.3, ceiling="bandwidth")]
+    assert drawn_bandwidths(monkeypatch, tmp_path, rows) == (["ours"], [pytest.approx(3.0)])
+
+
+def test_achieved_bandwidth_is_of_the_others_where_ours_has_no_figure(monkeypatch, tmp_path):
+    rows = [row("ours", 0, status="absent: Triton needs a GPU")]
+    rows += [row(name, share=0.3, ceiling="bandwidth") for name in ("eager", "compile")]
+    compute = replace(SNAKE, op="residual_unit")
+    rows += [row("eager", base=compute, share=0.3, ceiling="compute")]
+    assert drawn_bandwidths(monkeypatch, tmp_path, rows) == (["eager", "compile"], [])
+
+
+def test_bandwidth_is_traffic_over_time(page):
+    assert gigabytes_per_second(row("ours", 1.0)) == pytest.approx(1.0 / 0.9)  # on the device
+    line = next(line for line in page.read_text().splitlines() if "| 8x32x240000 | float32 | forward | ours |" in line)
+    assert "| 90% of bandwidth | 1.11 | 1 |" in line
+
+
+def test_the_page_says_which_run_figures_are_of(tmp_path):
+    write_results(tmp_path / "old.json", [row("ours"), row("eager")])
+    write_results(tmp_path / "new.json", [row("ours", where=LATER)])
+    write_report([tmp_path / "old.json", tmp_path / "new.json"], tmp_path / "page.md")
+    text = (tmp_path / "page.md").read_text()
+    assert "Figures by run: 1 of 2026-02-01 at decade, 1 of 2026-01-01 at c0ffee." in text
 
 
 def test_losses_and_missing_figures_are_shown(page):
@@ -109,6 +148,7 @@ def test_without_a_gpu_only_predictions_are_shown(tmp_path):
     floors = text[text.index("## Floors, predicted from published specifications") :]
     assert "Not measured." in floors
     assert "RTX 3090, predicted" in floors
+    assert "| snake backward | float32 |" in floors
     assert "RTX 3090" not in text[: text.index("## Floors")]
 
 
@@ -179,6 +219,22 @@ def test_speedups_compare_device_times_where_both_have_them():
     assert lost.speedups() == []
     (unlike,) = contests([row("ours", 1.0, captured=True), row("eager", 4.0, captured=False, kernel=timing(9.0))])
     assert dict(unlike.speedups()) == {"eager": pytest.approx(4.0)}
+
+
+def test_figures_of_different_runs_are_not_set_against_each_other(monkeypatch, tmp_path):
+    """As where the last run left a provider out."""
+    (contest,) = contests([row("ours", where=LATER), row("eager", 4.0, where=LATER), row("compile", 2.0)])
+    assert dict(contest.speedups()) == {"eager": pytest.approx(4.0)}
+    drawn = []
+    monkeypatch.setattr(report, "draw_ladder", lambda _, rows: drawn.extend(rows))
+    frames = [found for found in codec_rows(LATER, None) if found.op == "decode_frame"]
+    old = replace(frames[0], **asdict(GPU), provider="compile")
+    text = "\n".join(report.ladder_section([*frames, old], tmp_path, "name"))
+    assert [found.provider for found in drawn] == ["ours", "eager"]
+    (line,) = (line for line in text.splitlines() if "| compile |" in line)
+    assert line.split(" | ")[7] == "-"
+    (line,) = (line for line in text.splitlines() if "| ours |" in line)
+    assert line.split(" | ")[7] == "2.00x"
 
 
 def test_where_ours_is_absent_the_others_are_compared(tmp_path):

@@ -21,7 +21,7 @@ from bench.roofline import (
     predict_codec,
     predict_ops,
 )
-from silk_fast.benchmark.costs import FORMULAS, visible_pairs
+from silk_fast.benchmark.costs import FORMULAS, NO_GRADIENT, visible_pairs
 from silk_fast.config import SilkConfig
 from silk_fast.errors import SilkInputError
 from silk_fast.reference import ops
@@ -49,8 +49,17 @@ class Traffic(TorchDispatchMode):
         return result
 
 
+STREAMS = ("rel_attention, stream", "glu_conv_norm_silu, stream", "residual_unit, stream")
+FORMS = (*FORMULAS, *STREAMS)
+
+
+def op_of(form: str) -> str:
+    """The op of a form: itself, or what stands before the comma."""
+    return form.split(",")[0]
+
+
 def inputs(op: str, dtype: torch.dtype) -> tuple[dict, list, dict]:
-    """Sizes, tensors and options of one call of the reference."""
+    """Sizes, tensors and options of one call of the reference, by the op or by its form in a stream."""
 
     def t(*shape, kind=dtype):
         return torch.rand(*shape).to(kind).requires_grad_(kind.is_floating_point)
@@ -68,6 +77,11 @@ def inputs(op: str, dtype: torch.dtype) -> tuple[dict, list, dict]:
         heads = [t(2, 3, 9, 4) for _ in range(3)]
         sizes = {"B": 2, "H": 3, "T": 9, "D": 4, "window": (5, 1)}
         return sizes, [*heads, t(3, 7, 4), t(3, 4), t(3, 4)], {"window": (5, 1)}
+    if op == "rel_attention, stream":
+        sizes = {"B": 2, "H": 3, "T": 1, "D": 4, "window": (5, 0), "cached": 5}
+        heads = [t(2, 3, n, 4) for n in (1, 6, 6)]
+        starts = torch.tensor([0, 2])
+        return sizes, [*heads, t(3, 6, 4), t(3, 4), t(3, 4)], {"window": (5, 0), "starts": starts}
     if op == "rel_key_attention":
         heads = [t(2, 3, 9, 4) for _ in range(3)]
         return {"B": 2, "H": 3, "T": 9, "D": 4, "left": 3, "right": 2}, [*heads, t(6, 4)], {"left": 3, "right": 2}
@@ -77,10 +91,16 @@ def inputs(op: str, dtype: torch.dtype) -> tuple[dict, list, dict]:
         return {"N": 6, "C": 8}, [t(6, 8), t(6, 8), 0.5, t(8), t(8)], {}
     if op == "glu_conv_norm_silu":
         return {"B": 2, "T": 9, "C": 8, "K": 5}, [t(2, 9, 16), t(8, 5), *(t(8) for _ in range(3))], {}
-    if op == "polar_istft":
-        window = torch.hann_window(16)
-        return {"B": 2, "N": 5, "n_fft": 16, "hop": 4}, [t(2, 5, 9), t(2, 5, 9), window], {"hop": 4}
+    if op == "glu_conv_norm_silu, stream":
+        sizes = {"B": 2, "T": 3, "C": 8, "K": 5, "context": 4}
+        return sizes, [t(2, 3, 16), t(8, 5), *(t(8) for _ in range(3))], {"context": t(2, 4, 16)}
+    if op in ("polar_istft", "polar_istft_stream"):
+        options = {"hop": 4, "overlap": t(2, 12)} if op == "polar_istft_stream" else {"hop": 4}
+        return {"B": 2, "N": 5, "n_fft": 16, "hop": 4}, [t(2, 5, 9), t(2, 5, 9), torch.hann_window(16)], options
     weights = [t(8), t(8), t(8, 8, 7), t(8), t(8), t(8), t(8, 8, 1), t(8)]
+    if op == "residual_unit, stream":
+        sizes = {"B": 2, "C": 8, "T": 20, "context": 18}
+        return sizes, [t(2, 8, 20), *weights], {"dilation": 3, "context": t(2, 8, 18)}
     return {"B": 2, "C": 8, "T": 20}, [t(2, 8, 20), *weights], {"dilation": 3}
 
 
@@ -88,25 +108,52 @@ def tensors(values) -> list[torch.Tensor]:
     return [value for value in tree_leaves(values) if isinstance(value, torch.Tensor)]
 
 
-@pytest.mark.parametrize("op", FORMULAS)
-def test_forward_bytes_are_those_of_inputs_and_outputs(op):
-    sizes, arguments, options = inputs(op, SINGLE)
+@pytest.mark.parametrize("form", FORMS)
+def test_forward_bytes_are_those_of_inputs_and_outputs(form):
+    op, (sizes, arguments, options) = op_of(form), inputs(form, SINGLE)
     outputs = getattr(ops, op)(*arguments, **options)
-    counted = sum(x.nbytes for x in tensors(arguments) + tensors(outputs))
+    counted = sum(x.nbytes for x in tensors([arguments, options]) + tensors(outputs))
     assert op_cost(op, "forward", SINGLE, **sizes).bytes == counted
 
 
-@pytest.mark.parametrize("op", [op for op in FORMULAS if op not in ("fsq_pack", "fsq_unpack")])
-def test_backward_bytes_are_those_of_incoming_gradients_inputs_and_gradients(op):
-    sizes, arguments, options = inputs(op, SINGLE)
+@pytest.mark.parametrize("form", [form for form in FORMS if op_of(form) not in NO_GRADIENT])
+def test_backward_bytes_are_those_of_incoming_gradients_inputs_and_gradients(form):
+    op, (sizes, arguments, options) = op_of(form), inputs(form, SINGLE)
     outputs = tensors(getattr(ops, op)(*arguments, **options))
-    wanted = [x for x in tensors(arguments) if x.requires_grad]
+    read = tensors([arguments, options])
+    wanted = [x for x in read if x.requires_grad]
     gradients = torch.autograd.grad(outputs, wanted, [torch.ones_like(x) for x in outputs])
-    read = tensors(arguments)
     if op == "add_layer_norm":  # the sum stands for x and residual, and the bias of the norm is not needed
         read = [read[0], read[2]]
+    if op == "polar_istft_stream":  # the overlap is only added
+        read = tensors(arguments)
     counted = sum(x.nbytes for x in (*outputs, *read, *gradients))
     assert op_cost(op, "backward", SINGLE, **sizes).bytes == counted
+
+
+@pytest.mark.parametrize("op", NO_GRADIENT)
+def test_only_what_returns_integers_or_reads_them_alone_has_no_gradient(op):
+    _, arguments, options = inputs(op, SINGLE)
+    assert not any(x.requires_grad for x in tensors(getattr(ops, op)(*arguments, **options)))
+
+
+@pytest.mark.parametrize("form", ["rel_attention, stream", "residual_unit, stream"])
+def test_products_of_a_stream_are_those_of_the_reference(form):
+    """A query meets the whole cache, and context makes no output."""
+    op, (sizes, arguments, options) = op_of(form), inputs(form, SINGLE)
+    with torch.no_grad(), FlopCounterMode(display=False) as counted:
+        getattr(ops, op)(*arguments, **options)
+    assert op_cost(op, "forward", SINGLE, **sizes).flops == counted.get_total_flops()
+
+
+def test_a_stream_computes_what_the_whole_does_and_what_its_context_asks_for():
+    whole, stream = (
+        op_cost("glu_conv_norm_silu", "forward", SINGLE, B=2, T=3, C=8, K=5, context=n_before) for n_before in (0, 4)
+    )
+    assert stream.flops - whole.flops == 2 * (2 * 4 * 8)  # the gate: a sigmoid and a product
+    sizes = {"B": 2, "N": 5, "n_fft": 16, "hop": 4}
+    whole, stream = (op_cost(op, "forward", SINGLE, **sizes) for op in ("polar_istft", "polar_istft_stream"))
+    assert stream.flops - whole.flops == 2 * (2 * 12)  # one overlap is added, the next is divided by the envelope
 
 
 def test_half_precision_halves_what_has_the_dtype_of_the_input():
@@ -148,8 +195,10 @@ def test_attention_over_all_pairs_is_three_products_forward_and_eight_backward()
 
 @pytest.mark.parametrize("window", [(63, 0), (3, 2), (None, 0), (None, None), (0, 0)])
 @pytest.mark.parametrize("n_frames", [1, 5, 80])
-def test_visible_pairs_are_those_of_the_mask(n_frames, window):
-    assert visible_pairs(n_frames, *window) == int(ops.attention_mask(n_frames, n_frames, window).sum())
+@pytest.mark.parametrize("n_cached", [0, 3, 63])
+def test_visible_pairs_are_those_of_the_mask(n_frames, window, n_cached):
+    mask = ops.attention_mask(n_frames, n_cached + n_frames, window)
+    assert visible_pairs(n_frames, *window, n_cached) == int(mask.sum())
 
 
 def test_relative_keys_meet_each_distinct_row_once():
@@ -280,6 +329,15 @@ def test_predictions_cover_every_card_and_better_cards_are_no_slower():
     for row in (*predict_ops(), *predict_codec()):
         assert row.seconds.keys() == {card.name for card in CARDS}
         assert 0 < row.seconds["H200"] <= row.seconds["H100 SXM"] <= row.seconds["RTX 3090"]
+
+
+def test_ops_are_predicted_forward_and_where_they_have_gradients_backward():
+    names = {row.name for row in predict_ops()}
+    assert names == {f"{op} forward" for op in roofline.OP_SHAPES} | {
+        f"{op} backward" for op in roofline.OP_SHAPES if op not in NO_GRADIENT
+    }
+    found = {(row.name, row.dtype): row for row in predict_ops()}
+    assert found["snake backward", "float32"].cost == op_cost("snake", "backward", SINGLE, B=8, C=32, T=240_000)
 
 
 def test_command_labels_what_it_prints_as_predicted(capsys):
