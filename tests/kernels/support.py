@@ -38,7 +38,11 @@ def run(function: Callable, inputs: Sequence, grads: Sequence[Tensor], dtype: to
     cast = [t.detach().to(DEVICE, dtype).requires_grad_(bool(grads)) if is_float(t) else to_device(t) for t in inputs]
     # oneDNN of torch 2.13 never ends with a grouped convolution in float16 on processors with AVX-512 FP16.
     with torch.backends.mkldnn.flags(enabled=dtype != torch.float16):
-        outputs = function(*cast)
+        return _outputs_and_gradients(function, cast, grads)
+
+
+def _outputs_and_gradients(function: Callable, cast: list, grads: Sequence[Tensor]) -> list[Tensor | None]:
+    outputs = function(*cast)
     outputs = list(outputs) if isinstance(outputs, tuple | list) else [outputs]
     if not grads:
         return [o.detach() for o in outputs]
