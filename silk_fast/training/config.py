@@ -35,7 +35,7 @@ class TrainingConfig:
     """
 
     preset: str = option("small", "sizes of the model", choices=tuple(PRESETS))
-    output_delay: int = option(0, "lag of the decoder's output in samples")
+    output_delay: int = option(0, "lag of the decoder's output in samples; with --init that of its model")
     steps: int = option(100_000, "optimiser steps", 1)
     batch_size: int = option(32, "crops per step and process", 1)
     crop_seconds: float = option(3.2, "duration of a crop, rounded to whole latent frames", 0.4)

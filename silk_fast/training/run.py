@@ -15,6 +15,7 @@ from silk_fast.errors import SilkConfigError, SilkModelError
 from silk_fast.reference.codec import SilkCodec, find_model
 from silk_fast.training.config import Stage1Config, TrainingConfig
 from silk_fast.training.data import find_clips
+from silk_fast.training.delay import set_output_delay_
 from silk_fast.training.loop import TRAINING_FILE, RunOptions, Trainer
 from silk_fast.training.stage import Stage
 
@@ -76,12 +77,13 @@ def make_stage(config: TrainingConfig, device: torch.device, options: RunOptions
 
     Raises:
         SilkModelError: ``init`` is no model, or of other sizes than the configuration asks for.
+        SilkConfigError: its output delay differs by no whole number of sub-frames.
     """
     silk_config = SilkConfig.preset(config.preset, output_delay=config.output_delay)
     if init is None:
         codec = SilkCodec(silk_config, seed=config.seed)
     else:
-        codec = SilkCodec.from_pretrained(init, weight_norm=True)
+        codec = set_output_delay_(SilkCodec.from_pretrained(init), config.output_delay).apply_weight_norm_()
         if codec.config != silk_config:
             raise SilkModelError(f"init {init!r} has other sizes than preset {config.preset!r}")
     codec = codec.to(device).train()

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import soundfile
 import torch
+import torch.nn.functional as F
 
 from silk_fast import SilkCodec, SilkConfig, accelerate_
 from silk_fast.cli import main
@@ -21,6 +22,7 @@ from silk_fast.errors import SilkConfigError, SilkFileError, SilkInputError, Sil
 from silk_fast.training import loop
 from silk_fast.training.checkpoint import Checkpoint, checkpoints, load_checkpoint, save_checkpoint
 from silk_fast.training.config import Stage1Config, Stage2Config
+from silk_fast.training.delay import set_output_delay_
 from silk_fast.training.logs import Logs
 from silk_fast.training.loop import RunOptions
 from silk_fast.training.monitors import LIMITS, CollapseMonitor, effective_rank, fsq_entropy, latent_deviation
@@ -88,6 +90,32 @@ def test_stage1_predicts_masked_latents_without_collapse_and_stage2_goes_on_from
     stage = make_stage(STAGE2, torch.device("cpu"), RunOptions(tmp_path), init=result["model"])
     exported = SilkCodec.from_pretrained(result["model"], weight_norm=True)
     torch.testing.assert_close(stage.codec.encoder.input.weight, exported.encoder.input.weight)
+
+
+def test_another_output_delay_begins_where_the_model_was(speech_folder, tmp_path):
+    """The encoder looks as much further back as the decoder lags, so the codes mean what they meant."""
+    codec = SilkCodec(SilkConfig.preset("tiny"), seed=0, weight_norm=False).eval()
+    gather = codec.encoder.stages[-1].down
+    with torch.no_grad():
+        gather.weight[..., :3] = 0  # the taps that fall away
+    codec.save_pretrained(tmp_path / "model")
+    x = torch.randn(1, gather.in_channels, 3 * gather.stride[0], generator=torch.Generator().manual_seed(0))
+    before = gather(F.pad(x[..., :-3], (3, 0)))
+    start = ["train", "stage2", speech_folder, "--preset", "tiny", "--steps", "1", "--batch-size", "1"]
+    start += ["--crop-seconds", "0.8", "--init", str(tmp_path / "model"), "-o"]
+    arguments = torch.device("cpu"), RunOptions(tmp_path), str(tmp_path / "model")
+    stage = make_stage(replace(STAGE2, output_delay=960), *arguments)
+    assert stage.codec.config == replace(codec.config, output_delay=960)
+    torch.testing.assert_close(stage.codec.encoder.stages[-1].down(x), before)
+    stage.codec.fold_weight_norm_()
+    back = set_output_delay_(stage.codec, 0)
+    torch.testing.assert_close(back.plain_state_dict(), codec.plain_state_dict())
+    with pytest.raises(SilkConfigError, match="multiple of 320 samples, got 500"):
+        make_stage(replace(STAGE2, output_delay=500), *arguments)
+    assert main([*start, str(tmp_path / "lagging"), "--output-delay", "960"]) == 0
+    start[-2] = str(tmp_path / "lagging" / "model")
+    assert main([*start, str(tmp_path / "again")]) == 0
+    assert SilkCodec.from_pretrained(tmp_path / "again" / "model").config.output_delay == 960
 
 
 def test_kernels_train_the_predictor_as_the_reference_does():
