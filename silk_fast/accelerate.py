@@ -12,7 +12,8 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from silk_fast.errors import SilkInputError
-from silk_fast.folding import FoldedRelativeAttention, FoldedSnake, FoldedWeight
+from silk_fast.folding import FoldedRelativeAttention, FoldedWeight
+from silk_fast.inplace import InPlaceResidualUnit, InPlaceSnake
 from silk_fast.reference.conformer import ConformerBlock, ConvModule, FeedForward, RelativeAttention
 from silk_fast.reference.decoder import InverseSTFT
 from silk_fast.reference.layers import CausalConv1d, ResidualUnit, Snake
@@ -32,12 +33,17 @@ OPS: dict[type[nn.Module], str] = {
 }
 """Which operation of which module can be swapped."""
 
-FOLDED: dict[type[nn.Module], type[nn.Module]] = {
+WITHOUT_KERNELS: dict[type[nn.Module], type[nn.Module]] = {
     parametrize.ParametrizationList: FoldedWeight,
-    Snake: FoldedSnake,
+    Snake: InPlaceSnake,
+    ResidualUnit: InPlaceResidualUnit,
     RelativeAttention: FoldedRelativeAttention,
 }
 """Replacements that need no kernel."""
+
+
+SWAPPED_IN = ("silk_fast.folding", "silk_fast.inplace", "silk_fast.fused")
+"""Modules of Python whose classes are replacements."""
 
 
 def _fused() -> dict[type[nn.Module], type[nn.Module]]:
@@ -81,7 +87,7 @@ class Report:
 
     @property
     def refused(self) -> dict[str, str]:
-        """Reason by qualified name, of modules that were left as they are or only folded."""
+        """Reason by qualified name, of modules that were left as they are or got no kernel."""
         return {swap.name: swap.reason for swap in self.swaps if swap.reason}
 
     def __str__(self) -> str:
@@ -113,10 +119,10 @@ def accelerate_(
 ) -> Report:
     """Swap faster modules into ``model``, in place. :func:`restore_` undoes it exactly.
 
-    On a GPU modules get Triton kernels. Anywhere, what depends on weights only (weight norm,
-    exponentials, projected positions) is computed once while gradients are off, and again when the
-    weights change; but after a change in place of ``weight.data``, which PyTorch does not count, call
-    this again. On a CPU that is all, and the report says so.
+    On a GPU modules get Triton kernels; on a CPU activations are computed in place while gradients are off,
+    and the report says that kernels need a GPU. On both, while gradients are off, what depends on weights only
+    (weight norm, projected positions) is computed once, and again when the weights change; but after a
+    change in place of ``weight.data``, which PyTorch does not count, call this again.
 
     Args:
         model: a :class:`~silk_fast.SilkCodec` or any module that holds its parts.
@@ -150,7 +156,7 @@ def accelerate_(
     for name, module in found:
         original = _own_type(module)
         reason = why_not or _why_not_fused(module, dtype)
-        replacement = FOLDED.get(original) if reason or original not in fused else fused[original]
+        replacement = WITHOUT_KERNELS.get(original) if reason or original not in fused else fused[original]
         if original is parametrize.ParametrizationList:
             reason = ""
         if replacement:
@@ -161,7 +167,7 @@ def accelerate_(
 
 def _is_swapped(module: nn.Module) -> bool:
     """Also true of a module that was parametrised after it was swapped."""
-    return any(base.__module__ in ("silk_fast.folding", "silk_fast.fused") for base in type(module).__mro__)
+    return any(base.__module__ in SWAPPED_IN for base in type(module).__mro__)
 
 
 def _own_type(module: nn.Module) -> type[nn.Module]:

@@ -19,15 +19,12 @@ class Snake(OpsModule):
         self.log_beta = nn.Parameter(torch.zeros(channels))
 
     @property
-    def alpha(self) -> Tensor:
-        return self.log_alpha.exp()
-
-    @property
-    def beta(self) -> Tensor:
-        return self.log_beta.exp()
+    def constants(self) -> tuple[Tensor, Tensor]:
+        """Frequency alpha and inverse magnitude beta, ``[C]``."""
+        return self.log_alpha.exp(), self.log_beta.exp()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.ops.snake(x, self.alpha, self.beta)
+        return self.ops.snake(x, *self.constants)
 
 
 class CausalConv1d(nn.Conv1d):
@@ -90,12 +87,10 @@ class ResidualUnit(OpsModule):
     def operands(self) -> tuple[Tensor, ...]:
         """Snake, weight and bias of the dilated convolution, then of the pointwise one, as the operation takes them."""
         return (
-            self.snake1.alpha,
-            self.snake1.beta,
+            *self.snake1.constants,
             self.conv1.weight,
             self.conv1.bias,
-            self.snake2.alpha,
-            self.snake2.beta,
+            *self.snake2.constants,
             self.conv2.weight,
             self.conv2.bias,
         )
