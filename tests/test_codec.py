@@ -347,7 +347,7 @@ def test_bundled_model_streams_as_it_codes_whole_signals(small):
 
 
 def test_bundled_model_fits_in_32_megabytes_and_tells_how_it_was_trained(small):
-    assert small.config == SilkConfig()
+    assert small.config == SilkConfig(output_delay=960)
     folder = find_model("silk-small-24khz")
     assert (folder / "model.safetensors").stat().st_size <= 32e6
     assert json.loads((folder / "training.json").read_text())[-1]["weights_sha256"] == small.weights_sha256

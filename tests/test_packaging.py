@@ -41,6 +41,6 @@ def test_wheel_holds_every_module_and_bundled_file(wheel_names):
         assert f"silk_fast/{name}" in wheel_names
 
 
-def test_bundled_model_is_the_small_preset():
+def test_bundled_model_is_the_small_preset_with_40_ms_of_output_delay():
     text = (ROOT / "silk_fast" / "models" / MODEL / "config.json").read_text()
-    assert SilkConfig.from_json(text) == SilkConfig.preset("small")
+    assert SilkConfig.from_json(text) == SilkConfig.preset("small", output_delay=960)
