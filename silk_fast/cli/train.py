@@ -19,14 +19,14 @@ STAGES = {
 
 def run_stage(arguments: argparse.Namespace, console: Console) -> int:
     """Train one stage; a run that was stopped goes on with ``--resume``."""
-    from silk_fast.reference.codec import SilkCodec
+    from silk_fast.reference.codec import find_model, read_config
     from silk_fast.training.run import train
 
     config_type: type[TrainingConfig] = STAGES[arguments.stage][0]
     names = [entry.name for entry in dataclasses.fields(config_type)]
     given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     if arguments.init:
-        given.setdefault("output_delay", SilkCodec.from_pretrained(arguments.init).config.output_delay)
+        given.setdefault("output_delay", read_config(find_model(arguments.init)).output_delay)
     options = {
         "folder": Path(arguments.output),
         "device": pick_device(arguments),

@@ -271,8 +271,7 @@ class SilkCodec(nn.Module):
             SilkConfigError: an impossible configuration.
         """
         directory = find_model(name)
-        config = SilkConfig.from_json(_read_text(directory / CONFIG_FILE))
-        codec = cls(config, weight_norm=False)
+        codec = cls(read_config(directory), weight_norm=False)
         codec._load_weights(directory / WEIGHTS_FILE)
         codec = codec.to(device).eval()
         return codec.apply_weight_norm_() if weight_norm else codec
@@ -299,6 +298,15 @@ class SilkCodec(nn.Module):
 
 
 MODELS = Path(__file__).resolve().parents[1] / "models"
+
+
+def read_config(directory: Path) -> SilkConfig:
+    """Configuration of a model in a directory that :func:`find_model` gave; no weights are read.
+
+    Raises:
+        SilkModelError, SilkConfigError: as :meth:`SilkCodec.from_pretrained` says.
+    """
+    return SilkConfig.from_json(_read_text(directory / CONFIG_FILE))
 
 
 def find_model(name: str | os.PathLike) -> Path:
