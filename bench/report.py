@@ -437,8 +437,8 @@ traffic and arithmetic by formula, over the time measured; above 100 % the data 
 slower while its rates were measured. GB/s are of the traffic by formula, the least that must move, over that time; what
 moves few bytes is bound by the call itself. A speed-up is the rival's time over ours, of like times in one run; below 1
 it is a loss, in bold. `ours` is the model after `accelerate_`, or the kernel; on a CPU, where there are no kernels,
-only what depends on weights alone is computed ahead. Peak memory of a GPU is what PyTorch allocated; of a CPU it is the
-whole process, Python, PyTorch and the signal included."""
+activations are computed in place, and what depends on weights alone ahead. Peak memory of a GPU is what PyTorch
+allocated; of a CPU it is the whole process, Python, PyTorch and the signal included."""
 
 
 def write_report(paths: Sequence[str | os.PathLike], output: Path = OUTPUT) -> None:
