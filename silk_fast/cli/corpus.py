@@ -8,7 +8,7 @@ from silk_fast.cli.console import Commands, Console, positive
 
 def add_corpus_command(subparsers: argparse._SubParsersAction, commands: Commands) -> None:
     """Add ``corpus`` to the sub-commands of ``silk train``."""
-    description = "Make a speech corpus with eSpeak NG and Flite, or go on with one."
+    description = "Make a speech corpus with eSpeak NG, Flite and Festival, or go on with one."
     command = subparsers.add_parser("corpus", help=description, description=description, parents=[commands.common])
     command.set_defaults(run=run_corpus)
     command.add_argument("folder", metavar="FOLDER", help="where the corpus is made or continued")

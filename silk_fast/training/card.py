@@ -17,9 +17,10 @@ SYNTHETIC_LIMITS = [
 SYNTHETIC_LICENCE = [
     "The weights are under the MIT licence of silk_fast. The training speech was made by `silk train corpus` from",
     "the project's own word lists. eSpeak NG is under the GPL, version 3 or later, which covers the output of a",
-    "program only where that output is itself a work based on the program; Flite is under a BSD-like licence, and",
-    "its voices were built from recordings of speakers. No other recording of a person was trained on. These are",
-    "facts for whoever decides, not legal advice.",
+    "program only where that output is itself a work based on the program; Flite is under a BSD-like licence. Its",
+    "voices and those of Festival, which a corpus may use, were built from recordings of speakers; the data of some of",
+    "Festival's are under the GNU GPL or LGPL, as the corpus says. No other recording of a person was trained on.",
+    "These are facts for whoever decides, not legal advice.",
 ]
 UNKNOWN_LICENCE = [
     "Not all of the data above was made by `silk train corpus`. What its licence permits, and under which licence",

@@ -1,4 +1,4 @@
-"""A corpus of synthetic speech: random sentences in many languages and voices, spoken by eSpeak NG and Flite.
+"""A corpus of synthetic speech: random sentences in many languages and voices, by eSpeak NG, Flite and Festival.
 
 Clip ``index`` of a corpus is a function of the seed, the index, the languages and the engines alone: neither the number
 of processes, nor an interruption, nor a longer corpus changes it. What it holds is drawn in three steps: who speaks
@@ -12,7 +12,9 @@ Splits, so that held-out means held out:
 * ``heldout-language``: voices of ``train`` in :data:`HELDOUT_LANGUAGES`, which are never in ``train``.
 
 All variants of eSpeak NG share one synthesiser and its phoneme data: a held-out variant has another vocal tract, pitch
-and voice source, not other recordings. A held-out speaker of Flite was never heard at all.
+and voice source, not other recordings. A held-out speaker of Flite was never heard at all. Festival's voices, each
+built from the recordings of one speaker, are in ``train`` and ``validation`` only; so what is held out is the same
+with Festival and without it.
 """
 
 import itertools
@@ -22,6 +24,7 @@ import shutil
 import signal
 import subprocess
 import threading
+import unicodedata
 import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -64,19 +67,39 @@ HELDOUT_VARIANTS = ("m6", "f4", "Andrea", "Denis", "Mario", "belinda", "grandpa"
 # fmt: on
 TRAIN_SPEAKERS = ("kal16", "rms", "slt")  # of Flite; English only
 HELDOUT_SPEAKERS = ("awb",)
+FESTIVAL_VOICES = {  # voice: language and charset of its text, which need not be its own: the speaker is what counts
+    "ked_diphone": ("en", "ascii"),
+    "suo_fi_lj_diphone": ("fi", "latin-1"),
+    "hy_fi_mv_diphone": ("fi", "latin-1"),
+    "lp_diphone": ("it", "latin-1"),
+    "pc_diphone": ("it", "latin-1"),
+    "upc_ca_ona_hts": ("es", "ascii"),
+    "czech_dita": ("it", "ascii"),
+    "czech_krb": ("it", "ascii"),
+    "czech_machac": ("es", "ascii"),
+    "czech_ph": ("es", "ascii"),
+    "msu_ru_nsh_clunits": ("it", "ascii"),
+}
+FESTIVAL_PACKAGES = (  # of Debian, which hold them
+    "festival festvox-kdlpc16k festvox-suopuhe-lj festvox-suopuhe-mv festvox-italp16k festvox-itapc16k "
+    "festvox-ca-ona-hts festvox-czech-dita festvox-czech-krb festvox-czech-machac festvox-czech-ph festvox-ru"
+)
 
 LICENCE = (
-    "The sound was made by eSpeak NG and, where the manifest says so, Flite, from words of the lists in silk_fast (MIT "
-    "licence) in random order. eSpeak NG is a program under the GNU GPL, version 3 or later; no part of the program is "
-    "in this corpus, though some consonants are played from short samples in its data. That licence covers the output "
-    "of a program only if the output itself is a work based on the program (its section 2). Flite is under a "
-    "permissive, BSD-like licence of Carnegie Mellon University; its voices were built from recordings of speakers. "
-    "These are facts for whoever decides, not legal advice."
+    "The sound was made by eSpeak NG and, where the manifest says so, Flite or Festival, from words of the lists in "
+    "silk_fast (MIT licence) in random order. eSpeak NG is a program under the GNU GPL, version 3 or later; no part of "
+    "the program is in this corpus, though some consonants are played from short samples in its data. That licence "
+    "covers the output of a program only if the output itself is a work based on the program (its section 2). Flite is "
+    "under a permissive, BSD-like licence of Carnegie Mellon University; its voices were built from recordings of "
+    "speakers. Festival's voices join pieces of recordings of speakers, or are models of them; the data of the Finnish "
+    "ones and of the Catalan one are under the GNU LGPL, of the Italian and Czech ones under the GNU GPL, of the "
+    "American and the Russian one under BSD-like licences. These are facts for whoever decides, not legal advice."
 )
 
 _CHUNK = 8  # clips per task of a process
 _TRIES = 12  # texts per clip, each made longer or shorter than the one before
-_FLITE_SHARE = 0.2  # of the clips of a split that has English
+_FESTIVAL_SHARE = 0.4  # of the clips of voices that are not held out
+_FLITE_SHARE = 0.2  # of the other clips of a split that has English
 _SLOTS = {39: "validation", 9: "heldout-voice", 29: "heldout-voice", 19: "heldout-language", 34: "heldout-language"}
 
 
@@ -84,7 +107,8 @@ _SLOTS = {39: "validation", 9: "heldout-voice", 29: "heldout-voice", 19: "heldou
 class CorpusSettings:
     """What, beside its index, decides a clip.
 
-    ``engines`` gives the version of each engine in use by its name, ``"espeak-ng"`` and possibly ``"flite"``.
+    ``engines`` gives the version of each engine in use by its name, ``"espeak-ng"`` and possibly ``"flite"`` and
+    ``"festival"``.
     """
 
     seed: int
@@ -104,8 +128,9 @@ class CorpusSettings:
 class ClipPlan:
     """Who speaks a clip, and how.
 
-    ``speed`` is in words per minute for eSpeak NG and a stretch of durations for Flite; ``pitch`` is eSpeak NG's 0..99
-    or Flite's mean in Hz; ``gap`` is the pause between words in steps of 10 ms at eSpeak NG's default speed;
+    ``speed`` is in words per minute for eSpeak NG and a stretch of durations for the others; ``pitch`` is eSpeak NG's
+    0..99, Flite's mean in Hz, or for Festival the percentage of its speed at which the voice is played, formants and
+    all; ``gap`` is the pause between words in steps of 10 ms at eSpeak NG's default speed;
     ``target_seconds`` is about what the first text is to last.
     """
 
@@ -132,12 +157,29 @@ def plan_clip(settings: CorpusSettings, index: int) -> ClipPlan:
         split = "train"
     is_heldout_voice = split == "heldout-voice"
     languages = settings.heldout_languages if split == "heldout-language" else settings.train_languages
-    use_flite = "flite" in settings.engines and "en" in languages and random.random() < _FLITE_SHARE
+    readers = [voice for voice, (language, _) in FESTIVAL_VOICES.items() if language in languages]
+    has_festival = "festival" in settings.engines and split in ("train", "validation") and readers
+    use_festival = has_festival and random.random() < _FESTIVAL_SHARE
+    has_flite = "flite" in settings.engines and "en" in languages
+    use_flite = not use_festival and has_flite and random.random() < _FLITE_SHARE
     target_seconds = round(random.uniform(3.0, 12.0), 2)
+    common = {"index": index, "split": split, "target_seconds": target_seconds}
+    if use_festival:
+        voice = str(random.choice(readers))
+        language = FESTIVAL_VOICES[voice][0]
+        return ClipPlan(
+            **common,
+            engine="festival",
+            voice=voice,
+            language=language,
+            dialect=language,
+            speed=round(random.uniform(0.8, 1.3), 2),
+            pitch=int(random.integers(85, 119)),
+            gap=0,
+        )
     if use_flite:
         return ClipPlan(
-            index=index,
-            split=split,
+            **common,
             engine="flite",
             voice=str(random.choice(HELDOUT_SPEAKERS if is_heldout_voice else TRAIN_SPEAKERS)),
             language="en",
@@ -145,12 +187,10 @@ def plan_clip(settings: CorpusSettings, index: int) -> ClipPlan:
             speed=round(random.uniform(0.8, 1.3), 2),
             pitch=int(random.integers(80, 251)),
             gap=0,
-            target_seconds=target_seconds,
         )
     language = str(random.choice(languages))
     return ClipPlan(
-        index=index,
-        split=split,
+        **common,
         engine="espeak-ng",
         voice=str(random.choice(HELDOUT_VARIANTS if is_heldout_voice else TRAIN_VARIANTS)),
         language=language,
@@ -158,7 +198,6 @@ def plan_clip(settings: CorpusSettings, index: int) -> ClipPlan:
         speed=int(random.integers(120, 241)),
         pitch=int(random.integers(10, 91)),
         gap=int(random.choice([0, 0, 0, 2, 5])),
-        target_seconds=target_seconds,
     )
 
 
@@ -187,7 +226,7 @@ def find_engines(notice: Callable[[str], None] | None = None) -> dict[str, str]:
     """The version of each engine that is installed, by name.
 
     Args:
-        notice: called with one line of text where Flite is missing.
+        notice: called with one line of text where Flite, or Festival or a voice of it, is missing.
 
     Raises:
         SilkInputError: eSpeak NG is missing, or lacks a variant that the corpus uses.
@@ -206,14 +245,27 @@ def find_engines(notice: Callable[[str], None] | None = None) -> dict[str, str]:
         version = subprocess.run(["flite", "--version"], capture_output=True, check=False).stdout.decode()
         engines["flite"] = version.split("version:")[-1].split("(")[0].strip()
     elif notice:
-        notice("the program flite is missing (Debian's flite): espeak-ng alone speaks")
+        notice("the program flite is missing (Debian's flite): it does not speak")
+    if not (lacking := lacking_of_festival()):
+        engines["festival"] = _output(["festival", "--version"]).decode().split("System:")[-1].split(":")[0].strip()
+    elif notice:
+        notice(f"{lacking} missing (Debian's {FESTIVAL_PACKAGES}): Festival does not speak")
     return engines
 
 
-def _output(command: list[str]) -> bytes:
-    """Standard output of a command that must succeed."""
+def lacking_of_festival() -> str:
+    """What of Festival is not there, in words with their verb; empty if nothing."""
+    if not (shutil.which("festival") and shutil.which("text2wave")):
+        return "the program festival is"
+    listed = _output(["festival", "-b", "(print (voice.list))"]).decode().strip("() \n").split()
+    missing = [voice for voice in FESTIVAL_VOICES if voice not in listed]
+    return f"of Festival the voices {' '.join(missing)} are" if missing else ""
+
+
+def _output(command: list[str], text: bytes = b"") -> bytes:
+    """Standard output of a command that must succeed, and is given a text."""
     try:
-        return subprocess.run(command, capture_output=True, check=True, timeout=120).stdout
+        return subprocess.run(command, input=text, capture_output=True, check=True, timeout=120).stdout
     except (subprocess.SubprocessError, OSError) as error:
         raise SilkAudioError(f"{' '.join(command[:3])} failed, expected speech: {error}") from error
 
@@ -227,11 +279,14 @@ def speak(plan: ClipPlan, text: str) -> np.ndarray:
     if plan.engine == "flite":
         manner = [f"duration_stretch={plan.speed}", f"int_f0_target_mean={plan.pitch}"]
         command = ["flite", "-voice", plan.voice, "--setf", manner[0], "--setf", manner[1], "-t", text]
-        command += ["-o", "/dev/stdout"]
+        wav = _output([*command, "-o", "/dev/stdout"])
+    elif plan.engine == "festival":
+        manner = [f"(voice_{plan.voice})", f"(Parameter.set 'Duration_Stretch {plan.speed})"]
+        command = ["text2wave", "-o", "/dev/stdout", "-eval", manner[0], "-eval", manner[1]]
+        wav = _output(command, _in_charset(text, FESTIVAL_VOICES[plan.voice][1]))
     else:
         command = ["espeak-ng", "-b", "1", "-v", f"{plan.dialect}+{plan.voice}", "-s", str(plan.speed)]
-        command += ["-p", str(plan.pitch), "-g", str(plan.gap), "--stdout", text]
-    wav = _output(command)
+        wav = _output([*command, "-p", str(plan.pitch), "-g", str(plan.gap), "--stdout", text])
     if wav[:4] != b"RIFF" or wav[36:40] != b"data":
         raise SilkAudioError(
             f"{plan.engine}: its output starts with {wav[:4]!r}, expected a WAV file of 16-bit samples"
@@ -239,13 +294,24 @@ def speak(plan: ClipPlan, text: str) -> np.ndarray:
     samples = np.frombuffer(wav, "<i2", offset=44, count=(len(wav) - 44) // 2).astype(np.float32) / 32768
     if not np.any(samples):
         raise SilkAudioError(f"{plan.engine}: voice {plan.voice} is silent for {text!r}, expected speech")
-    return np.concatenate(list(resample_blocks([samples], int.from_bytes(wav[24:28], "little"), RATE)))
+    rate = int.from_bytes(wav[24:28], "little")
+    if plan.engine == "festival":  # another speaker, of another size
+        rate = rate * plan.pitch // 100
+    return np.concatenate(list(resample_blocks([samples], rate, RATE)))
+
+
+def _in_charset(text: str, charset: str) -> bytes:
+    """A text in a charset; letters that it lacks lose their accents."""
+    if charset == "ascii":
+        text = unicodedata.normalize("NFKD", text)
+    return text.encode(charset, "ignore")
 
 
 def _speak_to_length(plan: ClipPlan, random: np.random.Generator) -> tuple[str, np.ndarray]:
     """A random text and its speech, which lasts from 4 to 15 s."""
     source = word_list(plan.language)
-    words_per_minute = 170 / plan.speed if plan.engine == "flite" else 0.7 * plan.speed  # short words are its measure
+    # eSpeak NG measures speed in short words.
+    words_per_minute = 0.7 * plan.speed if plan.engine == "espeak-ng" else 170 / plan.speed
     words: list[str] = []
     while len(words) < plan.target_seconds * words_per_minute / 60:
         words += _sentence(source, random)

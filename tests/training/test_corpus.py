@@ -23,7 +23,9 @@ from silk_fast.training.data import find_clips
 HOURS = 0.02
 SETTINGS = CorpusSettings(0, tuple(sorted(corpus.DIALECTS)), {"espeak-ng": "1.51", "flite": "2.2"})
 needs_espeak = pytest.mark.skipif(not shutil.which("espeak-ng"), reason="espeak-ng is not installed")
+WITH_FESTIVAL = replace(SETTINGS, engines={**SETTINGS.engines, "festival": "2.5.0"})
 needs_flite = pytest.mark.skipif(not shutil.which("flite"), reason="flite is not installed")
+needs_festival = pytest.mark.skipif(bool(corpus.lacking_of_festival()), reason="Festival or a voice is not installed")
 
 
 def files(folder):
@@ -56,6 +58,25 @@ def test_held_out_is_held_out():
     assert voices["heldout-language"] <= voices["train"]
     assert {voice for engine, voice in voices["train"] if engine == "flite"} == {"kal16", "rms", "slt"}
     assert len(voices["train"]) == len(corpus.TRAIN_VARIANTS) + len(corpus.TRAIN_SPEAKERS)
+
+
+def test_festival_speaks_what_is_not_held_out_and_changes_nothing_else():
+    plans = [plan_clip(WITH_FESTIVAL, index) for index in range(4000)]
+    spoken = [plan for plan in plans if plan.engine == "festival"]
+    assert {plan.split for plan in spoken} == {"train", "validation"}
+    assert {plan.voice for plan in spoken} == set(corpus.FESTIVAL_VOICES)
+    assert all(plan.language == corpus.FESTIVAL_VOICES[plan.voice][0] for plan in spoken)
+    assert 1340 <= len(spoken) <= 1540  # 40 % of 3600, three standard deviations and some
+    assert {plan.pitch for plan in spoken} == set(range(85, 119))
+    for plan in plans:
+        if plan.split.startswith("heldout"):
+            assert plan == plan_clip(SETTINGS, plan.index)
+
+
+def test_festival_speaks_chosen_languages_only():
+    for languages, expected in ((("de", "fi"), {"fi"}), (("de",), set())):
+        plans = [plan_clip(replace(WITH_FESTIVAL, languages=languages), index) for index in range(200)]
+        assert {plan.language for plan in plans if plan.engine == "festival"} == expected
 
 
 def test_voices_are_in_one_list_only():
@@ -174,9 +195,29 @@ def test_flite_follows_pitch_and_stretch():
     assert not np.array_equal(low, high[: len(low)])
 
 
+@needs_festival
+@pytest.mark.parametrize("voice", corpus.FESTIVAL_VOICES)
+def test_festival_follows_speed_and_stretch(voice):
+    plan = next(plan for plan in (plan_clip(WITH_FESTIVAL, i) for i in range(100)) if plan.engine == "festival")
+    plan = replace(plan, voice=voice, speed=1.0, pitch=100)
+    text = " ".join(corpus.word_list(corpus.FESTIVAL_VOICES[voice][0])[:8])
+    plain = corpus.speak(plan, text)
+    assert np.array_equal(plain, corpus.speak(plan, text))
+    assert np.sqrt(np.mean(plain**2)) > 0.005
+    assert 1.2 < len(plain) / 24_000 < 12
+    assert len(corpus.speak(replace(plan, pitch=85), text)) == pytest.approx(len(plain) / 0.85, rel=0.001)
+    if not voice.endswith(("clunits", "hts")):  # these have durations of their own
+        assert 1.1 < len(corpus.speak(replace(plan, speed=1.2), text)) / len(plain) < 1.25
+
+
+def test_letters_that_a_charset_lacks_lose_their_accents():
+    assert corpus._in_charset("Città äöß", "ascii") == b"Citta ao"
+    assert corpus._in_charset("Città äöß", "latin-1") == "Città äöß".encode("latin-1")
+
+
 def test_an_engine_that_fails_is_named(monkeypatch):
     plan = plan_clip(SETTINGS, 0)
-    monkeypatch.setattr(corpus, "_output", lambda command: b"no sound")
+    monkeypatch.setattr(corpus, "_output", lambda command, text=b"": b"no sound")
     with pytest.raises(SilkAudioError, match="expected a WAV file"):
         corpus.speak(plan, "hello")
     monkeypatch.undo()
@@ -286,11 +327,21 @@ def test_missing_programs(tmp_path, monkeypatch):
     if not which("espeak-ng"):
         return
     notices = []
-    monkeypatch.setattr(corpus.shutil, "which", lambda name: None if name == "flite" else which(name))
+    monkeypatch.setattr(corpus.shutil, "which", lambda name: which(name) if name == "espeak-ng" else None)
     summary = make_corpus(tmp_path, 0.004, notice=notices.append)
     assert list(summary["engines"]) == ["espeak-ng"]
-    assert len(notices) == 1
+    assert len(notices) == 2
     assert "flite" in notices[0]
+    assert "the program festival is missing" in notices[1]
+
+
+@needs_festival
+def test_festival_without_a_voice_does_not_speak(monkeypatch):
+    monkeypatch.setitem(corpus.FESTIVAL_VOICES, "nobody", ("en", "ascii"))
+    notices = []
+    assert "festival" not in corpus.find_engines(notices.append)
+    assert "the voices nobody are missing" in notices[-1]
+    assert "festvox-ru" in notices[-1]
 
 
 # ---------------------------------------------------------------- the command
