@@ -1,6 +1,7 @@
 """Where no GPU is present, kernels run in Triton's interpreter; this must be said before triton is imported."""
 
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -15,6 +16,9 @@ if not torch.cuda.is_available():
 # Tolerances are those of IEEE float32; on a GPU the reference would run convolutions in TF32.
 torch.backends.cudnn.allow_tf32 = False
 torch.backends.cuda.matmul.allow_tf32 = False
+
+# A shell starts background jobs with interrupts ignored, and processes that tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 NOBODY = 65534
 
