@@ -46,6 +46,8 @@ setup(
             "pystoi>=0.4",
             "pytest>=8",
             "pytest-benchmark>=5",
+            "pytest-xdist>=3.6",
+            "mypy>=1.14",
             "hypothesis>=6.100",
             "ruff==0.17.5",
             "scipy>=1.11",

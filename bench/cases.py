@@ -190,10 +190,7 @@ class Source:
 
 def both(call: Callable[..., object]) -> dict[str, Callable]:
     """``ours`` and ``eager``: one call given the kernels and the reference functions, in turn."""
-    return {
-        "ours": lambda *inputs: call(kernels(), *inputs),
-        "eager": lambda *inputs: call(reference, *inputs),
-    }
+    return {"ours": lambda *inputs: call(kernels(), *inputs), "eager": lambda *inputs: call(reference, *inputs)}
 
 
 def kernels() -> ModuleType:

@@ -91,15 +91,7 @@ def _convolve(
 
 @triton.jit
 def _store(
-    b_y,
-    residual_ptr,
-    y_ptr,
-    activated_ptr,
-    snake_ptr,
-    rows,
-    o_channel,
-    N_CHANNELS: tl.constexpr,
-    WIDTH: tl.constexpr,
+    b_y, residual_ptr, y_ptr, activated_ptr, snake_ptr, rows, o_channel, N_CHANNELS: tl.constexpr, WIDTH: tl.constexpr
 ):
     """Add the residual and store the sum, its Snake, or both."""
     i_row, o_row, m_row, _, _ = rows

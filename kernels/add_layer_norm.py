@@ -160,14 +160,7 @@ def add_layer_norm(
         n_rows, options = x.numel() // x.shape[-1], _options(total, scale, eps, 1024)
         with on_device("x", x):
             _add_layer_norm_fwd_kernel[triton.cdiv(n_rows, options["BLOCK_R"]),](
-                x,
-                residual.contiguous(),
-                weight.contiguous(),
-                bias.contiguous(),
-                total,
-                normed,
-                n_rows,
-                **options,
+                x, residual.contiguous(), weight.contiguous(), bias.contiguous(), total, normed, n_rows, **options
             )
     return total, normed
 

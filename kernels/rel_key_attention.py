@@ -85,13 +85,7 @@ _rel_key_attention.register_autograd(_backward, setup_context=_setup_context)
 
 
 def rel_key_attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    distance_embedding: Tensor,
-    left: int,
-    right: int,
-    lengths: Tensor | None = None,
+    q: Tensor, k: Tensor, v: Tensor, distance_embedding: Tensor, left: int, right: int, lengths: Tensor | None = None
 ) -> Tensor:
     """Attention with clipped relative keys (Shaw et al., 2018), as in Wav2Vec2-BERT.
 

@@ -197,11 +197,7 @@ def _(x, *_):
 
 
 def residual_unit_channels_last(
-    x: Tensor,
-    packed: PackedResidualUnit,
-    dilation: int,
-    context: Tensor | None = None,
-    padding: Padding = "causal",
+    x: Tensor, packed: PackedResidualUnit, dilation: int, context: Tensor | None = None, padding: Padding = "causal"
 ) -> Tensor:
     """Residual unit of a channels-last signal; ``x + conv1(snake(conv_d(snake(x))))``, computed in float32.
 

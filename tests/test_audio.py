@@ -17,15 +17,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from silk_fast.audio import (
-    SUFFIXES,
-    AudioReader,
-    AudioWriter,
-    load,
-    resample_blocks,
-    resampled_length,
-    save,
-)
+from silk_fast.audio import SUFFIXES, AudioReader, AudioWriter, load, resample_blocks, resampled_length, save
 from silk_fast.errors import SilkAudioError, SilkError, SilkFileError, SilkInputError
 from silk_fast.files import atomic_file
 

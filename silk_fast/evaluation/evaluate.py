@@ -119,10 +119,7 @@ def mean_log_mel(folder: str | os.PathLike, n_clips: int = N_MEAN_CLIPS) -> Tens
 
 
 def evaluate(
-    codec: SilkCodec,
-    clips: Sequence[Clip],
-    training_mean: Tensor | None,
-    progress: Callable[[float], None],
+    codec: SilkCodec, clips: Sequence[Clip], training_mean: Tensor | None, progress: Callable[[float], None]
 ) -> Evaluation:
     """Score the codec, the anchors that can run, and what needs no codec, on every clip.
 

@@ -14,15 +14,7 @@ import numpy as np
 from silk_fast.evaluation.anchors import ANCHORS
 from silk_fast.evaluation.clips import GROUPS, PAUSE_SECONDS, RECORDED
 from silk_fast.evaluation.codebook import COLLAPSED_BITS, LEVELS_USED_TARGET, CodebookUse, codebook_use
-from silk_fast.evaluation.evaluate import (
-    BITS,
-    CLIP_MEAN,
-    CORPUS_MEAN,
-    ORIGINAL,
-    SILK,
-    Evaluation,
-    missing_packages,
-)
+from silk_fast.evaluation.evaluate import BITS, CLIP_MEAN, CORPUS_MEAN, ORIGINAL, SILK, Evaluation, missing_packages
 from silk_fast.evaluation.scores import METRICS, N_RESAMPLES, Mean
 from silk_fast.reference.codec import SilkCodec, find_model
 from silk_fast.training.loop import TRAINING_FILE

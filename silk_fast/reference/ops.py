@@ -268,13 +268,7 @@ def rel_attention(
 
 
 def rel_key_attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    distance_embedding: Tensor,
-    left: int,
-    right: int,
-    lengths: Tensor | None = None,
+    q: Tensor, k: Tensor, v: Tensor, distance_embedding: Tensor, left: int, right: int, lengths: Tensor | None = None
 ) -> Tensor:
     """Attention with clipped relative keys (Shaw et al., 2018), as in Wav2Vec2-BERT.
 

@@ -12,7 +12,7 @@ from silk_fast.training.loop import TRAINING_FILE
 CARD_FILE = "README.md"
 EVALUATION_FILE = "evaluation.json"
 SYNTHETIC_LIMITS = [
-    "- It has heard synthetic speech only, one speaker at a time. Music, noise and several speakers are untried.",
+    "- It has heard synthetic speech only, one speaker at a time. Music, noise and several speakers are untried."
 ]
 SYNTHETIC_LICENCE = [
     "The weights are under the MIT licence of silk_fast. The training speech was made by `silk train corpus` from",

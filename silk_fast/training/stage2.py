@@ -145,10 +145,7 @@ class Stage2(Stage):
                 real_features = self.discriminators(target)[1]
             self.discriminators.requires_grad_(True)
             losses |= {"adversarial": adversarial_loss(logits), "feature": feature_loss(real_features, features)}
-            weighted += [
-                config.adversarial_weight * losses["adversarial"],
-                config.feature_weight * losses["feature"],
-            ]
+            weighted += [config.adversarial_weight * losses["adversarial"], config.feature_weight * losses["feature"]]
         if self.perceptual is not None:
             losses["wavlm"] = self.perceptual(decoded, target)
             weighted.append(config.wavlm_weight * losses["wavlm"])

@@ -402,13 +402,7 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_refused_before_any_launch(case, monkeypatch):
     changes, error, message = BAD[case]
-    arguments = {
-        "log_magnitude": (2, 3, 9),
-        "phase": (2, 3, 9),
-        "window": (16,),
-        "hop": 4,
-        "overlap": None,
-    } | changes
+    arguments = {"log_magnitude": (2, 3, 9), "phase": (2, 3, 9), "window": (16,), "hop": 4, "overlap": None} | changes
     for name, value in arguments.items():
         value = torch.zeros(value) if isinstance(value, tuple) else value
         if torch.is_tensor(value):

@@ -277,8 +277,7 @@ def test_a_loader_leaves_the_global_random_state_alone(folder):
 
 
 @pytest.mark.parametrize(
-    "wrong",
-    [{"batch_size": 0}, {"first_step": -1}, {"rank": 1}, {"rank": -1}, {"world_size": 0}, {"workers": -1}],
+    "wrong", [{"batch_size": 0}, {"first_step": -1}, {"rank": 1}, {"rank": -1}, {"world_size": 0}, {"workers": -1}]
 )
 def test_impossible_batches_are_refused(folder, wrong):
     dataset = CropDataset(find_clips(folder), 12_000)
