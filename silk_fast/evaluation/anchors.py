@@ -13,6 +13,7 @@ from silk_fast.errors import SilkAudioError
 from silk_fast.evaluation.clips import RATE
 from silk_fast.evaluation.scores import resample
 from silk_fast.metrics import mel_filterbank
+from silk_fast.ogg import packet_sizes
 
 PADDING = 4800  # samples of silence after a clip, 0.2 s, so that a codec's delay does not cost the end
 DELAY_N_FFT = 512
@@ -140,24 +141,9 @@ def _opus(samples: np.ndarray) -> tuple[np.ndarray, int]:
     wav = io.BytesIO()
     soundfile.write(wav, samples.clip(-1, 1), RATE, subtype="PCM_16", format="WAV")
     encoded = _pipe(["opusenc", "--quiet", "--bitrate", "6", "-", "-"], wav.getvalue())
-    n_bits = 8 * sum(ogg_packet_sizes(encoded)[2:])  # after the two headers
+    n_bits = 8 * sum(packet_sizes(io.BytesIO(encoded))[2:])  # after the two headers
     decoded = _pipe(["opusdec", "--quiet", "--float", "--rate", str(RATE), "-", "-"], encoded)
     return np.frombuffer(decoded, "<f4"), n_bits
-
-
-def ogg_packet_sizes(data: bytes) -> list[int]:
-    """Bytes of every packet of an Ogg stream (RFC 3533): a packet ends at the first lacing value below 255."""
-    sizes, position, size = [], 0, 0
-    while position + 27 <= len(data):
-        n_segments = data[position + 26]
-        lacing = data[position + 27 : position + 27 + n_segments]
-        for value in lacing:
-            size += value
-            if value < 255:
-                sizes.append(size)
-                size = 0
-        position += 27 + n_segments + sum(lacing)
-    return sizes
 
 
 ANCHORS = (
