@@ -2,18 +2,17 @@
 
 import io
 import shutil
-import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from silk_fast.errors import SilkAudioError
 from silk_fast.evaluation.clips import RATE
 from silk_fast.evaluation.scores import resample
 from silk_fast.metrics import mel_filterbank
 from silk_fast.ogg import packet_sizes
+from silk_fast.programs import run_program
 
 PADDING = 4800  # samples of silence after a clip, 0.2 s, so that a codec's delay does not cost the end
 DELAY_N_FFT = 512
@@ -114,12 +113,8 @@ def _lag_curve(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 # ---------------------------------------------------------------- the programs
 
 
-def _pipe(arguments: Sequence[str], data: bytes) -> bytes:
-    done = subprocess.run(arguments, input=data, capture_output=True, check=False)
-    if done.returncode:
-        message = done.stderr.decode(errors="replace").strip().splitlines() or [f"status {done.returncode}"]
-        raise SilkAudioError(f"{' '.join(arguments)} failed, expected it to code the clip: {message[-1]}")
-    return done.stdout
+def _pipe(command: Sequence[str], data: bytes) -> bytes:
+    return run_program(command, data, "it to code the clip")
 
 
 def _codec2(mode: str) -> Callable[[np.ndarray], tuple[np.ndarray, int]]:
