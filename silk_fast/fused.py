@@ -11,10 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from silk_fast import kernels
 from silk_fast.folding import FoldedRelativeAttention, FoldedSnake, Folding
-from silk_fast.kernels import all as kernels
-from silk_fast.kernels._common import runs_on
-from silk_fast.kernels.conv1d_ieee import conv1d_ieee
 from silk_fast.reference import ops
 from silk_fast.reference.conformer import ConformerBlock, ConvModule, FeedForward
 from silk_fast.reference.decoder import InverseSTFT
@@ -39,14 +37,14 @@ class Policy:
     @property
     def conv1d(self) -> Callable:
         """``F.conv1d``, or what does the same reproducibly."""
-        return conv1d_ieee if self.deterministic else F.conv1d
+        return kernels.conv1d_ieee if self.deterministic else F.conv1d
 
 
 def _where_it_runs(kernel: Callable, reference: Callable) -> staticmethod:
     """``kernel`` where Triton can run on the device of the first argument, else ``reference``."""
 
     def op(x: Tensor, *arguments, **options):
-        return (kernel if runs_on(x) else reference)(x, *arguments, **options)
+        return (kernel if kernels.runs_on(x) else reference)(x, *arguments, **options)
 
     return staticmethod(op)
 
@@ -134,13 +132,13 @@ class PolicyCausalConv1d(Folding, CausalConv1d):
     policy: Policy
 
     def forward(self, x: Tensor, state=None) -> Tensor:
-        if not torch.is_grad_enabled() and runs_on(x):
+        if not torch.is_grad_enabled() and kernels.runs_on(x):
             x = x.to(self.policy.dtype)
         return super().forward(x, state)
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if self.policy.deterministic:
-            return conv1d_ieee(x, weight, bias, self.stride[0], self.dilation[0], self.groups)
+            return kernels.conv1d_ieee(x, weight, bias, self.stride[0], self.dilation[0], self.groups)
         if x.dtype != weight.dtype:
             weight = self.folded("weight", lambda: self.weight.to(x.dtype), self.weight)
             bias = None if bias is None else self.folded("bias", lambda: self.bias.to(x.dtype), self.bias)
@@ -155,7 +153,7 @@ class FusedResidualUnit(Folding, ResidualUnit):
 
     def _unit(self, x: Tensor, context: Tensor | None) -> Tensor:
         dtype = self.policy.dtype
-        if not runs_on(x):
+        if not kernels.runs_on(x):
             return super()._unit(x, context)
         if dtype not in HALF or torch.is_grad_enabled():
             dilation, conv1d = self.conv1.dilation[0], self.policy.conv1d
