@@ -77,3 +77,8 @@ def distances(n_frames: int, low: int, high: int, device: torch.device) -> Tenso
     """int64 ``[T, T]``: ``i - j`` of query i and key j, clipped to ``low .. high``, less ``low``."""
     i_frame = torch.arange(n_frames, device=device)
     return (i_frame[:, None] - i_frame).clamp(low, high) - low
+
+
+def scratch(n_pairs: int, dtype: torch.dtype) -> int:
+    """Bytes that all pairs take in an eager call: int64 rows of positions, scores and copies of them."""
+    return n_pairs * (8 + 6 * dtype.itemsize)

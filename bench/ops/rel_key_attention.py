@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from bench import attention
-from bench.cases import Point, Source, StaticCase, TimingCase, both, frames, timing_case
+from bench.cases import Point, Source, StaticCase, TimingCase, all_cases, both, frames
 
 KERNELS = (
     "_attention_fwd_kernel",
@@ -49,35 +49,23 @@ def static_cases() -> list[StaticCase]:
 
 
 def timing_cases(points: Sequence[Point], dtypes: Sequence[torch.dtype]) -> list[TimingCase]:
-    return [
-        _timing_case(point, dtype, direction)
-        for point in points
-        for dtype in dtypes
-        for direction in ("forward", "backward")
-    ]
+    return all_cases("rel_key_attention", _describe, [LAYER], points, dtypes)
 
 
-def _timing_case(point: Point, dtype: torch.dtype, direction: str) -> TimingCase:
-    shape = (point[0], N_HEADS, frames(point[1], RATE), DIM)
+def _describe(layer: str, point: Point, dtype: torch.dtype, direction: str) -> dict:
+    dims = (point[0], N_HEADS, frames(point[1], RATE), DIM)
 
     def make(source: Source) -> list[Tensor]:
-        return [*(source.heads(*shape) for _ in range(3)), source.normal(LEFT + RIGHT + 1, DIM)]
+        return [*(source.heads(*dims) for _ in range(3)), source.normal(LEFT + RIGHT + 1, DIM)]
 
     calls = both(lambda ops, *inputs: ops.rel_key_attention(*inputs, LEFT, RIGHT))
-    calls |= {"sdpa": _by(attention.sdpa), "flex_attention": _by(attention.flex)}
-    return timing_case(
-        "rel_key_attention",
-        LAYER,
-        point,
-        dtype,
-        direction,
-        {"B": shape[0], "H": N_HEADS, "T": shape[2], "D": DIM, "left": LEFT, "right": RIGHT},
-        shape,
-        make,
-        calls,
-        scratch=shape[0] * N_HEADS * shape[2] ** 2 * (8 + 6 * dtype.itemsize),  # int64 rows, scores and copies of them
-        is_main=True,
-    )
+    return {
+        "sizes": {"B": dims[0], "H": N_HEADS, "T": dims[2], "D": DIM, "left": LEFT, "right": RIGHT},
+        "dims": dims,
+        "make": make,
+        "calls": calls | {"sdpa": _by(attention.sdpa), "flex_attention": _by(attention.flex)},
+        "scratch": attention.scratch(dims[0] * N_HEADS * dims[2] ** 2, dtype),
+    }
 
 
 def _by(library: Callable) -> Callable[..., Tensor]:
