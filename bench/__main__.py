@@ -88,7 +88,6 @@ def run(device: torch.device, writer: ResultWriter, options: argparse.Namespace,
         left = seconds - (time.monotonic() - start)
         wrong = parity.faults(device, min(PARITY_SHARE * left, 3600.0))
         say("\n".join([f"parity: {len(wrong)} of our results are not known to be right", *sorted(set(wrong.values()))]))
-    sizes = card.SIZES[device.type]
 
     def add(rows: Iterable[Row]) -> list[Row]:
         written = writer.extend(rows)
@@ -100,7 +99,7 @@ def run(device: torch.device, writer: ResultWriter, options: argparse.Namespace,
     threads = dict.fromkeys(job.threads for found in jobs.values() for job in found)
     bench = Bench(
         device,
-        card.measure_ceilings(device, threads, card.smaller(sizes) if options.smoke else sizes, add),
+        card.measure_ceilings(device, threads, card.SMOKE if options.smoke else card.SIZES[device.type], add),
         seconds=0.03 if options.smoke else REPEAT_SECONDS[device.type],
         bound_bytes=torch.cuda.mem_get_info(device)[0] // 2 if is_gpu else 2**31,
         wrong=wrong,

@@ -68,15 +68,6 @@ def overlap(a: Row, b: Row) -> bool:
     return first.p20 <= second.p80 and second.p20 <= first.p80
 
 
-def of_last_run(rows: Iterable[Row]) -> list[Row]:
-    """Of every case the rows of the last run among them."""
-    rows = list(rows)
-    last: dict[tuple, str] = {}
-    for row in rows:
-        last[_case_key(row)] = max(row.date, last.get(_case_key(row), ""))
-    return [row for row in rows if row.date == last[_case_key(row)]]
-
-
 def latest(rows: Iterable[Row]) -> list[Row]:
     """Of every measurement on every device the last row, marked by what the last run before it found.
 

@@ -123,25 +123,27 @@ def _share(row: Row) -> str:
     return "-" if row.share is None else f"{row.share:.0%}"
 
 
-def throughput_section(rows: Sequence[Row]) -> list[str]:
-    """The size at which ours and eager take most audio per second."""
-    best: dict[tuple, dict[str, Row]] = {}
+def growth_section(rows: Sequence[Row]) -> list[str]:
+    """Speed and memory of ours and eager over duration and batch, on the most threads, or in half precision."""
+    groups: dict[tuple[str, str, str], dict[str, dict[str, Row]]] = {}
     for row in rows:
-        if row.op in ("encode", "decode") and row.status == OK:
-            by_provider = best.setdefault((row.device, row.model, row.op), {})
-            if row.provider not in by_provider or row.realtime > by_provider[row.provider].realtime:
-                by_provider[row.provider] = row
-    if not best:
-        return []
-    lines = [(*key, *(_at_best(found.get(name)) for name in ("ours", "eager"))) for key, found in sorted(best.items())]
-    text = "Seconds of audio per second at the best size, and peak memory there:"
-    return ["## Throughput", "", text, "", table(("device", "codec", "op", "ours", "eager"), lines, rule=LEFT)]
+        if row.op in ("encode", "decode") and row.provider in ("ours", "eager") and row.status == OK:
+            found = groups.setdefault((row.device, row.op, row.provider), {})
+            found.setdefault(variant(row), {})[row.case.split(", ", 1)[-1]] = row
+    sizes = {size: row for group in groups.values() for found in group.values() for size, row in found.items()}
+    order = sorted(sizes, key=lambda size: (not size.endswith("batch 1"), sizes[size].seconds))
+    lines = []
+    for key, group in sorted(groups.items()):
+        name = max(group, key=lambda name: (len(group[name]), "16" in name, name))
+        cells = [_speed(group[name].get(size)) for size in order]
+        lines.append((*key[:2], name, key[2], *cells))
+    text = "Seconds of audio per second, and peak memory:"
+    head = ("device", "op", "variant", "provider", *order)
+    return ["## Growth with duration and batch", "", text, "", table(head, lines)] if lines else []
 
 
-def _at_best(row: Row | None) -> str:
-    if row is None:
-        return "-"
-    return f"{number(row.realtime)}: {row.case.split(', ', 1)[-1]}, {variant(row)}, {megabytes(row)} MB"
+def _speed(row: Row | None) -> str:
+    return "-" if row is None else f"{number(row.realtime)}{f', {megabytes(row)} MB' if row.peak_bytes else ''}"
 
 
 def ops_section(rows: Sequence[Row]) -> list[str]:

@@ -1,7 +1,6 @@
 """`rel_attention`: Silk (8 heads of 16, window 63, 0) and Wav2Vec2Conformer (heads of 64, all keys)."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -9,12 +8,6 @@ from torch import Tensor
 from bench import attention
 from bench.cases import Point, Source, StaticCase, TimingCase, all_cases, both, frames
 
-KERNELS = (
-    "_attention_fwd_kernel",
-    "_attention_bwd_dq_kernel",
-    "_attention_bwd_dkv_kernel",
-    "_attention_bwd_dpos_kernel",
-)
 SHAPES = {  # name: samples, heads, queries, keys, D, window, with lengths
     "silk [16, 8, 75, 16]": (16, 8, 75, 75, 16, (63, 0), True),
     "silk stream [1, 8, 1 of 64, 16]": (1, 8, 1, 64, 16, (63, 0), False),
@@ -55,17 +48,7 @@ def _run(name: str, dtype: torch.dtype) -> None:
 
 
 def static_cases() -> list[StaticCase]:
-    return [
-        StaticCase(
-            op="rel_attention",
-            shape=name,
-            dtype=dtype,
-            run=partial(_run, name, dtype),
-            tensor_cores=frozenset(KERNELS) if dtype.itemsize == 2 else frozenset(),
-        )
-        for name in SHAPES
-        for dtype in attention.static_dtypes(name)
-    ]
+    return attention.static_cases("rel_attention", SHAPES, _run)
 
 
 def timing_cases(points: Sequence[Point], dtypes: Sequence[torch.dtype]) -> list[TimingCase]:

@@ -1,7 +1,6 @@
 """`rel_key_attention`: Wav2Vec2-BERT (16 heads of 64, left 64, right 8), as in X-Codec 2."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -9,12 +8,6 @@ from torch import Tensor
 from bench import attention
 from bench.cases import Point, Source, StaticCase, TimingCase, all_cases, both, frames
 
-KERNELS = (
-    "_attention_fwd_kernel",
-    "_attention_bwd_dq_kernel",
-    "_attention_bwd_dkv_kernel",
-    "_attention_bwd_dpos_kernel",
-)
 SHAPES = {  # samples, frames, heads, D
     **{f"other head [2, 8, 75, {d}]": (2, 75, 8, d) for d in (8, 96)},
     "wav2vec2-bert [4, 16, 500, 64]": (4, 500, 16, 64),
@@ -24,9 +17,10 @@ LAYER = "Wav2Vec2-BERT"
 N_HEADS, DIM, LEFT, RIGHT, RATE = 16, 64, 64, 8, 50  # RATE: frames per second
 
 
-def _run(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+def _run(name: str, dtype: torch.dtype) -> None:
     from silk_fast.kernels import rel_key_attention
 
+    shape = SHAPES[name]
     heads = [torch.zeros(shape, dtype=dtype).transpose(1, 2) for _ in range(3)]
     table = torch.zeros(LEFT + RIGHT + 1, shape[-1], dtype=dtype)
     tensors = [x.requires_grad_() for x in (*heads, table)]
@@ -35,17 +29,7 @@ def _run(shape: tuple[int, ...], dtype: torch.dtype) -> None:
 
 
 def static_cases() -> list[StaticCase]:
-    return [
-        StaticCase(
-            op="rel_key_attention",
-            shape=name,
-            dtype=dtype,
-            run=partial(_run, shape, dtype),
-            tensor_cores=frozenset(KERNELS) if dtype.itemsize == 2 else frozenset(),
-        )
-        for name, shape in SHAPES.items()
-        for dtype in attention.static_dtypes(name)
-    ]
+    return attention.static_cases("rel_key_attention", SHAPES, _run)
 
 
 def timing_cases(points: Sequence[Point], dtypes: Sequence[torch.dtype]) -> list[TimingCase]:

@@ -43,9 +43,8 @@ SIZES = {
 }
 
 
-def smaller(sizes: Sizes) -> Sizes:
-    """Sizes that say little, to test the path itself."""
-    return replace(sizes, copy_bytes=2**26, matmul=256, seconds=0.02)
+SMOKE = Sizes(2**26, 256, 0.02)
+"""Says little, to test the path itself."""
 
 
 def measure_ceilings(
@@ -61,18 +60,13 @@ def measure_ceilings(
     for n_threads in threads:
         torch.set_num_threads(n_threads or before)
         with ieee_float32():
-            copy, *products = (row for make in _rows(device, n_threads, sizes) for row in add([make()]))
+            (copy,) = add([_copy_row(device, n_threads, sizes)])
+            products = [row for dtype in sizes.dtypes for row in add([_matmul_row(device, n_threads, sizes, dtype)])]
         bandwidth = 1e3 * (copy.bytes or 0) / copy.timing.p50
         rates = {row.dtype: 1e3 * (row.flops or 0) / row.timing.p50 for row in products}
         found |= {(n_threads, dtype): Ceilings(bandwidth, rate, rates["float32"]) for dtype, rate in rates.items()}
     torch.set_num_threads(before)
     return found
-
-
-def _rows(device: torch.device, threads: int | None, sizes: Sizes) -> list[Callable[[], Row]]:
-    """The copy, and a product in each dtype, to be measured one after another."""
-    products = [lambda dtype=dtype: _matmul_row(device, threads, sizes, dtype) for dtype in sizes.dtypes]
-    return [lambda: _copy_row(device, threads, sizes), *products]
 
 
 def _copy_row(device: torch.device, threads: int | None, sizes: Sizes) -> Row:
