@@ -52,7 +52,7 @@ def run_bench(arguments: argparse.Namespace, console: Console) -> int:
     bench = Bench(device, ceilings, seconds=2.0 if full else 1.0, with_memory=True)
     budget = arguments.budget or (FULL_SECONDS if full else QUICK_SECONDS)
     Runner(bench, add, budget, started=started).run(cases)
-    console.result({"rows": [asdict(row) for row in rows]}, _table(row for row in rows if row.section == "codec"))
+    console.result({"rows": [asdict(row) for row in rows]}, table(row for row in rows if row.section == "codec"))
     return 1 if any(row.status.startswith("failed") for row in rows) else 0
 
 
@@ -66,8 +66,8 @@ def _thread_counts(arguments: argparse.Namespace, kind: str) -> list[int | None]
     return [*sorted({1, os.cpu_count() or 1})]
 
 
-def _table(rows: "Iterable[Row]") -> list[str]:
-    """A short table for people: median, spread, seconds of audio per second, peak memory; ``~`` marks noise."""
+def table(rows: "Iterable[Row]") -> list[str]:
+    """Lay out a short table for people: median, spread, seconds of audio per second, peak memory; ``~`` marks noise."""
     columns = f"{'dtype':<9}{'threads':>7}  {'provider':<12}{'ms':>10}  {'p20 .. p80':<20}{'x real time':>11}{'MB':>7}"
     lines = [f"{'':<46}{columns}"]
     for row in rows:
