@@ -218,7 +218,7 @@ class Runner:
         end = self.spent + share * self.left
         for job in jobs:
             absent, expected = job.absence(self.bench), self._expected_seconds(job)
-            if absent or self._needed_seconds(job, expected) <= end - self.spent:
+            if absent or self._suffices(end - self.spent, job, expected):
                 self.started(job)
                 self._add(self._measured(job, end, expected))
             elif left_out is None:
@@ -230,7 +230,7 @@ class Runner:
         """Measure again what has a figure, and mark it as confirmed or contradicted."""
         for job in jobs:
             first, expected = self.rows.get(job.row().key), self._expected_seconds(job)
-            if first and first.status == OK and self._needed_seconds(job, expected) <= self.left:
+            if first and first.status == OK and self._suffices(self.left, job, expected):
                 row = self._measured(job, self.seconds, expected)
                 if not row.is_left_out:
                     self._add(first.confirmed_by(row) if row.status == OK else row)
@@ -252,12 +252,12 @@ class Runner:
             self._compiling[row.section, row.provider] = self.spent - start
         return row
 
-    def _needed_seconds(self, job: Job, expected_seconds: float) -> float:
-        """What must be left for a job to be begun."""
-        calls = (FEW + 2) * expected_seconds
-        if job.provider not in COMPILED:
-            return calls
-        return calls + self._compiling.get((job.row().section, job.provider), COMPILE_SECONDS[job.provider])
+    def _suffices(self, seconds: float, job: Job, expected_seconds: float) -> bool:
+        """Whether so much time is enough to begin a job."""
+        needed = (FEW + 2) * expected_seconds
+        if job.provider in COMPILED:
+            needed += self._compiling.get((job.row().section, job.provider), COMPILE_SECONDS[job.provider])
+        return 0 < seconds >= needed
 
     def _expected_seconds(self, job: Job) -> float:
         """Of one call of the codec, in proportion to the audio of one that was measured; 0 if there is none."""
