@@ -20,7 +20,8 @@ from silk_fast.errors import SilkAudioError, SilkFileError, SilkInputError, Silk
 from silk_fast.files import atomic_file
 from silk_fast.reference.encoder import Encoder
 from silk_fast.training.compiling import compiled
-from silk_fast.training.data import RATE, Clip, CropDataset, Excerpt, Notice
+from silk_fast.training.data import CropDataset, Excerpt
+from silk_fast.training.recordings import RATE, Clip, Notice
 
 BLOCK_SECONDS = 3.2  # computed at once: activations that fit a processor's cache
 NOTICES = 10  # while features of a corpus are computed
@@ -175,7 +176,7 @@ class FeatureCropDataset(CropDataset):
     Crops begin at feature vectors, and levels are as recorded: features are not those of another gain.
 
     Args:
-        clips: as :func:`~silk_fast.training.data.find_clips` gives them.
+        clips: as :func:`~silk_fast.training.recordings.find_clips` gives them.
         crop_samples: length of a crop.
         store: whose features are computed now where they are missing.
         seed, notice, pieces: as :class:`CropDataset` takes them.

@@ -23,9 +23,10 @@ from silk_fast.reference.codec import SilkCodec
 from silk_fast.reference.initialisation import calibrate_
 from silk_fast.training.checkpoint import Checkpoint, checkpoints, load_checkpoint, save_checkpoint
 from silk_fast.training.config import TrainingConfig
-from silk_fast.training.data import Clip, batches, make_loader, whole_clips
+from silk_fast.training.data import batches, make_loader
 from silk_fast.training.logs import LOG_FILE, Logs
 from silk_fast.training.monitors import CollapseMonitor
+from silk_fast.training.recordings import Clip, whole_clips
 from silk_fast.training.stage import Stage
 
 RUN_FILE = "run.json"

@@ -14,9 +14,9 @@ from silk_fast.config import SilkConfig
 from silk_fast.errors import SilkConfigError, SilkModelError
 from silk_fast.reference.codec import SilkCodec, find_model
 from silk_fast.training.config import Stage1Config, TrainingConfig
-from silk_fast.training.data import find_clips
 from silk_fast.training.delay import set_output_delay_
 from silk_fast.training.loop import TRAINING_FILE, RunOptions, Trainer
+from silk_fast.training.recordings import find_clips
 from silk_fast.training.stage import Stage
 
 MODEL_FOLDER = "model"

@@ -12,8 +12,9 @@ from silk_fast.config import SilkConfig
 from silk_fast.errors import SilkTrainingError
 from silk_fast.training.checkpoint import flatten_optimizer, restore_optimizer
 from silk_fast.training.config import TrainingConfig
-from silk_fast.training.data import Clip, CropDataset, Notice
+from silk_fast.training.data import CropDataset
 from silk_fast.training.muon import Muon
+from silk_fast.training.recordings import Clip, Notice
 
 
 def learning_rate_factor(step: int, config: TrainingConfig) -> float:

@@ -11,11 +11,12 @@ from silk_fast.errors import SilkConfigError
 from silk_fast.reference.codec import SilkCodec
 from silk_fast.training.compiling import compiled
 from silk_fast.training.config import Stage2Config
-from silk_fast.training.data import Clip, CropDataset, Notice
+from silk_fast.training.data import CropDataset
 from silk_fast.training.discriminators import Discriminators
 from silk_fast.training.features import FeatureCropDataset, FeatureStore
 from silk_fast.training.losses import ReconstructionLoss, adversarial_loss, discriminator_loss, feature_loss
 from silk_fast.training.monitors import fsq_entropy, latent_deviation
+from silk_fast.training.recordings import Clip, Notice
 from silk_fast.training.stage import Learner, Stage, crop_samples
 
 SMALLEST_GAIN = 1e-4
