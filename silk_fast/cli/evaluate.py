@@ -11,7 +11,8 @@ from silk_fast.errors import SilkInputError
 
 
 def run_eval(arguments: argparse.Namespace, console: Console) -> int:
-    from silk_fast.evaluation import clips, evaluate, latent, publish, report
+    from silk_fast.corpus.engines import check_espeak
+    from silk_fast.evaluation import clips, evaluate, publish, report
 
     rows = clips.corpus_rows(arguments.corpus)
     chosen = [
@@ -27,7 +28,7 @@ def run_eval(arguments: argparse.Namespace, console: Console) -> int:
     if not chosen:
         raise SilkInputError(f"{arguments.corpus}: no clips but those of training, expected some that it has not seen")
     if arguments.latent:
-        latent.check_speaker()
+        check_espeak()
     codec, sha256 = load_codec(arguments, console)
     setting = report.setting_of(codec, arguments.model, sha256, clips.corpus_facts(arguments.corpus))
     for package, title in evaluate.missing_packages().items():

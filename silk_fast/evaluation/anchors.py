@@ -2,17 +2,17 @@
 
 import io
 import shutil
-import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from silk_fast.errors import SilkAudioError
 from silk_fast.evaluation.clips import RATE
 from silk_fast.evaluation.scores import resample
 from silk_fast.metrics import mel_filterbank
+from silk_fast.ogg import packet_sizes
+from silk_fast.programs import run_program
 
 PADDING = 4800  # samples of silence after a clip, 0.2 s, so that a codec's delay does not cost the end
 DELAY_N_FFT = 512
@@ -113,12 +113,8 @@ def _lag_curve(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 # ---------------------------------------------------------------- the programs
 
 
-def _pipe(arguments: Sequence[str], data: bytes) -> bytes:
-    done = subprocess.run(arguments, input=data, capture_output=True, check=False)
-    if done.returncode:
-        message = done.stderr.decode(errors="replace").strip().splitlines() or [f"status {done.returncode}"]
-        raise SilkAudioError(f"{' '.join(arguments)} failed, expected it to code the clip: {message[-1]}")
-    return done.stdout
+def _pipe(command: Sequence[str], data: bytes) -> bytes:
+    return run_program(command, data, "it to code the clip")
 
 
 def _codec2(mode: str) -> Callable[[np.ndarray], tuple[np.ndarray, int]]:
@@ -140,24 +136,9 @@ def _opus(samples: np.ndarray) -> tuple[np.ndarray, int]:
     wav = io.BytesIO()
     soundfile.write(wav, samples.clip(-1, 1), RATE, subtype="PCM_16", format="WAV")
     encoded = _pipe(["opusenc", "--quiet", "--bitrate", "6", "-", "-"], wav.getvalue())
-    n_bits = 8 * sum(ogg_packet_sizes(encoded)[2:])  # after the two headers
+    n_bits = 8 * sum(packet_sizes(io.BytesIO(encoded))[2:])  # after the two headers
     decoded = _pipe(["opusdec", "--quiet", "--float", "--rate", str(RATE), "-", "-"], encoded)
     return np.frombuffer(decoded, "<f4"), n_bits
-
-
-def ogg_packet_sizes(data: bytes) -> list[int]:
-    """Bytes of every packet of an Ogg stream (RFC 3533): a packet ends at the first lacing value below 255."""
-    sizes, position, size = [], 0, 0
-    while position + 27 <= len(data):
-        n_segments = data[position + 26]
-        lacing = data[position + 27 : position + 27 + n_segments]
-        for value in lacing:
-            size += value
-            if value < 255:
-                sizes.append(size)
-                size = 0
-        position += 27 + n_segments + sum(lacing)
-    return sizes
 
 
 ANCHORS = (

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from silk_fast.audio import SUFFIXES, load
+from silk_fast.corpus.manifest import MANIFEST, SUMMARY, read_manifest
 from silk_fast.errors import SilkAudioError, SilkInputError
-from silk_fast.training.corpus import MANIFEST, SUMMARY, read_manifest
 
 RATE = 24_000
 RECORDINGS = {"alsa-utils": Path("/usr/share/sounds/alsa"), "klettres-data": Path("/usr/share/klettres")}

@@ -3,22 +3,18 @@
 The measures are functions of numbers; the studies speak or scale the speech, encode it and measure.
 """
 
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from silk_fast import metrics
-from silk_fast.audio import load
-from silk_fast.errors import SilkInputError
+from silk_fast.corpus.engines import check_espeak, speak_with_espeak
+from silk_fast.corpus.voices import HELDOUT_VARIANTS
+from silk_fast.errors import SilkAudioError, SilkInputError
 from silk_fast.evaluation.clips import RATE, Clip
 from silk_fast.reference.codec import SilkCodec
-from silk_fast.training.corpus import HELDOUT_VARIANTS
 
 GAINS_DB = (-24, -18, -12, -6, 0, 6)
 PITCHES = (20, 35, 50, 65, 80)
@@ -154,30 +150,22 @@ def at_level(samples: np.ndarray, level_db: float = SPEECH_LEVEL_DB) -> np.ndarr
     return samples if np.isinf(level) else (samples * 10 ** ((level_db - level) / 20)).astype(np.float32)
 
 
-def check_speaker() -> None:
-    """Raise SilkInputError unless espeak-ng, which speaks for the studies, is installed."""
-    if shutil.which("espeak-ng") is None:
-        raise SilkInputError("the program espeak-ng is missing, expected it on the path: install Debian's espeak-ng")
-
-
 def speak(text: str, voice: str, pitch: int = REFERENCE_PITCH) -> np.ndarray:
-    """The text spoken by espeak-ng, float32 ``[T]`` at 24 kHz, rms -18 dB re full scale.
+    """Speak an English text with eSpeak NG: float32 ``[T]`` at 24 kHz, rms -18 dB re full scale.
 
     Args:
+        text: what to say.
         voice: such as ``"en-us+m3"``.
         pitch: 0 to 99.
 
     Raises:
         SilkInputError: espeak-ng is not installed, or does not speak.
     """
-    check_speaker()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "speech.wav"
-        command = ["espeak-ng", "-v", voice, "-p", str(pitch), "-s", str(SPEED), "-w", str(path), text]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode or not path.is_file():
-            raise SilkInputError(f"espeak-ng does not speak with voice {voice!r}: {done.stderr.strip()}")
-        return at_level(load(path, RATE))
+    check_espeak()
+    try:
+        return at_level(speak_with_espeak(text, voice, SPEED, pitch))
+    except SilkAudioError as error:
+        raise SilkInputError(f"espeak-ng does not speak with voice {voice!r}: {error}") from error
 
 
 # ---------------------------------------------------------------- studies

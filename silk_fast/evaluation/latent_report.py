@@ -22,8 +22,9 @@ from silk_fast.evaluation.latent import (
     TimbreStudy,
     VolumeStudy,
 )
-from silk_fast.evaluation.report import Setting, bullets, cell, language_table, number, table
+from silk_fast.evaluation.report import Setting, cell, language_table
 from silk_fast.evaluation.scores import METRICS, Mean, gap_of, mean_of
+from silk_fast.markdown import bullets, fixed, table
 
 SEEN, UNSEEN = "validation", "heldout-language"
 
@@ -186,7 +187,7 @@ voices of espeak-ng differ in formants, and some in pitch and breath as well.
 
 
 def _purity_cells(purity: Purity) -> list[str]:
-    return [number(value, 3) for value in (purity.value, purity.chance, purity.limit)]
+    return [fixed(value, 3) for value in (purity.value, purity.chance, purity.limit)]
 
 
 def timbre_sentence(study: TimbreStudy) -> str:

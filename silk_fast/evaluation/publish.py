@@ -15,10 +15,12 @@ from silk_fast.evaluation.latent import study_pitch, study_timbre, study_volume
 from silk_fast.evaluation.latent_report import Studies, latent_page
 from silk_fast.evaluation.report import Setting, evaluation_page
 from silk_fast.files import atomic_file
+from silk_fast.plot import draw_comparison
 from silk_fast.reference.codec import SilkCodec
 
 COMPARED = {"heldout-voice": "compare-voice", "heldout-language": "compare-language", RECORDED: "compare-human"}
 PICTURE_SECONDS = 7
+PICTURE_COLOURS, PICTURE_SCALE = 32, 0.8
 PICTURE_ANCHOR = "Codec2 1200"
 
 
@@ -60,7 +62,8 @@ def _draw_clip(path: Path, codec: SilkCodec, evaluation: Evaluation, result: Cli
             coded = run_anchor(anchor, original, evaluation.delays[anchor.name])
             signals[f"{anchor.name} bit/s"] = coded.samples
     shown = {name: samples[: PICTURE_SECONDS * RATE] for name, samples in signals.items()}
-    plots.draw_signals(path, shown, RATE, f"{GROUPS[result.clip.group]}: {result.clip.name}")
+    title = f"{GROUPS[result.clip.group]}: {result.clip.name}"
+    draw_comparison(path, shown, RATE, title, n_colours=PICTURE_COLOURS, scale=PICTURE_SCALE)
 
 
 def publish_latent(

@@ -4,7 +4,6 @@ import json
 import math
 import os
 import subprocess
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -16,6 +15,7 @@ from silk_fast.evaluation.clips import GROUPS, PAUSE_SECONDS, RECORDED
 from silk_fast.evaluation.codebook import COLLAPSED_BITS, LEVELS_USED_TARGET, CodebookUse, codebook_use
 from silk_fast.evaluation.evaluate import BITS, CLIP_MEAN, CORPUS_MEAN, ORIGINAL, SILK, Evaluation, missing_packages
 from silk_fast.evaluation.scores import METRICS, N_RESAMPLES, Mean
+from silk_fast.markdown import LEFT, UNKNOWN, bullets, fixed, table
 from silk_fast.reference.codec import SilkCodec
 from silk_fast.reference.pretrained import find_model
 from silk_fast.training.loop import TRAINING_FILE
@@ -98,41 +98,23 @@ def _program_version(package: str) -> str:
 # ---------------------------------------------------------------- cells
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], align: str = "---:") -> str:
-    """A Markdown table; columns but the first are aligned as the dashes say, to the right if not given."""
-    lines = [head, ["---", *[align] * (len(head) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
-
-
-def bullets(facts: dict[str, str]) -> str:
-    """A Markdown list of names and values."""
-    return "".join(f"- **{name}**: {value}\n" for name, value in facts.items())
-
-
-def number(value: float, digits: int) -> str:
-    """A figure for people; an en dash for what is not known."""
-    if math.isnan(value):
-        return "–"
-    return f"{value:.{digits}f}" if math.isfinite(value) else ("∞" if value > 0 else "-∞")
-
-
 def cell(mean: Mean, digits: int) -> str:
     """A mean and its interval."""
-    text = number(mean.value, digits)
-    return text if math.isnan(mean.low) else f"{text} [{number(mean.low, digits)}, {number(mean.high, digits)}]"
+    text = fixed(mean.value, digits)
+    return text if math.isnan(mean.low) else f"{text} [{fixed(mean.low, digits)}, {fixed(mean.high, digits)}]"
 
 
 def verdict(lead: Mean, digits: int) -> str:
     """Whether Silk is ahead, in words, with by how much."""
     if not math.isfinite(lead.value):
-        return "–"
-    gap = f"{number(abs(lead.value), digits)}"
+        return UNKNOWN
+    gap = fixed(abs(lead.value), digits)
     if math.isnan(lead.low):
         return f"{'ahead' if lead.value > 0 else 'behind'} by {gap} (one clip)"
-    span = f"[{number(lead.low, digits)}, {number(lead.high, digits)}]"
+    span = f"[{fixed(lead.low, digits)}, {fixed(lead.high, digits)}]"
     if lead.low > 0:
         return f"ahead by {gap} {span}"
-    return f"**behind** by {gap} {span}" if lead.high < 0 else f"open, {number(lead.value, digits)} {span}"
+    return f"**behind** by {gap} {span}" if lead.high < 0 else f"open, {fixed(lead.value, digits)} {span}"
 
 
 # ---------------------------------------------------------------- sections
@@ -146,9 +128,9 @@ def group_table(evaluation: Evaluation, group: str) -> str:
         means = [(evaluation.mean(group, system, metric.key), metric.digits) for metric in METRICS]
         name = f"**{system}**" if system == SILK else system
         if system in evaluation.absences:
-            rows.append([f"{name} ({evaluation.absences[system]})", *["–"] * (len(METRICS) + 1)])
+            rows.append([f"{name} ({evaluation.absences[system]})", *[UNKNOWN] * (len(METRICS) + 1)])
         elif any(mean.n for mean, _ in means):
-            rows.append([name, number(bits, 0), *(cell(mean, digits) for mean, digits in means)])
+            rows.append([name, fixed(bits, 0), *(cell(mean, digits) for mean, digits in means)])
     return table(["codec", "bit/s", *(metric.title for metric in METRICS)], rows)
 
 
@@ -175,7 +157,7 @@ def standing_table(evaluation: Evaluation) -> str:
             behind = [metric for metric, lead in leads.items() if lead < 0]
             others = [metric for metric, lead in leads.items() if lead >= 0]
             rows.append([title, name, ", ".join(behind) or "nothing", ", ".join(others) or "nothing"])
-    return table(["clips", "against", "behind on", "not behind on"], rows, "---")
+    return table(["clips", "against", "behind on", "not behind on"], rows, LEFT)
 
 
 def target_rows(evaluation: Evaluation, use: CodebookUse) -> list[list[str]]:
@@ -230,7 +212,7 @@ def language_table(evaluation: Evaluation) -> str:
             means = [(evaluation.mean(group, SILK, key, language), titles[key].digits) for key in LANGUAGE_METRICS]
             others = [evaluation.mean(group, name, "estoi", language) for name in anchors]
             n_clips = str(len(evaluation.of(group, language)))
-            row = [cell(mean, digits) for mean, digits in means] + [number(mean.value, 3) for mean in others]
+            row = [cell(mean, digits) for mean, digits in means] + [fixed(mean.value, 3) for mean in others]
             rows.append([title, language, n_clips, *row])
     return table([*head, *(f"{name} ESTOI" for name in anchors)], rows)
 
@@ -267,13 +249,15 @@ def codebook_table(evaluation: Evaluation, setting: Setting) -> str:
 
 
 def _clip_counts(evaluation: Evaluation) -> str:
-    rows = []
+    rows: list[list[object]] = []
     for group, title in GROUPS.items():
         results = evaluation.of(group)
         seconds = sum(result.seconds for result in results)
         voices = {result.clip.voice for result in results} - {""}
         languages = sorted({result.clip.language for result in results} - {""})
-        rows.append([title, str(len(results)), f"{seconds:.0f}", str(len(voices) or "–"), " ".join(languages) or "–"])
+        rows.append(
+            [title, str(len(results)), f"{seconds:.0f}", str(len(voices) or UNKNOWN), " ".join(languages) or UNKNOWN]
+        )
     return table(["group", "clips", "seconds", "voices", "languages"], rows)
 
 

@@ -6,11 +6,13 @@ from typing import Any
 
 from silk_fast.errors import SilkModelError
 from silk_fast.files import atomic_file
+from silk_fast.markdown import BARE, significant, table
 from silk_fast.reference.codec import SilkCodec
 from silk_fast.training.loop import TRAINING_FILE
 
 CARD_FILE = "README.md"
 EVALUATION_FILE = "evaluation.json"
+RUN_HEAD = ("run", "stage", "data", "steps", "audio per step", "passes over the data", "hardware", "hours")
 SYNTHETIC_LIMITS = [
     "- It has heard synthetic speech only, one speaker at a time. Music, noise and several speakers are untried."
 ]
@@ -84,6 +86,8 @@ def card_text(codec: SilkCodec, sha: str, training: list[dict[str, Any]], evalua
     """The card in Markdown."""
     config = codec.config
     n_parameters = sum(p.numel() for p in codec.parameters())
+    last, is_synthetic = training[-1]["last"], all(run.get("synthetic", False) for run in training)
+    losses = ", ".join(f"{name} {value:.3g}" for name, value in last.items() if name not in ("step", "seconds"))
     lines = [
         "# Model card",
         "",
@@ -95,29 +99,14 @@ def card_text(codec: SilkCodec, sha: str, training: list[dict[str, Any]], evalua
         "",
         f"{sum(run['steps'] for run in training)} steps in {len(training)} run{'s' * (len(training) > 1)}.",
         "",
-        "| run | stage | data | steps | audio per step | passes over the data | hardware | hours |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for i, run in enumerate(training):
-        seconds_per_step = run["config"]["batch_size"] * run["config"]["crop_seconds"] * run["processes"]
-        hours = sum(piece["seconds"] for piece in run["pieces"]) / 3600
-        n_passes = f"{run['steps'] * seconds_per_step / 3600 / run['hours']:.1f}" if run["hours"] else "many"
-        devices = "; ".join(sorted({f"{piece['processes']} x {piece['device']}" for piece in run["pieces"]}))
-        lines.append(
-            f"| {i + 1} | {run['stage']} | {', '.join(run['data'])} ({run['hours']:g} h) | {run['steps']} | "
-            f"{seconds_per_step:.0f} s | {n_passes} | {devices} | {hours:.2f} |"
-        )
-    last, is_synthetic = training[-1], all(run.get("synthetic", False) for run in training)
-    losses = ", ".join(f"{name} {value:.3g}" for name, value in last["last"].items() if name not in ("step", "seconds"))
-    lines += [
-        "",
+        table(RUN_HEAD, [_run_cells(i, run) for i, run in enumerate(training, 1)], BARE),
         f"Last values of the last run, on training crops: {losses}.",
         "",
         "Each run's configuration is in `training.json`. A run that starts from another model continues its table.",
         "",
         "## What it can do",
         "",
-        *(_scores(evaluation) if evaluation else ["Not evaluated yet."]),
+        _scores(evaluation) if evaluation else "Not evaluated yet.",
         "",
         "## Limits",
         "",
@@ -133,21 +122,27 @@ def card_text(codec: SilkCodec, sha: str, training: list[dict[str, Any]], evalua
     return "\n".join(lines)
 
 
-def _scores(evaluation: dict[str, Any]) -> list[str]:
-    """A table for each group of clips: one row a codec."""
-    lines = []
+def _run_cells(number: int, run: dict[str, Any]) -> tuple[object, ...]:
+    """Describe a run in the table, cells as in :data:`RUN_HEAD`."""
+    seconds_per_step = run["config"]["batch_size"] * run["config"]["crop_seconds"] * run["processes"]
+    hours = sum(piece["seconds"] for piece in run["pieces"]) / 3600
+    n_passes = f"{run['steps'] * seconds_per_step / 3600 / run['hours']:.1f}" if run["hours"] else "many"
+    devices = "; ".join(sorted({f"{piece['processes']} x {piece['device']}" for piece in run["pieces"]}))
+    data = f"{', '.join(run['data'])} ({run['hours']:g} h)"
+    return number, run["stage"], data, run["steps"], f"{seconds_per_step:.0f} s", n_passes, devices, f"{hours:.2f}"
+
+
+def _scores(evaluation: dict[str, Any]) -> str:
+    """Write a table for each group of clips, one row a codec, and the use of the codebook."""
+    parts = []
     for group, systems in evaluation["groups"].items():
         metrics = list(next(iter(systems.values())))
-        lines += [f"**{group}**", "", f"| codec | {' | '.join(metrics)} |", "|---" * (len(metrics) + 1) + "|"]
-        for system, values in systems.items():
-            lines.append(f"| {system} | {' | '.join(_number(values[name]) for name in metrics)} |")
-        lines.append("")
+        rows = [[name, *(_figure(values[metric]) for metric in metrics)] for name, values in systems.items()]
+        parts.append(f"**{group}**\n\n{table(['codec', *metrics], rows, BARE)}")
     if use := evaluation.get("codebook"):
-        lines += [f"Codebook: {', '.join(f'{name} {_number(value)}' for name, value in use.items())}.", ""]
-    return lines[:-1]
+        parts.append(f"Codebook: {', '.join(f'{name} {_figure(value)}' for name, value in use.items())}.")
+    return "\n".join(parts).rstrip("\n")
 
 
-def _number(value: float | None) -> str:
-    if value is None:
-        return "—"
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+def _figure(value: float | None) -> str:
+    return significant(value, unknown="—")

@@ -14,8 +14,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from silk_fast.audio import SUFFIXES, AudioReader, resample_blocks, resampled_length
+from silk_fast.corpus.manifest import MANIFEST, read_manifest
 from silk_fast.errors import SilkAudioError, SilkInputError
-from silk_fast.training.corpus import MANIFEST, read_manifest
 
 RATE = 24_000  # Hz, in which Clip counts
 Notice = Callable[[str], None] | None
@@ -29,7 +29,7 @@ class Clip:
     """A recording.
 
     ``n_samples`` is its duration at 24 kHz as its header or manifest states it; ``labels`` is its line of the manifest
-    (voice, language, split, text, ... see :mod:`silk_fast.training.corpus`), empty where there is none.
+    (voice, language, split, text, ... see :mod:`silk_fast.corpus.clips`), empty where there is none.
     """
 
     path: str
