@@ -19,7 +19,7 @@ STAGES = {
 
 def run_stage(arguments: argparse.Namespace, console: Console) -> int:
     """Train one stage; a run that was stopped goes on with ``--resume``."""
-    from silk_fast.reference.codec import find_model, read_config
+    from silk_fast.reference.pretrained import find_model, read_config
     from silk_fast.training.run import train
 
     config_type: type[TrainingConfig] = STAGES[arguments.stage][0]

@@ -16,7 +16,8 @@ from silk_fast.evaluation.codebook import COLLAPSED_BITS, LEVELS_USED_TARGET, Co
 from silk_fast.evaluation.evaluate import BITS, CLIP_MEAN, CORPUS_MEAN, ORIGINAL, SILK, Evaluation, missing_packages
 from silk_fast.evaluation.scores import METRICS, N_RESAMPLES, Mean
 from silk_fast.markdown import LEFT, UNKNOWN, bullets, fixed, table
-from silk_fast.reference.codec import SilkCodec, find_model
+from silk_fast.reference.codec import SilkCodec
+from silk_fast.reference.pretrained import find_model
 from silk_fast.training.loop import TRAINING_FILE
 
 ESTOI_TARGET = 0.67

@@ -12,7 +12,8 @@ import torch.distributed as dist
 
 from silk_fast.config import SilkConfig
 from silk_fast.errors import SilkConfigError, SilkModelError
-from silk_fast.reference.codec import SilkCodec, find_model
+from silk_fast.reference.codec import SilkCodec
+from silk_fast.reference.pretrained import find_model
 from silk_fast.training.config import Stage1Config, TrainingConfig
 from silk_fast.training.delay import set_output_delay_
 from silk_fast.training.loop import TRAINING_FILE, RunOptions, Trainer
