@@ -94,8 +94,8 @@ class CropDataset(Dataset):
         self._lengths, self._ends = lengths[is_long], lengths[is_long].cumsum()
         self._reported: set[str] = set()
 
-    def __getitem__(self, index: int) -> torch.Tensor:
-        """Crop ``index``: float32 ``[1, crop_samples]``."""
+    def __getitem__(self, index: int) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        """Read crop ``index``: float32 ``[1, crop_samples]``."""
         return self.joined(self.excerpts(index))
 
     def excerpts(self, index: int) -> Iterator[Excerpt]:
