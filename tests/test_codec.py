@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from silk_fast import SilkCodec, SilkConfig, SilkConfigError, SilkInputError, SilkModelError
 from silk_fast.reference import ops
-from silk_fast.reference.pretrained import find_model
 from silk_fast.reference.initialisation import calibrate_
+from silk_fast.reference.pretrained import find_model
 from tests.test_initialisation import voices
 
 TINY = SilkConfig.preset("tiny")

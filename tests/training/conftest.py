@@ -1,3 +1,8 @@
+"""Recordings, runs and models that tests of training share."""
+
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 import soundfile
@@ -49,6 +54,24 @@ def speech_folder(tmp_path_factory) -> str:
     for i, pitch in enumerate((90, 110, 130, 160, 190, 220)):
         soundfile.write(folder / f"{i}.wav", voiced(2.0, pitch, i), RATE)
     return str(folder)
+
+
+@pytest.fixture(scope="session")
+def finished_run(speech_folder, tmp_path_factory) -> Path:
+    """A run of two steps with a checkpoint after each; :func:`finished` is a copy to change."""
+    from silk_fast.training.config import Stage2Config
+    from silk_fast.training.run import train
+    from tests.training.runs import TWO_STEPS, options
+
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    train(Stage2Config(**TWO_STEPS), [speech_folder], options(folder, checkpoint_every=1))
+    return folder
+
+
+@pytest.fixture
+def finished(finished_run, tmp_path) -> Path:
+    """The folder of a run of two steps with a checkpoint after each."""
+    return Path(shutil.copytree(finished_run, tmp_path / "run"))
 
 
 @pytest.fixture(scope="session")
