@@ -7,6 +7,7 @@ from setuptools import setup
 LINUX_GPU = "platform_system == 'Linux' and platform_machine == 'x86_64'"
 PACKAGES = {
     "silk_fast": "silk_fast",
+    "silk_fast.audio": "silk_fast/audio",
     "silk_fast.reference": "silk_fast/reference",
     "silk_fast.runtime": "silk_fast/runtime",
     "silk_fast.corpus": "silk_fast/corpus",
