@@ -84,7 +84,9 @@ def corpus_facts(folder: str | os.PathLike) -> dict[str, Any]:
 
 def spread(rows: Sequence[dict[str, Any]], n: int) -> list[dict[str, Any]]:
     """At most ``n`` of the rows, over as many languages and voices as they can; which follows from the rows alone."""
-    left, chosen, counts = sorted(rows, key=lambda row: row["path"]), [], Counter()
+    left = sorted(rows, key=lambda row: row["path"])
+    chosen: list[dict[str, Any]] = []
+    counts: Counter[tuple[str, Any]] = Counter()
     while left and len(chosen) < n:
         row = min(left, key=lambda row: sum(counts[key, row.get(key)] for key in ("language", "voice")))
         counts.update((key, row.get(key)) for key in ("language", "voice"))

@@ -96,14 +96,14 @@ def neighbour_purity(vectors: np.ndarray, labels: Sequence, apart: Sequence, k: 
         apart: ``[N]``; points with the same value, the point itself among them, are no neighbours of each other.
         k: neighbours, fewer than are allowed to any point.
     """
-    labels, apart = (np.unique(np.asarray(values), return_inverse=True)[1] for values in (labels, apart))
+    label, group = (np.unique(np.asarray(values), return_inverse=True)[1] for values in (labels, apart))
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
-    allowed = apart[:, None] != apart
+    allowed = group[:, None] != group
     nearest = np.argsort(np.where(allowed, unit @ unit.T, -np.inf), axis=1)[:, ::-1][:, :k]
-    chance = ((labels[:, None] == labels) & allowed).sum(1) / allowed.sum(1)
+    chance = ((label[:, None] == label) & allowed).sum(1) / allowed.sum(1)
     generator = np.random.default_rng(0)
-    shuffled = [_shared(generator.permutation(labels), nearest) for _ in range(N_PERMUTATIONS)]
-    return Purity(_shared(labels, nearest), float(chance.mean()), float(np.quantile(shuffled, 0.975)))
+    shuffled = [_shared(generator.permutation(label), nearest) for _ in range(N_PERMUTATIONS)]
+    return Purity(_shared(label, nearest), float(chance.mean()), float(np.quantile(shuffled, 0.975)))
 
 
 def _shared(labels: np.ndarray, nearest: np.ndarray) -> float:

@@ -1,6 +1,5 @@
 """``docs/evaluation.md`` from an :class:`Evaluation`: tables and sentences that follow from the numbers."""
 
-import json
 import math
 import os
 import subprocess
@@ -15,10 +14,10 @@ from silk_fast.evaluation.clips import GROUPS, PAUSE_SECONDS, RECORDED
 from silk_fast.evaluation.codebook import COLLAPSED_BITS, LEVELS_USED_TARGET, CodebookUse, codebook_use
 from silk_fast.evaluation.evaluate import BITS, CLIP_MEAN, CORPUS_MEAN, ORIGINAL, SILK, Evaluation, missing_packages
 from silk_fast.evaluation.scores import METRICS, N_RESAMPLES, Mean
+from silk_fast.history import TRAINING_FILE, read_history
 from silk_fast.markdown import LEFT, UNKNOWN, bullets, fixed, table
 from silk_fast.reference.codec import SilkCodec
 from silk_fast.reference.pretrained import find_model
-from silk_fast.training.loop import TRAINING_FILE
 
 ESTOI_TARGET = 0.67
 LOG_MEL_TARGET = 0.4
@@ -72,10 +71,9 @@ def setting_of(codec: SilkCodec, name: str, sha256: str, corpus: dict[str, Any])
 
 def _training_line(name: str) -> str:
     """How many steps the model was trained for, as its files tell."""
-    path = find_model(name) / TRAINING_FILE
-    if not path.is_file():
+    runs = read_history(find_model(name))
+    if not runs:
         return f"no {TRAINING_FILE}"
-    runs = json.loads(path.read_text(encoding="utf-8"))
     stages = " and ".join(sorted({run["stage"].lower().replace("stage", "stage ") for run in runs}))
     return f"{sum(run['steps'] for run in runs)} steps in {len(runs)} run{'s' * (len(runs) > 1)} of {stages}"
 

@@ -18,6 +18,8 @@ SCORE_RATE = 16_000
 NARROW_BAND = 4000.0
 N_RESAMPLES = 2000
 
+Values = Sequence[float] | np.ndarray
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -134,7 +136,7 @@ class Mean:
     n: int
 
 
-def mean_of(values: Sequence[float]) -> Mean:
+def mean_of(values: Values) -> Mean:
     """Mean of the values that are not NaN; clips are resampled 2000 times, always with the same seed."""
     kept = np.asarray([value for value in values if not math.isnan(value)], np.float64)
     if not len(kept):
@@ -146,12 +148,12 @@ def mean_of(values: Sequence[float]) -> Mean:
     return Mean(float(kept.mean()), float(low), float(high), len(kept))
 
 
-def difference_of(first: Sequence[float], second: Sequence[float]) -> Mean:
+def difference_of(first: Values, second: Values) -> Mean:
     """Mean over clips of ``first - second``, of the clips where both are known: a paired comparison."""
     return mean_of([a - b for a, b in zip(first, second, strict=True)])
 
 
-def gap_of(first: Sequence[float], second: Sequence[float]) -> Mean:
+def gap_of(first: Values, second: Values) -> Mean:
     """Mean of ``first`` less mean of ``second``, different clips, both resampled; ``n`` is the smaller count."""
     kept = [np.asarray([value for value in values if math.isfinite(value)], np.float64) for values in (first, second)]
     n = min(map(len, kept))

@@ -13,6 +13,7 @@ from torch import nn
 from silk_fast.config import SilkConfig
 from silk_fast.errors import SilkModelError
 from silk_fast.files import atomic_file
+from silk_fast.history import TRAINING_FILE
 from silk_fast.reference.weight_norm import plain_state_dict
 
 CONFIG_FILE = "config.json"
@@ -44,7 +45,7 @@ def _download(name: str) -> Path:
             f"{name!r} is no directory; to load it from a hub, install huggingface_hub: pip install silk_fast[hub]"
         ) from error
     try:
-        return Path(snapshot_download(name, allow_patterns=[CONFIG_FILE, WEIGHTS_FILE, "training.json"]))
+        return Path(snapshot_download(name, allow_patterns=[CONFIG_FILE, WEIGHTS_FILE, TRAINING_FILE]))
     except Exception as error:  # the hub client raises many kinds
         raise SilkModelError(
             f"cannot load {name!r}, neither a directory nor a reachable hub repository: {error}"

@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -18,9 +19,10 @@ from torch import Tensor, nn
 from silk_fast.audio import AudioReader
 from silk_fast.errors import SilkAudioError, SilkFileError, SilkInputError, SilkTrainingError
 from silk_fast.files import atomic_file
-from silk_fast.reference.encoder import Encoder
+from silk_fast.reference.encoder import Encoder, EncoderStage
 from silk_fast.training.compiling import compiled
-from silk_fast.training.data import RATE, Clip, CropDataset, Excerpt, Notice
+from silk_fast.training.data import CropDataset, Excerpt
+from silk_fast.training.recordings import RATE, Clip, Notice
 
 BLOCK_SECONDS = 3.2  # computed at once: activations that fit a processor's cache
 NOTICES = 10  # while features of a corpus are computed
@@ -48,7 +50,7 @@ class FeatureStore:
         frozen = nn.ModuleList([encoder.input, *encoder.stages[:n_stages]])
         self.folder = Path(folder) / _digest(frozen, precision)
         self.hop, self._context = _hop_and_context(frozen)
-        self.channels = encoder.stages[n_stages - 1].down.out_channels
+        self.channels = cast(EncoderStage, encoder.stages[n_stages - 1]).down.out_channels
         self.sample_rate, self._precision = sample_rate, precision
         self._device = encoder.input.weight.device
         self._stages = compiled(encoder.features) if compile else encoder.features
@@ -175,7 +177,7 @@ class FeatureCropDataset(CropDataset):
     Crops begin at feature vectors, and levels are as recorded: features are not those of another gain.
 
     Args:
-        clips: as :func:`~silk_fast.training.data.find_clips` gives them.
+        clips: as :func:`~silk_fast.training.recordings.find_clips` gives them.
         crop_samples: length of a crop.
         store: whose features are computed now where they are missing.
         seed, notice, pieces: as :class:`CropDataset` takes them.
