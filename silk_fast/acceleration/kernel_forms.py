@@ -7,11 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from silk_fast import kernels
 from silk_fast.acceleration.folding import FoldedRelativeAttention, FoldedSnake, Folding
 from silk_fast.acceleration.forms import FollowsPolicy, Form
-from silk_fast.kernels import all as kernels
-from silk_fast.kernels._common import runs_on
-from silk_fast.kernels.conv1d_ieee import conv1d_ieee
 from silk_fast.reference import ops
 from silk_fast.reference.conformer import ConformerBlock, ConvModule, FeedForward
 from silk_fast.reference.decoder import InverseSTFT
@@ -25,7 +23,7 @@ def _where_it_runs(kernel: Callable, reference: Callable) -> staticmethod:
     """``kernel`` where Triton can run on the device of the first argument, else ``reference``."""
 
     def op(x: Tensor, *arguments, **options):
-        return (kernel if runs_on(x) else reference)(x, *arguments, **options)
+        return (kernel if kernels.runs_on(x) else reference)(x, *arguments, **options)
 
     return staticmethod(op)
 
@@ -105,13 +103,13 @@ class PolicyCausalConv1d(Folding, FollowsPolicy, CausalConv1d):
     """A convolution by cuDNN in the dtype of its policy."""
 
     def forward(self, x: Tensor, state=None) -> Tensor:
-        if not torch.is_grad_enabled() and runs_on(x):
+        if not torch.is_grad_enabled() and kernels.runs_on(x):
             x = x.to(self.policy.dtype)
         return super().forward(x, state)
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if self.policy.deterministic:
-            return conv1d_ieee(x, weight, bias, self.stride[0], self.dilation[0], self.groups)
+            return kernels.conv1d_ieee(x, weight, bias, self.stride[0], self.dilation[0], self.groups)
         if x.dtype != weight.dtype:
             weight = self._converted("weight", weight, x.dtype)
             bias = None if bias is None else self._converted("bias", bias, x.dtype)
@@ -128,7 +126,7 @@ class FusedResidualUnit(Folding, FollowsPolicy, ResidualUnit):
 
     def _unit(self, x: Tensor, context: Tensor | None) -> Tensor:
         dtype = self.policy.dtype
-        if not runs_on(x):
+        if not kernels.runs_on(x):
             return super()._unit(x, context)
         if dtype not in HALF or torch.is_grad_enabled():
             return _residual_unit_by_cudnn(
@@ -137,7 +135,7 @@ class FusedResidualUnit(Folding, FollowsPolicy, ResidualUnit):
                 dilation=self.conv1.dilation[0],
                 context=context,
                 padding=self.padding,
-                conv1d=conv1d_ieee if self.policy.deterministic else F.conv1d,
+                conv1d=kernels.conv1d_ieee if self.policy.deterministic else F.conv1d,
             )
         packed = self.folded("packed", lambda: self._packed(dtype), *self.parameters())
         rows = None if context is None else context.transpose(1, 2).to(dtype)

@@ -123,7 +123,7 @@ def _left_alone(model: nn.Module) -> tuple[list[Swap], set[nn.Module]]:
 def _why_no_kernels(model: nn.Module) -> str:
     """Why Triton cannot serve the model where it is; empty if it can."""
     try:
-        from silk_fast.kernels._common import INTERPRETED
+        from silk_fast.kernels import INTERPRETED
     except ImportError as error:
         return str(error)
     devices = {tensor.device.type for tensor in (*model.parameters(), *model.buffers())}
