@@ -50,8 +50,8 @@ def own_class(module: nn.Module) -> type[nn.Module]:
     return replaced_class(present.__mro__[1] if parametrize.is_parametrized(module) else present)
 
 
-def set_class(module: nn.Module, own_class: type[nn.Module]) -> None:
+def set_class(module: nn.Module, new_class: type[nn.Module]) -> None:
     """Change the class of one module; a parametrised one keeps what the parametrisation added to its class."""
     if parametrize.is_parametrized(module):
-        own_class = type(f"Parametrized{own_class.__name__}", (own_class,), dict(type(module).__dict__))
-    module.__class__ = own_class
+        new_class = type(f"Parametrized{new_class.__name__}", (new_class,), dict(type(module).__dict__))
+    module.__class__ = new_class

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from silk_fast import kernels
+import silk_fast.kernels as kernels
 from silk_fast.acceleration.folding import FoldedRelativeAttention, FoldedSnake, Folding
 from silk_fast.acceleration.forms import FollowsPolicy, Form
 from silk_fast.reference import ops

@@ -1,3 +1,5 @@
+"""The codec that most tests accelerate, and audio for it."""
+
 import pytest
 import torch
 
