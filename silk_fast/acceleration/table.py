@@ -1,11 +1,12 @@
 """The table of what replaces what, by the class of a module; :func:`register` adds to it.
 
-The modules of another library enter by one file that names the library, the versions it was tested with, and the
-replacements, in a function that is called only once a program has imported that library in such a version::
+The modules of another library enter by one file, which ``silk_fast/acceleration/__init__.py`` imports beside
+``silk.py``. It names the library, the versions it was tested with, and the replacements, in a function that is called
+only once a program has imported that library in such a version::
 
     def replacements() -> list[Replacement]:
-        from library.modules import Activation
-        from silk_fast.codecs.library_forms import InPlaceActivation
+        from library.modules import Activation  # only here: a program that does without the library never imports it
+        from library_forms import InPlaceActivation  # class InPlaceActivation(Form, Activation)
         return [Replacement(Activation, "snake", fallback=InPlaceActivation)]
 
     register(replacements, Library("library-on-pypi", "library.modules", tested=("1.2", "1.4")))
