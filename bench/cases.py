@@ -194,11 +194,11 @@ def both(call: Callable[..., object]) -> dict[str, Callable]:
 
 
 def kernels() -> ModuleType:
-    """``silk_fast.kernels.all``, which imports triton."""
+    """``silk_fast.kernels``, which imports triton."""
     from bench.checkout import find_kernels
 
     find_kernels()
-    from silk_fast.kernels import all as kernels
+    from silk_fast import kernels
 
     return kernels
 

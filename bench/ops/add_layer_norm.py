@@ -17,7 +17,7 @@ def static_cases() -> list[StaticCase]:
 
 def _case(name: str, shape: tuple[int, ...], dtype: torch.dtype) -> StaticCase:
     def run() -> None:
-        from silk_fast.kernels.add_layer_norm import add_layer_norm
+        from silk_fast.kernels import add_layer_norm
 
         x, residual = (torch.empty(shape, dtype=dtype, requires_grad=True) for _ in range(2))
         weight, bias = (torch.empty(shape[-1], dtype=dtype, requires_grad=True) for _ in range(2))

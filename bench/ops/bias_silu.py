@@ -17,7 +17,7 @@ def static_cases() -> list[StaticCase]:
 
 def _case(dtype: torch.dtype) -> StaticCase:
     def run() -> None:
-        from silk_fast.kernels.bias_silu import bias_silu
+        from silk_fast.kernels import bias_silu
 
         x = torch.empty(SHAPE, dtype=dtype, requires_grad=True)
         bias = torch.empty(SHAPE[-1], dtype=dtype, requires_grad=True)

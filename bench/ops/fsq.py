@@ -35,7 +35,7 @@ def static_cases() -> list[StaticCase]:
 
 def _call(shape: tuple, levels: list[int], group_size: int, dim: int, dtype: torch.dtype) -> Callable[[], None]:
     def call() -> None:
-        from silk_fast.kernels.fsq import fsq_pack, fsq_quantize, fsq_unpack
+        from silk_fast.kernels import fsq_pack, fsq_quantize, fsq_unpack
 
         z = torch.empty(shape, dtype=dtype, requires_grad=True)
         fsq_unpack(fsq_pack(z.detach(), levels, group_size, dim), levels, group_size, dim)

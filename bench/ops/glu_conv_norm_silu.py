@@ -22,7 +22,7 @@ def _case(name: str, dtype: torch.dtype, has_context: bool) -> StaticCase:
     n_batch, n_time, n_channels, n_taps = SHAPES[name]
 
     def run() -> None:
-        from silk_fast.kernels.glu_conv_norm_silu import glu_conv_norm_silu
+        from silk_fast.kernels import glu_conv_norm_silu
 
         def leaf(*shape: int) -> torch.Tensor:
             return torch.empty(shape, dtype=dtype, requires_grad=True)

@@ -29,7 +29,7 @@ def _case(dtype: torch.dtype, n_frames: int, form: str, n_fft: int = 1280, hop: 
     """
 
     def run() -> None:
-        from silk_fast.kernels.polar_istft import polar_istft, polar_istft_stream, polar_overlap_add
+        from silk_fast.kernels import polar_istft, polar_istft_stream, polar_overlap_add
 
         head = torch.empty(1, n_fft + 2, n_frames, dtype=dtype, requires_grad=True)
         arguments = *head.transpose(1, 2).split(n_fft // 2 + 1, dim=-1), torch.hann_window(n_fft), hop

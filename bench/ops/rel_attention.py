@@ -44,7 +44,7 @@ def _inputs(n_batch, n_heads, n_queries, n_keys, head_dim, window, with_lengths,
 
 
 def _run(name: str, dtype: torch.dtype) -> None:
-    from silk_fast.kernels.rel_attention import rel_attention
+    from silk_fast.kernels import rel_attention
 
     forward_only = name in FORWARD_ONLY
     tensors, *options = _inputs(*SHAPES[name], dtype, forward_only)

@@ -25,7 +25,7 @@ N_HEADS, DIM, LEFT, RIGHT, RATE = 16, 64, 64, 8, 50  # RATE: frames per second
 
 
 def _run(shape: tuple[int, ...], dtype: torch.dtype) -> None:
-    from silk_fast.kernels.rel_key_attention import rel_key_attention
+    from silk_fast.kernels import rel_key_attention
 
     heads = [torch.zeros(shape, dtype=dtype).transpose(1, 2) for _ in range(3)]
     table = torch.zeros(LEFT + RIGHT + 1, shape[-1], dtype=dtype)

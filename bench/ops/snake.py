@@ -38,7 +38,7 @@ def static_cases() -> list[StaticCase]:
 
 def _call(shape: tuple[int, int, int], dtype: torch.dtype, fused: bool) -> Callable[[], None]:
     def call() -> None:
-        from silk_fast.kernels.snake import snake
+        from silk_fast.kernels import snake
 
         x = torch.empty(shape, dtype=dtype, requires_grad=True)
         alpha, beta, bias = torch.empty(3, shape[1], dtype=dtype)

@@ -29,7 +29,7 @@ def run_eval(arguments: argparse.Namespace, console: Console) -> int:
         raise SilkInputError(f"{arguments.corpus}: no clips but those of training, expected some that it has not seen")
     if arguments.latent:
         check_espeak()
-    codec, sha256 = load_codec(arguments, console)
+    codec, sha256 = load_codec(arguments)
     setting = report.setting_of(codec, arguments.model, sha256, clips.corpus_facts(arguments.corpus))
     for package, title in evaluate.missing_packages().items():
         console.notice(f"{title} will be absent: pip install {package}")

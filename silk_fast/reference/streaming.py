@@ -129,7 +129,9 @@ class Stream:
 
     @torch.no_grad()
     def decode(self, tokens: Tensor) -> Tensor:
-        """Compute the audio float32 ``[B, 1, 9600 F]`` of tokens ``[B, F, G]``, less the first ``output_delay`` samples.
+        """Compute the audio float32 ``[B, 1, 9600 F]`` of tokens ``[B, F, G]``.
+
+        Of the first samples in the life of the stream ``output_delay`` are dropped.
 
         Raises:
             SilkInputError: wrong shape or dtype, or a token out of range; the state is unchanged.

@@ -105,7 +105,7 @@ def make_stage(
     else:
         stage = Stage2(config, codec, device, options.compile)
     if options.kernels and device.type == "cuda":
-        from silk_fast.accelerate import accelerate_
+        from silk_fast.acceleration import accelerate_
 
         for network in stage.networks:
             accelerate_(network)

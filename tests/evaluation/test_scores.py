@@ -12,7 +12,7 @@ from silk_fast.audio import load
 from silk_fast.evaluation import scores
 from silk_fast.evaluation.scores import difference_of, gap_of, mean_of, score
 from silk_fast.metrics import log_mel_distance
-from tests.test_initialisation import VOICES
+from tests.support import VOICES
 
 SPEECH = load(VOICES)[:96_000]
 NOISE = np.random.default_rng(0).standard_normal(len(SPEECH)).astype(np.float32)

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from silk_fast.kernels import all as kernels
 from silk_fast.kernels.residual_unit import DEFAULT_PROCESSORS
 from torch import Tensor
 
+from silk_fast import kernels
 from tests.kernels.support import DEVICE
 
 LEVELS = (8,) * 16

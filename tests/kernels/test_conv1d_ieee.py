@@ -6,8 +6,7 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
-from silk_fast.kernels import conv1d_ieee as module
-from silk_fast.kernels.conv1d_ieee import conv1d_ieee
+from silk_fast.kernels import conv1d_ieee
 
 from tests.kernels.support import DEVICE
 
@@ -39,7 +38,7 @@ def seen(monkeypatch) -> list[tuple]:
             return back(*arguments)
 
     recorder = Recorder()
-    monkeypatch.setattr(module.F, "conv1d", recorder)
+    monkeypatch.setattr(F, "conv1d", recorder)
     monkeypatch.setattr(torch.ops.aten, "convolution_backward", recorder.convolution_backward)
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
@@ -79,7 +78,7 @@ def test_settings_are_put_back_after_an_error(seen):
 
 NEW_SETTINGS = """
 import torch
-from silk_fast.kernels.conv1d_ieee import conv1d_ieee
+from silk_fast.kernels import conv1d_ieee
 cudnn = torch.backends.cudnn
 cudnn.conv.fp32_precision = "ieee"  # from here on reading allow_tf32 fails
 x, weight = torch.randn(1, 2, 9, requires_grad=True), torch.randn(3, 2, 3, requires_grad=True)

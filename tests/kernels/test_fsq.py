@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from silk_fast.kernels.fsq import fsq_pack, fsq_quantize, fsq_unpack
+from silk_fast.kernels import fsq_pack, fsq_quantize, fsq_unpack
 
 from silk_fast.reference import ops
 from tests.kernels.support import DEVICE, DTYPES, assert_op_matches

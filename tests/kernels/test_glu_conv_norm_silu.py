@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from silk_fast.kernels import _glu_conv, _glu_conv_norm_silu_backward
-from silk_fast.kernels.glu_conv_norm_silu import glu_conv_norm_silu
+from silk_fast.kernels import _glu_conv, _glu_conv_norm_silu_backward, glu_conv_norm_silu
 
 from silk_fast.reference import ops
 from tests.kernels.support import DEVICE, DTYPES, assert_op_matches

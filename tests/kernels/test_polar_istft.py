@@ -5,8 +5,8 @@ import pytest
 import torch
 import triton
 import triton.language as tl
+from silk_fast.kernels import polar_istft, polar_istft_stream, polar_overlap_add
 from silk_fast.kernels.overlap_add import overlap_add
-from silk_fast.kernels.polar_istft import polar_istft, polar_istft_stream, polar_overlap_add
 from silk_fast.kernels.polar_spectrum import exp_limited, polar_spectrum, sincos
 
 from silk_fast.reference import ops

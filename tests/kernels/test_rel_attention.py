@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from silk_fast.kernels.rel_attention import rel_attention
+from silk_fast.kernels import rel_attention
 
 from silk_fast.reference import ops
 from tests.kernels.support import ATOL, DEVICE, DTYPES, assert_matches, assert_op_matches

@@ -4,8 +4,8 @@ from functools import partial
 
 import pytest
 import torch
+from silk_fast.kernels import rel_key_attention
 from silk_fast.kernels._attention import attention_forward
-from silk_fast.kernels.rel_key_attention import rel_key_attention
 
 from silk_fast.reference import ops
 from tests.kernels.support import ATOL, DEVICE, DTYPES, assert_matches, assert_op_matches

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from silk_fast.kernels.snake import snake
+from silk_fast.kernels import snake
 
 from silk_fast.reference import ops
 from tests.kernels.support import DEVICE, DTYPES, assert_op_matches
