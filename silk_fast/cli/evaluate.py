@@ -59,7 +59,7 @@ def _default_recordings(folders: dict[str, Path], console: Console) -> list[Path
 
 
 def _means(evaluation: Any) -> dict[str, dict[str, dict[str, float | None]]]:
-    """Group, system and metric to the mean, None for one that is not known or not finite."""
+    """Average by group, system and metric; None for one that is not known or not finite."""
     from silk_fast.evaluation.clips import GROUPS
     from silk_fast.evaluation.evaluate import BITS
     from silk_fast.evaluation.scores import METRICS

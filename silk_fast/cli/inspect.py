@@ -17,7 +17,7 @@ DEMO_SPEECH = Path(__file__).parents[1] / "assets" / "speech.flac"
 
 
 def describe_file(path: str) -> dict[str, Any]:
-    """What a ``.silk`` or an audio file holds, after reading it whole.
+    """Describe what a ``.silk`` or an audio file holds, after reading it whole.
 
     Raises:
         SilkError: the file cannot be read; a damaged ``.silk`` file is described, damage included.
@@ -67,7 +67,7 @@ def _starts_with(path: str, magic: bytes) -> bool:
 
 
 def describe_model(name: str) -> dict[str, Any]:
-    """Sizes and weights of a model."""
+    """Describe sizes and weights of a model."""
     from silk_fast.reference.codec import SilkCodec
 
     codec = SilkCodec.from_pretrained(name)

@@ -63,7 +63,7 @@ def _kept_evaluation(folder: Path) -> Any:
 
 
 def _checked(evaluation: Any, sha: str) -> dict[str, Any]:
-    """What the card needs of an evaluation.
+    """Check an evaluation, and select what the card needs of it.
 
     Raises:
         SilkModelError: it is no evaluation, or one of other weights.
@@ -81,7 +81,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def card_text(codec: SilkCodec, sha: str, training: list[dict[str, Any]], evaluation: dict[str, Any] | None) -> str:
-    """The card in Markdown."""
+    """Write the card in Markdown."""
     config = codec.config
     n_parameters = sum(p.numel() for p in codec.parameters())
     last, is_synthetic = training[-1]["last"], all(run.get("synthetic", False) for run in training)

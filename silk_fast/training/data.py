@@ -99,17 +99,17 @@ class CropDataset(Dataset):
         return self.joined(self.excerpts(index))
 
     def excerpts(self, index: int) -> Iterator[Excerpt]:
-        """The pieces of crop ``index``."""
+        """Read the pieces of crop ``index``."""
         random = np.random.default_rng([self.seed, index])
         return (self._draw(random) for _ in range(self.pieces))
 
     @staticmethod
     def joined(excerpts: Iterable[Excerpt]) -> torch.Tensor:
-        """The samples of a crop's pieces, float32 ``[1, crop_samples]``."""
+        """Join the samples of a crop's pieces, float32 ``[1, crop_samples]``."""
         return torch.from_numpy(np.concatenate([excerpt.samples for excerpt in excerpts]))[None]
 
     def read(self, path: str, start: int) -> Excerpt:
-        """A piece of a recording, from sample ``start`` on, as it was recorded."""
+        """Read a piece of a recording, from sample ``start`` on, as it was recorded."""
         return Excerpt(read_excerpt(path, start, self.piece_samples, self.sample_rate))
 
     def _draw(self, random: np.random.Generator) -> Excerpt:
@@ -174,7 +174,7 @@ def make_loader(
     world_size: int = 1,
     workers: int = 0,
 ) -> DataLoader:
-    """Batches ``[batch_size, 1, crop_samples]`` for steps ``first_step`` to ``last_step``, both included, in order.
+    """Make batches ``[batch_size, 1, crop_samples]`` for steps ``first_step`` to ``last_step``, both included.
 
     The same batches for every number of workers and every ``first_step``; PyTorch's global random state is untouched.
 
@@ -196,7 +196,7 @@ def make_loader(
 
 
 def batches(loader: DataLoader) -> Iterator:
-    """What ``loader`` gives; an error of one of its processes comes without that process's traceback.
+    """Pass on what ``loader`` gives; an error of one of its processes comes without that process's traceback.
 
     Raises:
         SilkAudioError: a crop could not be read.

@@ -101,7 +101,7 @@ class FeatureStore:
         return there
 
     def path(self, recording: str) -> Path:
-        """Of the features of a recording as it is now; a changed one has another."""
+        """Name the file of the features of a recording as it is now; a changed one has another."""
         status = os.stat(recording)
         key = f"{os.path.abspath(recording)} {status.st_size} {status.st_mtime_ns}"
         return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.f16"
@@ -113,11 +113,11 @@ class FeatureStore:
             return False
 
     def n_frames(self, recording: str) -> int:
-        """Feature vectors of a recording."""
+        """Count the feature vectors of a recording."""
         return self.path(recording).stat().st_size // (2 * self.channels)
 
     def read(self, recording: str, start: int, n: int) -> np.ndarray:
-        """Feature vectors ``start`` to ``start + n`` of a recording, float16 ``[n, C]``.
+        """Read feature vectors ``start`` to ``start + n`` of a recording, float16 ``[n, C]``.
 
         Raises:
             SilkAudioError: they are not there.
@@ -154,7 +154,7 @@ class FeatureStore:
 
 
 def _digest(frozen: nn.Module, precision: str) -> str:
-    """Name of what the stages compute."""
+    """Name what the stages compute, by a digest of their weights."""
     digest = hashlib.sha256(precision.encode())
     for name, tensor in sorted(frozen.state_dict().items()):
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
@@ -162,7 +162,7 @@ def _digest(frozen: nn.Module, precision: str) -> str:
 
 
 def _hop_and_context(frozen: nn.Module) -> tuple[int, int]:
-    """Samples per feature vector, and samples before one on which it depends, in whole hops."""
+    """Count the samples per feature vector, and the samples before one on which it depends, in whole hops."""
     hop, context = 1, 0
     for module in frozen.modules():
         if isinstance(module, nn.Conv1d):
@@ -201,7 +201,7 @@ class FeatureCropDataset(CropDataset):
         super().__init__(store.add(self.clips, notice), *arguments)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Crop ``index``: float32 ``[1, crop_samples]`` and float16 ``[C, crop_samples / hop]``."""
+        """Read crop ``index``: float32 ``[1, crop_samples]`` and float16 ``[C, crop_samples / hop]``."""
         excerpts = list(self.excerpts(index))
         features = np.concatenate([excerpt.features for excerpt in excerpts])
         return self.joined(excerpts), torch.from_numpy(features).T.contiguous()

@@ -113,7 +113,7 @@ class Stage(Generic[Config]):
         return torch.autocast(device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
 
     def learn(self, name: str, loss: Tensor, step: int) -> dict[str, Tensor]:
-        """One optimiser step; gradients are averaged over processes and clipped. Returns the norm before clipping."""
+        """Take one optimiser step with gradients averaged over processes and clipped; returns the norm before that."""
         learner = self.learners[name]
         for group in learner.optimizer.param_groups:
             group["lr"] = learner.learning_rate * learning_rate_factor(step, self.config)
