@@ -37,6 +37,16 @@ def espeak(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the smallest codec, untrained; not to be changed."""
+    from tests.support import make_codec
+
+    path = tmp_path_factory.mktemp("model")
+    make_codec().save_pretrained(path)
+    return path
+
+
 @pytest.fixture
 def public_path() -> Iterator[Path]:
     """A temporary directory that every user may enter."""

@@ -52,7 +52,7 @@ class Anchor:
 
     @property
     def absence(self) -> str:
-        """Why it cannot run, with the package to install; empty if it can."""
+        """Say why it cannot run, with the package to install; empty if it can."""
         missing = [program for program in self.programs if shutil.which(program) is None]
         return f"absent: no {' and '.join(missing)}; apt-get install {self.package}" if missing else ""
 
@@ -73,7 +73,7 @@ def run_anchor(anchor: Anchor, samples: np.ndarray, delay: int = 0) -> Coded:
 
 
 def aligned(decoded: np.ndarray, delay: int, n_samples: int) -> np.ndarray:
-    """``[n_samples]`` of the decoded signal from sample ``delay`` on, zeros where there is none."""
+    """Cut ``[n_samples]`` out of the decoded signal from sample ``delay`` on, zeros where there is none."""
     decoded = np.pad(decoded, (max(0, -delay), 0))[max(0, delay) :][:n_samples]
     return np.pad(decoded, (0, n_samples - len(decoded)))
 
@@ -82,7 +82,7 @@ def aligned(decoded: np.ndarray, delay: int, n_samples: int) -> np.ndarray:
 
 
 def measure_delay(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> int:
-    """By how many samples at 24 kHz the second signals lag behind the first, to 1 ms, within 100 ms.
+    """Measure by how many samples at 24 kHz the second signals lag behind the first, to 1 ms, within 100 ms.
 
     Where the cross-correlation of the square-root mel spectrograms, each band less its mean, summed over bands and
     averaged over pairs, is highest. Waveforms would not do: a vocoder does not keep the phases.
@@ -95,7 +95,7 @@ def measure_delay(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> int:
 
 
 def _loudness(samples: np.ndarray) -> np.ndarray:
-    """``[bands, T / 24]``, zero mean in every band."""
+    """Compute the loudness over time, ``[bands, T / 24]``, zero mean in every band."""
     window = torch.hann_window(DELAY_N_FFT)
     spectrum = torch.stft(torch.from_numpy(samples), DELAY_N_FFT, DELAY_HOP, window=window, return_complex=True)
     loudness = (mel_filterbank(DELAY_BANDS, DELAY_N_FFT, RATE) @ spectrum.abs()).sqrt().double()
@@ -103,7 +103,7 @@ def _loudness(samples: np.ndarray) -> np.ndarray:
 
 
 def _lag_curve(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Normalised cross-correlation at lags of -100 to 100 hops."""
+    """Compute the normalised cross-correlation at lags of -100 to 100 hops."""
     n_fft = 1 << (first.shape[1] + second.shape[1]).bit_length()
     product = np.fft.rfft(second, n_fft) * np.fft.rfft(first, n_fft).conj()
     curve = np.fft.irfft(product, n_fft).sum(0)[np.arange(-DELAY_LIMIT, DELAY_LIMIT + 1)]
@@ -118,7 +118,7 @@ def _pipe(command: Sequence[str], data: bytes) -> bytes:
 
 
 def _codec2(mode: str) -> Callable[[np.ndarray], tuple[np.ndarray, int]]:
-    """8 kHz 16-bit samples through ``c2enc`` and ``c2dec``; their pipes carry frames and nothing else."""
+    """Make a coder of ``c2enc`` and ``c2dec``: 8 kHz 16-bit samples; their pipes carry frames and nothing else."""
 
     def code(samples: np.ndarray) -> tuple[np.ndarray, int]:
         narrow = resample(samples, RATE, 8000) * 32_768
@@ -130,7 +130,7 @@ def _codec2(mode: str) -> Callable[[np.ndarray], tuple[np.ndarray, int]]:
 
 
 def _opus(samples: np.ndarray) -> tuple[np.ndarray, int]:
-    """Opus at its lowest target of 6 kbit/s, otherwise as opus-tools choose: variable rate, 20 ms frames."""
+    """Code with Opus at its lowest target of 6 kbit/s, otherwise as opus-tools choose: variable rate, 20 ms frames."""
     import soundfile
 
     wav = io.BytesIO()

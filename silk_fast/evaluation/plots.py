@@ -17,7 +17,7 @@ BARS = ("estoi", "pesq_wb", "log_mel_db", "log_mel_4khz_db")
 
 
 def draw_scores(target: str | os.PathLike, evaluation: Evaluation) -> None:
-    """Bars with their 95 % intervals: metrics below each other, groups side by side, a colour per system."""
+    """Draw bars with their 95 % intervals: metrics below each other, groups side by side, a colour per system."""
     figure = new_figure(11, 9)
     groups = [group for group in GROUPS if evaluation.of(group)]
     metrics = {metric.key: metric for metric in METRICS}
@@ -39,7 +39,7 @@ def draw_scores(target: str | os.PathLike, evaluation: Evaluation) -> None:
 
 
 def draw_codebook(target: str | os.PathLike, use: CodebookUse) -> None:
-    """Entropy of every dimension, and how often each level occurs."""
+    """Draw the entropy of every dimension, and how often each level occurs."""
     figure = new_figure(11, 5)
     top, bottom = figure.subplots(2, 1, sharex=True)
     n_dims, n_levels = use.shares.shape
@@ -53,7 +53,7 @@ def draw_codebook(target: str | os.PathLike, use: CodebookUse) -> None:
 
 
 def draw_volume(target: str | os.PathLike, study: VolumeStudy) -> None:
-    """Magnitude relative to 0 dB at every stage, and how far the direction turns."""
+    """Draw the magnitude relative to 0 dB at every stage, and how far the direction turns."""
     figure = new_figure(13, 3.4)
     axes = figure.subplots(1, len(STAGES) + 1)
     for panel, stage in zip(axes, STAGES, strict=False):
@@ -74,7 +74,7 @@ def _curves(panel, x: Sequence[float], rows: np.ndarray) -> None:
 
 
 def draw_pitch(target: str | os.PathLike, study: PitchStudy) -> None:
-    """Angle to the same utterance at the reference pitch, beside that between different utterances."""
+    """Draw the angle to the same utterance at the reference pitch, beside that between different utterances."""
     figure = new_figure(8, 3.6)
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[2, 1])
     _curves(left, PITCHES, study.turned)
@@ -87,7 +87,7 @@ def draw_pitch(target: str | os.PathLike, study: PitchStudy) -> None:
 
 
 def draw_timbre(target: str | os.PathLike, study: TimbreStudy) -> None:
-    """Utterances in the plane of their first two principal components, a colour per voice."""
+    """Draw utterances in the plane of their first two principal components, a colour per voice."""
     figure = new_figure(6.5, 4.5)
     axes = figure.subplots()
     for i, voice in enumerate(dict.fromkeys(study.voices)):

@@ -54,7 +54,7 @@ def publish_evaluation(folder: Path, codec: SilkCodec, evaluation: Evaluation, s
 
 
 def _draw_clip(path: Path, codec: SilkCodec, evaluation: Evaluation, result: ClipResult, setting: Setting) -> None:
-    """The beginning of a clip: original, Silk, and the anchor if it was there."""
+    """Draw the beginning of a clip: original, Silk, and the anchor if it was there."""
     original = result.clip.load()
     signals = {"original": original, f"Silk, {setting.bitrate:.0f} bit/s": code_with_silk(codec, original)[0].samples}
     for anchor in ANCHORS:

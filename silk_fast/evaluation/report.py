@@ -1,6 +1,5 @@
 """``docs/evaluation.md`` from an :class:`Evaluation`: tables and sentences that follow from the numbers."""
 
-import json
 import math
 import os
 import subprocess
@@ -15,9 +14,10 @@ from silk_fast.evaluation.clips import GROUPS, PAUSE_SECONDS, RECORDED
 from silk_fast.evaluation.codebook import COLLAPSED_BITS, LEVELS_USED_TARGET, CodebookUse, codebook_use
 from silk_fast.evaluation.evaluate import BITS, CLIP_MEAN, CORPUS_MEAN, ORIGINAL, SILK, Evaluation, missing_packages
 from silk_fast.evaluation.scores import METRICS, N_RESAMPLES, Mean
+from silk_fast.history import TRAINING_FILE, read_history
 from silk_fast.markdown import LEFT, UNKNOWN, bullets, fixed, table
-from silk_fast.reference.codec import SilkCodec, find_model
-from silk_fast.training.loop import TRAINING_FILE
+from silk_fast.reference.codec import SilkCodec
+from silk_fast.reference.pretrained import find_model
 
 ESTOI_TARGET = 0.67
 LOG_MEL_TARGET = 0.4
@@ -70,11 +70,10 @@ def setting_of(codec: SilkCodec, name: str, sha256: str, corpus: dict[str, Any])
 
 
 def _training_line(name: str) -> str:
-    """How many steps the model was trained for, as its files tell."""
-    path = find_model(name) / TRAINING_FILE
-    if not path.is_file():
+    """Say how many steps the model was trained for, as its files tell."""
+    runs = read_history(find_model(name))
+    if not runs:
         return f"no {TRAINING_FILE}"
-    runs = json.loads(path.read_text(encoding="utf-8"))
     stages = " and ".join(sorted({run["stage"].lower().replace("stage", "stage ") for run in runs}))
     return f"{sum(run['steps'] for run in runs)} steps in {len(runs)} run{'s' * (len(runs) > 1)} of {stages}"
 
@@ -98,13 +97,13 @@ def _program_version(package: str) -> str:
 
 
 def cell(mean: Mean, digits: int) -> str:
-    """A mean and its interval."""
+    """Write a mean and its interval."""
     text = fixed(mean.value, digits)
     return text if math.isnan(mean.low) else f"{text} [{fixed(mean.low, digits)}, {fixed(mean.high, digits)}]"
 
 
 def verdict(lead: Mean, digits: int) -> str:
-    """Whether Silk is ahead, in words, with by how much."""
+    """Say whether Silk is ahead, and by how much."""
     if not math.isfinite(lead.value):
         return UNKNOWN
     gap = fixed(abs(lead.value), digits)
@@ -120,7 +119,7 @@ def verdict(lead: Mean, digits: int) -> str:
 
 
 def group_table(evaluation: Evaluation, group: str) -> str:
-    """All systems on one group."""
+    """Show all systems on one group."""
     rows = []
     for system in evaluation.systems:
         bits = evaluation.mean(group, system, BITS).value
@@ -134,7 +133,7 @@ def group_table(evaluation: Evaluation, group: str) -> str:
 
 
 def lead_table(evaluation: Evaluation, group: str) -> str:
-    """Silk against every anchor that was there, metric by metric."""
+    """Compare Silk with every anchor that was there, metric by metric."""
     compared = [metric for metric in METRICS if metric.sign]
     rows = [
         [name, *(verdict(evaluation.lead(group, name, metric), metric.digits) for metric in compared)]
@@ -148,7 +147,7 @@ def _present(evaluation: Evaluation) -> list[str]:
 
 
 def standing_table(evaluation: Evaluation) -> str:
-    """Per group and anchor: on what Silk is behind, by the means."""
+    """Say for each group and anchor on what Silk is behind, by the means."""
     rows = []
     for group, title in GROUPS.items():
         for name in _present(evaluation) if evaluation.of(group) else ():
@@ -160,7 +159,7 @@ def standing_table(evaluation: Evaluation) -> str:
 
 
 def target_rows(evaluation: Evaluation, use: CodebookUse) -> list[list[str]]:
-    """Target, what was found, and whether it is met."""
+    """List each target, what was found, and whether it is met."""
     group = "heldout-voice"
     estoi = evaluation.mean(group, SILK, "estoi")
     rows = [_target(f"ESTOI on held-out voices >= {ESTOI_TARGET}", cell(estoi, 3), estoi.value, ESTOI_TARGET)]
@@ -201,7 +200,7 @@ def _target(wish: str, found: str, value: float, limit: float) -> list[str]:
 
 
 def language_table(evaluation: Evaluation) -> str:
-    """Silk, and the nearest anchors' ESTOI, per group and language."""
+    """Show Silk, and the nearest anchors' ESTOI, per group and language."""
     titles = {metric.key: metric for metric in METRICS}
     anchors = [name for name in ("Codec2 1200", "Opus 6 kbit/s") if name in evaluation.delays]
     head = ["group", "language", "clips", *(f"Silk {titles[key].title}" for key in LANGUAGE_METRICS)]
@@ -217,7 +216,7 @@ def language_table(evaluation: Evaluation) -> str:
 
 
 def codebook_table(evaluation: Evaluation, setting: Setting) -> str:
-    """Codebook use of every group and of all clips."""
+    """Show the codebook use of every group and of all clips."""
     groups = {title: evaluation.of(group) for group, title in GROUPS.items() if evaluation.of(group)}
     rows = []
     for title, results in {**groups, "All": evaluation.results}.items():
@@ -261,12 +260,12 @@ def _clip_counts(evaluation: Evaluation) -> str:
 
 
 def overall_use(evaluation: Evaluation, setting: Setting) -> CodebookUse:
-    """Codebook use over all clips."""
+    """Count the codebook use over all clips."""
     return codebook_use(np.concatenate([r.digits for r in evaluation.results]), setting.levels, setting.frame_rate)
 
 
 def evaluation_page(evaluation: Evaluation, setting: Setting, pictures: dict[str, str]) -> str:
-    """The whole page.
+    """Write the whole page.
 
     Args:
         pictures: caption to path beside the page; ``scores`` and ``codebook`` are expected among them.

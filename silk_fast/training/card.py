@@ -6,9 +6,9 @@ from typing import Any
 
 from silk_fast.errors import SilkModelError
 from silk_fast.files import atomic_file
+from silk_fast.history import TRAINING_FILE, read_history
 from silk_fast.markdown import BARE, significant, table
 from silk_fast.reference.codec import SilkCodec
-from silk_fast.training.loop import TRAINING_FILE
 
 CARD_FILE = "README.md"
 EVALUATION_FILE = "evaluation.json"
@@ -42,22 +42,20 @@ def write_card(folder: Path, evaluation: dict[str, Any] | None = None) -> Path:
         SilkFileError: the card cannot be written.
     """
     codec = SilkCodec.from_pretrained(folder)
-    training = _read(folder / TRAINING_FILE)
-    if training is None:
+    training = read_history(folder)
+    if not training:
         raise SilkModelError(f"{folder}: no {TRAINING_FILE}, expected a model that silk train has exported")
-    sha, given = codec.weights_sha256, evaluation is not None
-    if not given:
-        evaluation = _read(folder / EVALUATION_FILE)
+    found = _kept_evaluation(folder) if evaluation is None else evaluation
+    checked = None if found is None else _checked(found, codec.weights_sha256)
+    card = card_text(codec, codec.weights_sha256, training, checked)
     if evaluation is not None:
-        evaluation = _checked(evaluation, sha)
-    card = card_text(codec, sha, training, evaluation)
-    if given:
-        _write(folder / EVALUATION_FILE, json.dumps(evaluation, indent=2) + "\n")
+        _write(folder / EVALUATION_FILE, json.dumps(checked, indent=2) + "\n")
     _write(folder / CARD_FILE, card)
     return folder / CARD_FILE
 
 
-def _read(path: Path) -> Any:
+def _kept_evaluation(folder: Path) -> Any:
+    path = folder / EVALUATION_FILE
     try:
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
     except ValueError as error:
@@ -65,7 +63,7 @@ def _read(path: Path) -> Any:
 
 
 def _checked(evaluation: Any, sha: str) -> dict[str, Any]:
-    """What the card needs of an evaluation.
+    """Check an evaluation, and select what the card needs of it.
 
     Raises:
         SilkModelError: it is no evaluation, or one of other weights.
@@ -83,7 +81,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def card_text(codec: SilkCodec, sha: str, training: list[dict[str, Any]], evaluation: dict[str, Any] | None) -> str:
-    """The card in Markdown."""
+    """Write the card in Markdown."""
     config = codec.config
     n_parameters = sum(p.numel() for p in codec.parameters())
     last, is_synthetic = training[-1]["last"], all(run.get("synthetic", False) for run in training)

@@ -20,7 +20,7 @@ from silk_fast.corpus.make import make_corpus
 from silk_fast.corpus.manifest import read_manifest
 from silk_fast.corpus.plan import CorpusSettings
 from silk_fast.errors import SilkInputError
-from silk_fast.training.data import find_clips
+from silk_fast.training.recordings import find_clips
 from tests.corpus.test_plan import SETTINGS
 
 HOURS = 0.02

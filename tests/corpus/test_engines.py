@@ -2,6 +2,7 @@
 
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,11 +11,13 @@ from silk_fast.corpus import engines
 from silk_fast.corpus.engines import find_engines, speak
 from silk_fast.corpus.plan import plan_clip
 from silk_fast.corpus.text import word_list
-from silk_fast.corpus.voices import DIALECTS, FESTIVAL_VOICES, HELDOUT_SPEAKERS, TRAIN_SPEAKERS
+from silk_fast.corpus.voices import DIALECTS, FESTIVAL_VOICES, HELDOUT_SPEAKERS, PACKAGES, TRAIN_SPEAKERS
 from silk_fast.errors import SilkAudioError
 from silk_fast.programs import run_program
 from tests.corpus.test_plan import SETTINGS, WITH_FESTIVAL
 from tests.programs import needs, needs_festival
+
+TRAINING_PAGE = Path(__file__).resolve().parents[2] / "docs" / "training.md"
 
 
 @needs("espeak-ng")
@@ -72,3 +75,9 @@ def test_festival_without_a_voice_does_not_speak(monkeypatch):
     assert "festival" not in find_engines(notices.append)
     assert "the voices nobody are missing" in notices[-1]
     assert "festvox-ru" in notices[-1]
+
+
+def test_the_page_on_training_installs_every_engine_and_voice():
+    page = TRAINING_PAGE.read_text(encoding="utf-8")
+    command = page.split("apt install ")[1].replace("\\\n", " ").split("\n\n")[0]
+    assert command.split() == " ".join(PACKAGES.values()).split()

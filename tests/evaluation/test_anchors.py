@@ -13,7 +13,7 @@ from silk_fast.evaluation.anchors import ANCHORS, Anchor, aligned, measure_delay
 from silk_fast.evaluation.scores import estoi, resample
 from silk_fast.ogg import packet_sizes
 from tests.programs import needs
-from tests.test_initialisation import VOICES
+from tests.support import VOICES
 
 SPEECH = load(VOICES)[:120_000]
 

@@ -16,8 +16,7 @@ from silk_fast.evaluation import latent
 from silk_fast.evaluation.anchors import ANCHORS
 from silk_fast.evaluation.clips import GROUPS
 from tests.programs import needs
-from tests.test_codec import TINY
-from tests.test_initialisation import VOICES
+from tests.support import TINY, VOICES
 
 RATE = 24_000
 OPUS = ANCHORS[-1]

@@ -11,8 +11,7 @@ from silk_fast.evaluation.latent import GAINS_DB, STAGES, PitchStudy, Purity, Ti
 from silk_fast.evaluation.latent_report import language_sentence, pitch_sentence, timbre_sentence, volume_sentence
 from silk_fast.evaluation.scores import Mean
 from tests.programs import needs
-from tests.test_codec import TINY
-from tests.test_initialisation import VOICES
+from tests.support import TINY, VOICES
 
 GENERATOR = np.random.default_rng(0)
 NAN = float("nan")
