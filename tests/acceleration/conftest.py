@@ -1,5 +1,7 @@
 """The codec that most tests accelerate, and audio for it."""
 
+import copy
+
 import pytest
 import torch
 
@@ -10,9 +12,14 @@ from tests.test_codec import make_codec
 from tests.test_initialisation import voices
 
 
-@pytest.fixture
-def codec() -> SilkCodec:
+@pytest.fixture(scope="session")
+def calibrated() -> SilkCodec:
     return make_codec(TINY).to(DEVICE)
+
+
+@pytest.fixture
+def codec(calibrated) -> SilkCodec:
+    return copy.deepcopy(calibrated)
 
 
 @pytest.fixture(scope="module")
