@@ -1,5 +1,7 @@
 """The codec that most tests accelerate, and audio for it."""
 
+import copy
+
 import pytest
 import torch
 
@@ -9,9 +11,14 @@ from tests.kernels.support import DEVICE
 from tests.support import make_codec, voices
 
 
-@pytest.fixture
-def codec() -> SilkCodec:
+@pytest.fixture(scope="session")
+def calibrated() -> SilkCodec:
     return make_codec(TINY).to(DEVICE)
+
+
+@pytest.fixture
+def codec(calibrated) -> SilkCodec:
+    return copy.deepcopy(calibrated)
 
 
 @pytest.fixture(scope="module")
