@@ -17,6 +17,11 @@ PACKAGES = {
     "silk_fast.benchmark": "silk_fast/benchmark",
     "silk_fast.cli": "silk_fast/cli",
     "silk_fast.kernels": "kernels",
+    "silk_fast.kernels.attention": "kernels/attention",
+    "silk_fast.kernels.fsq": "kernels/fsq",
+    "silk_fast.kernels.glu_conv_norm_silu": "kernels/glu_conv_norm_silu",
+    "silk_fast.kernels.inverse_stft": "kernels/inverse_stft",
+    "silk_fast.kernels.residual_unit": "kernels/residual_unit",
 }
 
 setup(

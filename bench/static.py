@@ -109,21 +109,21 @@ class StaticDriver:
 @contextmanager
 def compiling(arch: int) -> Iterator[list]:
     """Compile launches for ``arch`` instead of running them; yields the list of ``(name, compiled kernel)``."""
-    from silk_fast.kernels import _common  # not at the top: bench.checkout may have to find it first
+    from silk_fast.kernels import _launch  # not at the top: bench.checkout may have to find it first
 
-    compiled, run, runs_on = [], JITFunction.run, _common.runs_on
+    compiled, run, runs_on = [], JITFunction.run, _launch.runs_on
 
     def compile_only(self, *args, grid, warmup, **options):
         kernel = run(self, *args, grid=grid, warmup=True, **options)
         compiled.append((self.__name__, kernel))
         return kernel
 
-    JITFunction.run, _common.runs_on = compile_only, lambda x: True
+    JITFunction.run, _launch.runs_on = compile_only, lambda x: True
     triton.runtime.driver.set_active(StaticDriver(arch))
     try:
         yield compiled
     finally:
-        JITFunction.run, _common.runs_on = run, runs_on
+        JITFunction.run, _launch.runs_on = run, runs_on
 
 
 def width(opcode: str) -> int:

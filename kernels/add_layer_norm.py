@@ -19,7 +19,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._common import check_operand, compute_dtype, on_device, sum_dtype
+from ._launch import check_dtype, check_operand, compute_dtype, contiguous, on_device, wide_dtype
 
 PROGRAMS = 256  # of the backward pass; their partial sums take at most 2 * 256 * C * 4 bytes
 MAX_CHANNELS = 16384  # a row must fit into the registers of one program
@@ -117,7 +117,7 @@ def _add_layer_norm_bwd_kernel(
 
 
 def _options(x: Tensor, scale: float, eps: float, elements: int) -> dict:
-    """Constants of a launch with tiles of about ``elements``, or of one row if that is longer."""
+    """Choose constants of a launch with tiles of about ``elements``, or of one row if that is longer."""
     block_c = triton.next_power_of_2(x.shape[-1])
     block_r = max(1, elements // block_c)
     return {
@@ -136,7 +136,7 @@ def _options(x: Tensor, scale: float, eps: float, elements: int) -> dict:
 def add_layer_norm(
     x: Tensor, residual: Tensor, scale: float, weight: Tensor, bias: Tensor, eps: float = 1e-5
 ) -> tuple[Tensor, Tensor]:
-    """The sum ``x + scale * residual`` and its LayerNorm, computed in float32 (float64 for float64).
+    """Add ``x + scale * residual`` and normalise the sum (LayerNorm), computed in float32 (float64 for float64).
 
     Args:
         x, residual: ``[..., C]``, any strides (a copy is made unless contiguous); float32, float16, bfloat16 or
@@ -168,14 +168,14 @@ def add_layer_norm(
 def _check(x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor) -> None:
     if not x.ndim or x.shape[-1] > MAX_CHANNELS:
         raise ValueError(f"x must be [..., C] with C at most {MAX_CHANNELS}, got {list(x.shape)}")
-    check_operand("x", x, x.shape, x.device)
-    check_operand("residual", residual, x.shape, x.device)
-    check_operand("weight", weight, x.shape[-1:], x.device)
-    check_operand("bias", bias, x.shape[-1:], x.device)
+    check_dtype("x", x)
+    check_operand("residual", residual, x.shape, x)
+    check_operand("weight", weight, x.shape[-1:], x)
+    check_operand("bias", bias, x.shape[-1:], x)
 
 
 def _shares_gradient(scale: float, x_dtype: torch.dtype, residual_dtype: torch.dtype) -> bool:
-    """Whether the gradient of residual is that of x, bit for bit."""
+    """Tell whether the gradient of residual is that of x, bit for bit."""
     return scale == 1 and x_dtype == residual_dtype
 
 
@@ -190,7 +190,7 @@ def _add_layer_norm_backward(
     x_dtype: torch.dtype,
     residual_dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of x, of residual (empty if it shares that of x), and of weight and bias, ``[2, C]``.
+    """Return the gradients of x, of residual (empty if it shares that of x), and of weight and bias, ``[2, C]``.
 
     ``dsum`` None stands for zeros.
     """
@@ -199,13 +199,13 @@ def _add_layer_norm_backward(
     dresidual = torch.empty((0,) if shared else total.shape, dtype=residual_dtype, device=total.device)
     n_channels = total.shape[-1]
     if not total.numel():
-        return dx, dresidual, torch.zeros(2, n_channels, dtype=sum_dtype(total.dtype), device=total.device)
+        return dx, dresidual, torch.zeros(2, n_channels, dtype=wide_dtype(total.dtype), device=total.device)
     n_rows, options = total.numel() // n_channels, _options(total, scale, eps, 2048)
     n_programs = min(triton.cdiv(n_rows, options["BLOCK_R"]), PROGRAMS)
-    partial = torch.empty(2, n_programs, n_channels, dtype=sum_dtype(total.dtype), device=total.device)
+    partial = torch.empty(2, n_programs, n_channels, dtype=wide_dtype(total.dtype), device=total.device)
     with on_device("x", total):
         _add_layer_norm_bwd_kernel[n_programs,](
-            None if dsum is None else dsum.contiguous(),
+            contiguous(dsum),
             dnormed.contiguous(),
             total,
             weight.contiguous(),
@@ -228,7 +228,7 @@ def _(x, residual, scale, weight, bias, eps=1e-5):
 @_add_layer_norm_backward.register_fake
 def _(dsum, dnormed, total, scale, weight, eps, x_dtype, residual_dtype):
     shape = (0,) if _shares_gradient(scale, x_dtype, residual_dtype) else total.shape
-    sums = total.new_empty(2, total.shape[-1], dtype=sum_dtype(total.dtype))
+    sums = total.new_empty(2, total.shape[-1], dtype=wide_dtype(total.dtype))
     return torch.empty_like(total, dtype=x_dtype), total.new_empty(shape, dtype=residual_dtype), sums
 
 

@@ -14,7 +14,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._common import check_operand, compute_dtype, on_device, silu, silu_slope, sum_dtype
+from ._launch import check_dtype, check_operand, compute_dtype, on_device, wide_dtype
+from ._math import silu, silu_slope
 
 TILE = 2048  # elements
 PROGRAMS = 512  # of the backward pass; their partial sums take at most 512 * 512 * 4 bytes = 1 MiB
@@ -75,7 +76,7 @@ def _options(x: Tensor) -> dict:
 
 @torch.library.custom_op("silk_fast::bias_silu", mutates_args=(), device_types=("cuda", "cpu"))
 def bias_silu(x: Tensor, bias: Tensor) -> Tensor:
-    """SiLU of ``x + bias``, computed in float32 (float64 for float64), returned in the dtype of ``x``.
+    """Apply SiLU to ``x + bias``, computed in float32 (float64 for float64), returned in the dtype of ``x``.
 
     Args:
         x: ``[..., C]``, any strides (a copy is made unless contiguous); float32, float16, bfloat16 or float64.
@@ -103,8 +104,8 @@ def bias_silu(x: Tensor, bias: Tensor) -> Tensor:
 def _check(x: Tensor, bias: Tensor) -> None:
     if not x.ndim:
         raise ValueError("x must be [..., C], got no dimension")
-    check_operand("x", x, x.shape, x.device)
-    check_operand("bias", bias, x.shape[-1:], x.device)
+    check_dtype("x", x)
+    check_operand("bias", bias, x.shape[-1:], x)
 
 
 @torch.library.custom_op("silk_fast::bias_silu_backward", mutates_args=(), device_types=("cuda", "cpu"))
@@ -117,7 +118,7 @@ def _bias_silu_backward(dy: Tensor, x: Tensor, bias: Tensor) -> tuple[Tensor, Te
     n_rows, tile = x.numel() // n_channels, _tile(n_channels)
     n_blocks = triton.cdiv(n_channels, tile["BLOCK_C"])
     n_programs = min(triton.cdiv(n_rows, tile["BLOCK_R"]), max(1, PROGRAMS // n_blocks))
-    sums = torch.empty(n_programs, n_channels, dtype=sum_dtype(x.dtype), device=x.device)
+    sums = torch.empty(n_programs, n_channels, dtype=wide_dtype(x.dtype), device=x.device)
     with on_device("x", x):
         _bias_silu_bwd_kernel[n_programs, n_blocks](
             dy.contiguous(), x, bias.contiguous(), dx, sums, n_rows, n_channels, **_options(x), **tile

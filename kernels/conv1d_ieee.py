@@ -6,7 +6,7 @@ reset, and which neither ``torch.compile`` nor ``torch.export`` records. Inside 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Sequence  # noqa: UP035 - torch 2.6 knows no other in the schema of an op
+from typing import Any, Sequence  # noqa: UP035 - torch 2.6 knows no other in the schema of an op
 
 import torch
 import torch.nn.functional as F
@@ -15,9 +15,9 @@ from torch import Tensor
 
 @contextmanager
 def _reproducible() -> Iterator[None]:
-    """Settings of cuDNN for one convolution; puts back what was there."""
+    """Set cuDNN up for one convolution; put back what was there."""
     cudnn = torch.backends.cudnn
-    wanted = [(cudnn, "deterministic", True), (cudnn, "benchmark", False)]
+    wanted: list[tuple[Any, str, object]] = [(cudnn, "deterministic", True), (cudnn, "benchmark", False)]
     if not hasattr(cudnn, "conv"):
         wanted.append((cudnn, "allow_tf32", False))
     elif cudnn.conv.fp32_precision == "tf32":  # since torch 2.9, where allow_tf32 cannot be read once this was set
@@ -42,11 +42,12 @@ def _conv1d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, dilatio
 def _conv1d_backward(
     dy: Tensor, x: Tensor, weight: Tensor, stride: int, dilation: int, groups: int, needs: Sequence[bool]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of x, weight and bias; empty where not needed."""
+    """Return the gradients of x, weight and bias; empty where not needed."""
     geometry = ([stride], [0], [dilation], False, [0], groups)
     with _reproducible():
         gradients = torch.ops.aten.convolution_backward(dy, x, weight, [weight.shape[0]], *geometry, needs)
-    return tuple(x.new_empty(0) if gradient is None else gradient.contiguous() for gradient in gradients)
+    dx, dweight, dbias = (x.new_empty(0) if gradient is None else gradient.contiguous() for gradient in gradients)
+    return dx, dweight, dbias
 
 
 @_conv1d.register_fake
@@ -78,7 +79,7 @@ _conv1d.register_autograd(_backward, setup_context=_setup_context)
 def conv1d_ieee(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1, dilation: int = 1, groups: int = 1
 ) -> Tensor:
-    """``F.conv1d`` without padding, in the wider dtype of signal and weights also under autocast; the same bits always.
+    """Apply ``F.conv1d`` without padding, in the wider dtype also under autocast; the same bits always.
 
     Args:
         x: ``[B, C, T]``; weight: ``[C', C / groups, K]``; bias: ``[C']`` or None.

@@ -7,13 +7,8 @@ backward. The tensor is walked as one flat axis, so accesses are 16 bytes wide f
 of 16, as C is in every codec served. A program no longer than a row meets two rows at most: it derives the constants
 of both once, as scalars, and an element only selects; of shorter rows, each element gathers its own.
 
-sin^2 has period pi, so the argument is reduced to half turns, exactly, and a polynomial follows (``_sine.py``). The
-error of sin^2 is 3.3e-7 up to ``|alpha * v|`` of 1e7, a quarter of that of the hardware's ``sin.approx``, which would
-be no cheaper: that unit has an eighth (sm_80: a quarter) of the rate of the multiply-adds of the polynomial. The error
-of y in float32 is at most 1e-6 times the largest of 1, ``|v|`` and ``1 / beta``.
-
-Backward recomputes the sine. Each program stores its sums per row and ``torch.sum`` adds these up, always in the same
-order.
+The error of y in float32 is at most 1e-6 times the largest of 1, ``|v|`` and ``1 / beta``. Backward recomputes the
+sine. Each program stores its sums per row and ``torch.sum`` adds these up, always in the same order.
 """
 
 import torch
@@ -21,8 +16,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._common import check_operand, compute_dtype, on_device, sum_dtype
-from ._sine import cos_pi, half_turns, per_pi, sin_pi
+from ._launch import check_dtype, check_operand, compute_dtype, contiguous, on_device, wide_dtype
+from ._math import cos_pi, half_turns, per_pi, sin_pi
 
 EPSILON = tl.constexpr(1e-9)
 SHORT = 256  # elements; shorter rows are gathered (forward) or tiled whole (backward)
@@ -199,18 +194,16 @@ def _snake_short_bwd_kernel(
 def _check(x: Tensor, alpha: Tensor, beta: Tensor, bias: Tensor | None, residual: Tensor | None) -> None:
     if x.ndim != 3:
         raise ValueError(f"x must be [B, C, T], got {list(x.shape)}")
-    channels = (x.shape[1],)
-    operands = {"x": (x, x.shape), "alpha": (alpha, channels), "beta": (beta, channels)}
-    operands |= {"bias": (bias, channels), "residual": (residual, x.shape)}
-    for name, (tensor, shape) in operands.items():
-        if tensor is not None:
-            check_operand(name, tensor, shape, x.device)
-    if residual is not None and residual.dtype != x.dtype:
-        raise TypeError(f"residual must be {x.dtype} as x is, got {residual.dtype}")
+    check_dtype("x", x)
+    for name, vector in (("alpha", alpha), ("beta", beta), ("bias", bias)):
+        if vector is not None:
+            check_operand(name, vector, x.shape[1:2], x)
+    if residual is not None:
+        check_operand("residual", residual, x.shape, x, dtypes=None)
 
 
 def _flat_tile(x: Tensor) -> dict[str, int]:
-    """32 bytes per thread where T is long enough; a program meets two rows at most wherever T allows."""
+    """Take 32 bytes per thread where T is long enough; a program meets two rows at most wherever T allows."""
     block = 4096 // x.element_size()
     return {"BLOCK": block, "num_warps": 4} if x.shape[-1] >= block else {"BLOCK": SHORT, "num_warps": 1}
 
@@ -220,14 +213,18 @@ def _snake(
     x: Tensor, alpha: Tensor, beta: Tensor, bias: Tensor | None = None, residual: Tensor | None = None
 ) -> Tensor:
     _check(x, alpha, beta, bias, residual)
-    operands = [None if t is None else t.contiguous() for t in (x, alpha, beta, bias, residual)]
-    y = torch.empty_like(operands[0])
+    x = x.contiguous()
+    y = torch.empty_like(x)
     n_channels, n_time = x.shape[1:]
     tile = _flat_tile(x)
     if n_elements := x.numel():
         with on_device("x", x):
             _snake_fwd_kernel[(triton.cdiv(n_elements, tile["BLOCK"]),)](
-                *operands,
+                x,
+                alpha.contiguous(),
+                beta.contiguous(),
+                contiguous(bias),
+                contiguous(residual),
                 y,
                 n_channels,
                 n_time,
@@ -244,15 +241,15 @@ def _snake(
 def _snake_backward(
     dy: Tensor, x: Tensor, alpha: Tensor, beta: Tensor, bias: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """dx, and the gradients of alpha, beta and (if there is one) bias as rows of a ``[2 or 3, C]`` tensor."""
-    operands = [None if t is None else t.contiguous() for t in (dy, x, alpha, beta, bias)]
+    """Return dx, and the gradients of alpha, beta and (if there is one) bias as rows of a ``[2 or 3, C]`` tensor."""
+    operands = (dy.contiguous(), x.contiguous(), alpha.contiguous(), beta.contiguous(), contiguous(bias))
     dx = torch.empty_like(operands[1])
     n_batch, n_channels, n_time = x.shape
     n_rows, n_elements = n_batch * n_channels, x.numel()
     tile = _flat_tile(x)
     n_parts = 1 if n_time < SHORT else triton.cdiv(n_time, tile["BLOCK"]) + 1
     n_sums = 2 if bias is None else 3
-    sums = torch.zeros(n_sums, n_batch, n_channels, n_parts, dtype=sum_dtype(x.dtype), device=x.device)
+    sums = torch.zeros(n_sums, n_batch, n_channels, n_parts, dtype=wide_dtype(x.dtype), device=x.device)
     options = {"COMPUTE": compute_dtype(x.dtype), "enable_fp_fusion": True}
     with on_device("x", x):
         if n_elements and n_time < SHORT:
@@ -276,7 +273,7 @@ def _(x, alpha, beta, bias=None, residual=None):
 @_snake_backward.register_fake
 def _(dy, x, alpha, beta, bias=None):
     dx = torch.empty_like(x, memory_format=torch.contiguous_format)
-    return dx, x.new_empty(2 if bias is None else 3, x.shape[1], dtype=sum_dtype(x.dtype))
+    return dx, x.new_empty(2 if bias is None else 3, x.shape[1], dtype=wide_dtype(x.dtype))
 
 
 def _setup_context(ctx, inputs, output):
@@ -296,7 +293,7 @@ _snake.register_autograd(_backward, setup_context=_setup_context)
 
 
 def snake(x: Tensor, alpha: Tensor, beta: Tensor, bias: Tensor | None = None, residual: Tensor | None = None) -> Tensor:
-    """Snake activation ``x + sin(alpha * x)^2 / (beta + 1e-9)``, optionally of ``x + bias`` and added to ``residual``.
+    """Apply Snake ``x + sin(alpha * x)^2 / (beta + 1e-9)``, optionally to ``x + bias`` and added to ``residual``.
 
     ``residual + v + sin(alpha * v)^2 / (beta + 1e-9)`` with ``v = x + bias``, computed in float32 (float64 for
     float64), rounded once, to the dtype of ``x``. Differentiable to every argument; deterministic.

@@ -34,8 +34,8 @@ MAIN = ("Silk small 75 Hz", "Silk small 24 kHz", "DAC 44.1 kHz", *STREAMS)
 
 
 def _case(n_channels: int, n_time: int, dtype: torch.dtype, form: str = "plain") -> StaticCase:
-    """``form``: ``plain``, ``context`` (streaming) or ``activated``."""
-    from silk_fast.kernels.residual_unit import pack_weights, residual_unit_activated, residual_unit_channels_last
+    """``form``: ``plain`` or ``context`` (streaming)."""
+    from silk_fast.kernels import pack_weights, residual_unit_channels_last
 
     vector = torch.ones(n_channels, dtype=dtype)
     weight1 = torch.zeros(n_channels, n_channels, N_TAPS, dtype=dtype)
@@ -44,10 +44,7 @@ def _case(n_channels: int, n_time: int, dtype: torch.dtype, form: str = "plain")
     context = torch.zeros(1, (N_TAPS - 1) * DILATION, n_channels, dtype=dtype) if form == "context" else None
 
     def run() -> None:
-        if form == "activated":
-            residual_unit_activated(x, x, packed, packed.snake1, DILATION)
-        else:
-            residual_unit_channels_last(x, packed, DILATION, context)
+        residual_unit_channels_last(x, packed, DILATION, context)
 
     return StaticCase("residual_unit", f"[1, {n_time}, {n_channels}] {form}", dtype, run, KERNELS, KERNELS)
 
@@ -56,7 +53,6 @@ def static_cases() -> list[StaticCase]:
     shapes = [
         *((c, 8192, torch.float16) for c in (32, 64, 96, 128, 192, 512)),
         *((c, 8192, torch.bfloat16) for c in (64, 192)),
-        *((c, 8192, dtype, "activated") for dtype in HALVES for c in (32, 192)),
         *((192, 30, dtype, "context") for dtype in HALVES),
     ]
     return [_case(*shape) for shape in shapes]

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from silk_fast.kernels.residual_unit import DEFAULT_PROCESSORS
+from silk_fast.kernels.residual_unit.launch import DEFAULT_PROCESSORS
 from torch import Tensor
 
 from silk_fast import kernels
-from tests.kernels.support import DEVICE
+from tests.kernels.support import DEVICE, hann
 
 LEVELS = (8,) * 16
 
@@ -50,10 +50,6 @@ def filling_time() -> int:
     """Frames of two samples with which the residual unit takes its one-kernel form on this card."""
     is_gpu = DEVICE == "cuda"
     return 32 * (torch.cuda.get_device_properties(DEVICE).multi_processor_count if is_gpu else DEFAULT_PROCESSORS)
-
-
-def hann(n_fft: int) -> Tensor:
-    return torch.hann_window(n_fft, device=DEVICE)
 
 
 # Named by the kernel, and after a comma by what else is exercised.

@@ -54,6 +54,10 @@ def assert_op_matches(
         assert_matches(o, e, x.double(), dtype, f"result {i}")
 
 
+def hann(n_fft: int) -> Tensor:
+    return torch.hann_window(n_fft, device=DEVICE)
+
+
 def is_float(value: object) -> bool:
     return isinstance(value, Tensor) and value.is_floating_point()
 

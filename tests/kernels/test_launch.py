@@ -24,7 +24,7 @@ def test_where_triton_cannot_run_a_typed_error_names_the_argument(name, monkeypa
     """As without the interpreter on a CPU, where Triton itself would say ``0 active drivers``."""
     call = CALLS[name]
     inputs = [t.cpu() for t in call.inputs()]
-    monkeypatch.setattr("silk_fast.kernels._common.INTERPRETED", False)
+    monkeypatch.setattr("silk_fast.kernels._launch.INTERPRETED", False)
     monkeypatch.setattr("tests.kernels.cases.DEVICE", "cpu")
     with pytest.raises(ValueError, match=r"^(x|z|q|tokens|log_magnitude) must be on a CUDA GPU.* got .* on cpu"):
         call.function(*inputs)

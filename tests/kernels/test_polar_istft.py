@@ -1,23 +1,19 @@
+"""Inverse STFT: three-way bound, ``torch.istft`` and NumPy as peers, layouts, streams, limits, registration."""
+
 import math
 
 import numpy as np
 import pytest
 import torch
-import triton
-import triton.language as tl
 from silk_fast.kernels import polar_istft, polar_istft_stream, polar_overlap_add
-from silk_fast.kernels.overlap_add import overlap_add
-from silk_fast.kernels.polar_spectrum import exp_limited, polar_spectrum, sincos
+from silk_fast.kernels.inverse_stft.overlap_add import overlap_add
+from silk_fast.kernels.inverse_stft.polar_spectrum import polar_spectrum
 
 from silk_fast.reference import ops
-from tests.kernels.support import DEVICE, DTYPES, SIZES, assert_matches, assert_op_matches, run
+from tests.kernels.support import DEVICE, DTYPES, SIZES, assert_matches, assert_op_matches, hann, run
 
 ALIGNMENTS = ["center", "same", "causal"]
 SHAPES = [(1280, 320), (16, 4), (64, 16), (1024, 256), (20, 5)]
-
-
-def window_of(n_fft: int) -> torch.Tensor:
-    return torch.hann_window(n_fft, device=DEVICE)
 
 
 def polar(n_batch: int, n_frames: int, n_fft: int, dtype=torch.float32) -> tuple[torch.Tensor, torch.Tensor]:
@@ -45,11 +41,11 @@ def assert_like_reference(name: str, shape: tuple[int, int, int, int], dtype: to
     }[name]
 
     def ours(log_magnitude, phase):
-        return kernel(log_magnitude, phase, window_of(n_fft), hop, *arguments)
+        return kernel(log_magnitude, phase, hann(n_fft), hop, *arguments)
 
     def theirs(log_magnitude, phase):
         m, p = at_least_float(log_magnitude), at_least_float(phase)
-        return reference(m, p, window_of(n_fft).to(m.dtype), hop, *arguments)
+        return reference(m, p, hann(n_fft).to(m.dtype), hop, *arguments)
 
     dy = torch.randn(theirs(*inputs).shape, generator=torch.Generator().manual_seed(1))
     exact, eager = run(theirs, inputs, [dy], torch.float64), run(theirs, inputs, [dy], dtype)
@@ -99,9 +95,9 @@ def spectrum_of(log_magnitude: torch.Tensor, phase: torch.Tensor) -> torch.Tenso
 def test_center_is_torch_istft(n_fft, hop, n_frames):
     log_magnitude, phase = polar(2, n_frames, n_fft)
     expected = torch.istft(
-        spectrum_of(log_magnitude, phase).transpose(1, 2), n_fft, hop, window=window_of(n_fft).double(), center=True
+        spectrum_of(log_magnitude, phase).transpose(1, 2), n_fft, hop, window=hann(n_fft).double(), center=True
     )
-    audio = polar_istft(log_magnitude, phase, window_of(n_fft), hop, "center")
+    audio = polar_istft(log_magnitude, phase, hann(n_fft), hop, "center")
     assert audio.shape == expected.shape
     assert (audio - expected).abs().max() <= 1e-5
 
@@ -111,78 +107,16 @@ def test_center_is_torch_istft(n_fft, hop, n_frames):
 def test_same_is_an_overlap_add_in_numpy(n_fft, hop, n_frames):
     log_magnitude, phase = polar(1, n_frames, n_fft)
     frames = np.fft.irfft(spectrum_of(log_magnitude, phase)[0].cpu().numpy(), n_fft)
-    window = window_of(n_fft).double().cpu().numpy()
+    window = hann(n_fft).double().cpu().numpy()
     total, envelope = np.zeros((2, (n_frames - 1) * hop + n_fft))
     for i, frame in enumerate(frames):
         total[i * hop : i * hop + n_fft] += frame * window
         envelope[i * hop : i * hop + n_fft] += window**2
     cut = (n_fft - hop) // 2
     expected = (total / np.where(envelope > 0, envelope, 1))[cut : len(total) - cut]
-    audio = polar_istft(log_magnitude, phase, window_of(n_fft), hop, "same")[0].cpu().numpy()
+    audio = polar_istft(log_magnitude, phase, hann(n_fft), hop, "same")[0].cpu().numpy()
     assert audio.shape == expected.shape
     assert np.abs(audio - expected).max() <= 1e-5
-
-
-# ---------------------------------------------------------------- sine, cosine, exponential
-
-
-@triton.jit
-def _sincos_kernel(x_ptr, sine_ptr, cosine_ptr, n, BLOCK: tl.constexpr):
-    o = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    sine, cosine = sincos(tl.load(x_ptr + o, mask=o < n))
-    tl.store(sine_ptr + o, sine, mask=o < n)
-    tl.store(cosine_ptr + o, cosine, mask=o < n)
-
-
-def run_sincos(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    sine, cosine = torch.empty_like(x), torch.empty_like(x)
-    _sincos_kernel[(triton.cdiv(len(x), 1 << 14),)](x, sine, cosine, len(x), BLOCK=1 << 14, enable_fp_fusion=True)
-    return sine, cosine
-
-
-@triton.jit
-def _exp_kernel(x_ptr, y_ptr, n, BLOCK: tl.constexpr):
-    o = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    tl.store(y_ptr + o, exp_limited(tl.load(x_ptr + o, mask=o < n)), mask=o < n)
-
-
-def test_limited_exponential_agrees_with_float64():
-    x = torch.linspace(-87, 6, 50_001, device=DEVICE)
-    y = torch.empty_like(x)
-    _exp_kernel[(triton.cdiv(len(x), 1 << 14),)](x, y, len(x), BLOCK=1 << 14, enable_fp_fusion=True)
-    exact = x.double().clamp(max=math.log(100)).exp()
-    assert ((y - exact).abs() / exact).max() <= 3e-7  # ex2.approx alone may err by 2.4e-7
-
-
-def phases() -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    quarters = torch.arange(-640, 641) * (math.pi / 2)
-    steps = torch.arange(-2, 3)[:, None] * 1e-7
-    every_half = torch.arange(-(1 << 15), 1 << 15, dtype=torch.int16).view(torch.float16).float()
-    return {
-        "few turns": torch.linspace(-10, 10, 50_001),
-        "up to 1e3": (torch.rand(50_000, generator=generator) * 2 - 1) * 1e3,
-        "around multiples of pi / 2": (quarters * (1 + steps)).flatten(),
-        "every float16": every_half[every_half.isfinite()],
-    }
-
-
-@pytest.mark.parametrize("name", phases())
-def test_sine_and_cosine_agree_with_float64(name):
-    x = phases()[name].float().to(DEVICE)
-    sine, cosine = run_sincos(x)
-    assert (sine - x.double().sin()).abs().max() <= 1e-7
-    assert (cosine - x.double().cos()).abs().max() <= 1e-7
-
-
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy, in the interpreter, on infinity
-def test_sine_and_cosine_of_extreme_phases():
-    sine, cosine = run_sincos(torch.tensor([1e6, -1e10, 1e20, 3.4e38, -3.4e38], device=DEVICE))
-    assert (sine.abs() <= 1).all()
-    assert (cosine.abs() <= 1).all()
-    sine, cosine = run_sincos(torch.tensor([math.inf, -math.inf, math.nan], device=DEVICE))
-    assert sine.isnan().all()
-    assert cosine.isnan().all()
 
 
 # ---------------------------------------------------------------- layouts, streaming, limits
@@ -202,7 +136,7 @@ def layouts(log_magnitude: torch.Tensor, phase: torch.Tensor) -> dict[str, tuple
 
 @pytest.mark.parametrize("layout", ["linear", "convolution", "spaced", "different"])
 def test_any_strides_give_the_same_bits(layout):
-    window = window_of(64)
+    window = hann(64)
     log_magnitude, phase = polar(2, 35, 64)
     dy = torch.randn(2, 35 * 16, generator=torch.Generator().manual_seed(0)).to(DEVICE)
 
@@ -221,29 +155,16 @@ def test_expanded_gradient_and_expanded_input():
     log_magnitude, phase = polar(1, 4, 16)
     log_magnitude = log_magnitude[:, :1].expand(2, 4, -1).detach().requires_grad_()
     phase = phase.expand(2, -1, -1)
-    polar_istft(log_magnitude, phase, window_of(16), 4).sum().backward()
+    polar_istft(log_magnitude, phase, hann(16), 4).sum().backward()
     plain = log_magnitude.detach().contiguous().requires_grad_()
-    ops.polar_istft(plain, phase, window_of(16), 4).sum().backward()
+    ops.polar_istft(plain, phase, hann(16), 4).sum().backward()
     assert torch.allclose(log_magnitude.grad, plain.grad, atol=1e-5)
-
-
-def test_chunks_repeat_the_additions_of_the_whole_bit_by_bit():
-    frames = torch.randn(2, 11, 20, generator=torch.Generator().manual_seed(0)).to(DEVICE)
-    window = window_of(20)
-    whole = overlap_add(frames, window, 5, 0, 55, "constant")
-    overlap, audio = torch.zeros(2, 15, device=DEVICE), []
-    for chunk in frames.split([1, 2, 7, 1], dim=1):
-        n_out = chunk.shape[1] * 5
-        total = overlap_add(chunk, window, 5, 0, n_out + 15, "constant", overlap)
-        audio.append(total[:, :n_out])
-        overlap = total[:, n_out:]
-    assert torch.equal(torch.cat(audio, dim=1), whole)
 
 
 @pytest.mark.parametrize("chunks", [[1] * 6, [2, 1, 3], [6]], ids=str)
 def test_stream_equals_whole(chunks):
     log_magnitude, phase = polar(2, 6, 64)
-    window = window_of(64)
+    window = hann(64)
     overlap, audio = torch.zeros(2, 48, device=DEVICE), []
     for m, p in zip(log_magnitude.split(chunks, dim=1), phase.split(chunks, dim=1), strict=True):
         given = overlap.clone()
@@ -258,7 +179,7 @@ def test_stream_equals_whole(chunks):
 
 @pytest.mark.parametrize("n_frames", [1, 2, 5])
 def test_stream_matches_reference_with_every_gradient(n_frames):
-    window, overlap = window_of(64), torch.randn(2, 48, generator=torch.Generator().manual_seed(3))
+    window, overlap = hann(64), torch.randn(2, 48, generator=torch.Generator().manual_seed(3))
     inputs = [*polar(2, n_frames, 64), overlap]
     grads = [torch.randn(2, n, generator=torch.Generator().manual_seed(n)) for n in (n_frames * 16, 48)]
     assert_op_matches(
@@ -275,7 +196,7 @@ def test_limit_passes_the_gradient_at_equality_only():
     values = torch.stack([torch.nextafter(limit, -limit), limit, torch.nextafter(limit, 2 * limit), torch.tensor(50.0)])
     log_magnitude = values.repeat(9, 1).T[None].contiguous().to(DEVICE).requires_grad_()  # [1, 4, 9]
     phase = torch.full_like(log_magnitude, 0.3)
-    audio = polar_overlap_add(log_magnitude, phase, window_of(16), 4)
+    audio = polar_overlap_add(log_magnitude, phase, hann(16), 4)
     (gradient,) = torch.autograd.grad(audio.square().sum(), log_magnitude)
     assert (gradient[0, :2].abs().amax(-1) > 0).all()
     assert (gradient[0, 2:] == 0).all()
@@ -296,7 +217,7 @@ def test_ends_of_the_range_are_finite(dtype):
     ends = torch.tensor([torch.finfo(dtype).max, torch.finfo(dtype).min, 0.0, 1.0], dtype=dtype, device=DEVICE)
     log_magnitude = ends.repeat(9)[:36].reshape(1, 4, 9).requires_grad_()
     phase = ends.repeat_interleave(9).reshape(1, 4, 9).requires_grad_()
-    audio = polar_istft(log_magnitude, phase, window_of(16), 4)
+    audio = polar_istft(log_magnitude, phase, hann(16), 4)
     gradients = torch.autograd.grad(audio.sum(), (log_magnitude, phase))
     assert all(result.isfinite().all() for result in (audio, *gradients))
 
@@ -306,13 +227,13 @@ def test_ends_of_the_range_are_finite(dtype):
 def test_nan_reaches_the_output(which):
     inputs = polar(1, 5, 16)
     inputs[which][0, 4, 3] = math.nan
-    audio = polar_istft(*inputs, window_of(16), 4)
+    audio = polar_istft(*inputs, hann(16), 4)
     assert audio[0, :16].isfinite().all()
     assert audio[0, 17:].isnan().all()
 
 
 def test_nothing_is_written_and_results_repeat():
-    inputs = [*polar(2, 5, 64), window_of(64)]
+    inputs = [*polar(2, 5, 64), hann(64)]
     kept = [x.clone() for x in inputs]
     leaves = [x.requires_grad_() for x in inputs[:2]]
     dy = torch.randn(2, 80, generator=torch.Generator().manual_seed(2)).to(DEVICE)
@@ -331,13 +252,13 @@ def test_nothing_is_written_and_results_repeat():
 @pytest.mark.parametrize("alignment", ALIGNMENTS)
 def test_gradcheck(alignment):
     log_magnitude, phase = (x.double().requires_grad_() for x in polar(1, 2, 8))
-    window = window_of(8).double()
+    window = hann(8).double()
     torch.autograd.gradcheck(lambda m, p: polar_istft(m, p, window, 2, alignment), (log_magnitude, phase))
 
 
 def test_gradcheck_of_the_stream_and_of_the_plain_sum():
     log_magnitude, phase = (x.double().requires_grad_() for x in polar(1, 2, 8))
-    window, overlap = window_of(8).double(), torch.randn(1, 6, dtype=torch.float64, device=DEVICE, requires_grad=True)
+    window, overlap = hann(8).double(), torch.randn(1, 6, dtype=torch.float64, device=DEVICE, requires_grad=True)
     stream = (log_magnitude, phase, overlap)
     torch.autograd.gradcheck(lambda m, p, o: polar_istft_stream(m, p, window, 2, o), stream)
     torch.autograd.gradcheck(lambda m, p: polar_overlap_add(m, p, window, 2), stream[:2])
@@ -351,20 +272,20 @@ def test_registration_is_sound():
     ]
     torch.library.opcheck(polar_spectrum, transposed)
     frames = torch.randn(2, 3, 16, device=DEVICE, requires_grad=True)
-    torch.library.opcheck(overlap_add, (frames, window_of(16), 4, 6, 12, "window"))
-    torch.library.opcheck(overlap_add, (frames, window_of(16), 4, 0, 24, "constant", torch.zeros(2, 12, device=DEVICE)))
+    torch.library.opcheck(overlap_add, (frames, hann(16), 4, 6, 12, "window"))
+    torch.library.opcheck(overlap_add, (frames, hann(16), 4, 0, 24, "constant", torch.zeros(2, 12, device=DEVICE)))
     dz = torch.randn(*log_magnitude.shape[:2], log_magnitude.shape[2] - 1, 2, device=DEVICE)
     backward = torch.ops.silk_fast.polar_spectrum_backward.default
     torch.library.opcheck(backward, (dz, log_magnitude.detach(), phase.detach()))
     torch.library.opcheck(backward, (dz, *(x.detach() for x in transposed)))
     backward = torch.ops.silk_fast.overlap_add_backward.default
     for normalization in ("none", "constant", "window"):
-        torch.library.opcheck(backward, (torch.randn(2, 12, device=DEVICE), window_of(16), 3, 4, 6, normalization))
+        torch.library.opcheck(backward, (torch.randn(2, 12, device=DEVICE), hann(16), 3, 4, 6, normalization))
 
 
 @pytest.mark.parametrize("alignment", ALIGNMENTS)
 def test_compiles_into_one_graph(alignment):
-    window = window_of(16)
+    window = hann(16)
 
     def loss(m, p):
         return polar_istft(m, p, window, 4, alignment).square().sum()
@@ -385,17 +306,17 @@ BAD = {
     "two windows": ({"window": (1, 16)}, ValueError, r"window must be \[n_fft\]"),
     "hop does not divide": ({"hop": 5}, ValueError, "hop must divide n_fft = 16, got 5"),
     "hop 0": ({"hop": 0}, ValueError, "hop must divide"),
-    "bins": ({"log_magnitude": (2, 3, 8)}, ValueError, r"log_magnitude must be \[B, N, 9\], got \(2, 3, 8\)"),
+    "bins": ({"log_magnitude": (2, 3, 8)}, ValueError, r"log_magnitude must be \[B, N, 9\], got \[2, 3, 8\]"),
     "dimensions": ({"log_magnitude": (3, 9)}, ValueError, r"log_magnitude must be \[B, N, 9\]"),
     "no frames": ({"log_magnitude": (2, 0, 9), "phase": (2, 0, 9)}, ValueError, "not empty"),
     "no batch": ({"log_magnitude": (0, 3, 9), "phase": (0, 3, 9)}, ValueError, "not empty"),
-    "phase shape": ({"phase": (2, 4, 9)}, ValueError, r"phase must be \(2, 3, 9\)"),
-    "phase dtype": ({"phase": torch.zeros(2, 3, 9, dtype=torch.float16)}, ValueError, "phase must be .* torch.float32"),
+    "phase shape": ({"phase": (2, 4, 9)}, ValueError, r"phase must be \[2, 3, 9\]"),
+    "phase dtype": ({"phase": torch.zeros(2, 3, 9, dtype=torch.float16)}, TypeError, "phase must be torch.float32 as"),
     "integers": ({"log_magnitude": torch.zeros(2, 3, 9, dtype=torch.int32)}, TypeError, "log_magnitude must be float"),
-    "integer window": ({"window": torch.ones(16, dtype=torch.int64)}, TypeError, "window must have a floating dtype"),
+    "integer window": ({"window": torch.ones(16, dtype=torch.int64)}, TypeError, "window must be float32"),
     "window to learn": ({"window": torch.ones(16, requires_grad=True)}, ValueError, "window must not require"),
-    "overlap shape": ({"overlap": (2, 16)}, ValueError, r"overlap must be \[2, 12\], got \(2, 16\)"),
-    "integer overlap": ({"overlap": torch.zeros(2, 12).long()}, TypeError, "overlap must have a floating dtype"),
+    "overlap shape": ({"overlap": (2, 16)}, ValueError, r"overlap must be \[2, 12\], got \[2, 16\]"),
+    "integer overlap": ({"overlap": torch.zeros(2, 12).long()}, TypeError, "overlap must be float32"),
 }
 
 
@@ -408,44 +329,11 @@ def test_bad_input_is_refused_before_any_launch(case, monkeypatch):
         if torch.is_tensor(value):
             value = value.detach().to(DEVICE).requires_grad_(value.requires_grad)
         arguments[name] = value
-    monkeypatch.setattr("silk_fast.kernels.polar_spectrum._launch", None)
+    monkeypatch.setattr("silk_fast.kernels.inverse_stft.polar_spectrum._launch", None)
     with pytest.raises(error, match=message):
         polar_istft_stream(**arguments)
 
 
 def test_unknown_alignment_is_refused():
     with pytest.raises(ValueError, match="alignment must be center, same or causal, got 'left'"):
-        polar_istft(*polar(1, 2, 16), window_of(16), 4, "left")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ((4, 0, 25), "first and n_out must lie within 24 samples"),
-        ((4, -1, 2), "first and n_out must lie within"),
-        ((4, 0, 4, "both"), "normalization must be one of"),
-        ((3, 0, 4), "hop must divide n_fft = 16"),
-        ((4, 0, 12, "window", torch.zeros(1, 12, device=DEVICE)), "overlap goes with first = 0"),
-    ],
-)
-def test_overlap_add_refuses_what_lies_outside(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        overlap_add(torch.zeros(1, 3, 16, device=DEVICE), window_of(16), *arguments)
-    with pytest.raises(TypeError, match="frames must be float32 or float64"):
-        overlap_add(torch.zeros(1, 3, 16, device=DEVICE).half(), window_of(16), 4, 0, 4)
-
-
-@pytest.mark.parametrize(
-    ("changes", "error", "message"),
-    [
-        ({"window": torch.ones(16, device="meta")}, ValueError, "window must be on the device of frames"),
-        ({"window": torch.ones(16).int()}, TypeError, "window must be float32.*int32"),
-        ({"overlap": torch.ones(1, 12, device="meta")}, ValueError, "overlap must be on the device of frames"),
-        ({"overlap": torch.ones(1, 12).long()}, TypeError, "overlap must be float32.*int64"),
-    ],
-)
-def test_overlap_add_refuses_other_devices_and_kinds(changes, error, message):
-    arguments = {"window": torch.ones(16), "overlap": torch.zeros(1, 12)} | changes
-    arguments = {name: t if t.is_meta else t.to(DEVICE) for name, t in arguments.items()}
-    with pytest.raises(error, match=message):
-        overlap_add(torch.zeros(1, 3, 16, device=DEVICE), hop=4, first=0, n_out=4, **arguments)
+        polar_istft(*polar(1, 2, 16), hann(16), 4, "left")

@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 import torch
 from silk_fast.kernels import rel_key_attention
-from silk_fast.kernels._attention import attention_forward
+from silk_fast.kernels.attention.launch import attention_forward
 
 from silk_fast.reference import ops
 from tests.kernels.support import ATOL, DEVICE, DTYPES, assert_matches, assert_op_matches
@@ -154,8 +154,8 @@ def test_compiles_as_one_graph():
     [
         ({0: (2, 5, 8)}, (3, 1), ValueError, r"q must be \[B, H, T, D\]"),
         ({0: (1, 2, 4, 8)}, (3, 1), ValueError, "k must have as many rows as q, 4, got 5"),
-        ({1: (1, 1, 5, 8)}, (3, 1), ValueError, r"k must be \[1, 2, 5, 8\], got \(1, 1, 5, 8\)"),
-        ({3: (5, 7)}, (3, 1), ValueError, r"distance_embedding must be \[left \+ right \+ 1 = 5, 8\], got \(5, 7\)"),
+        ({1: (1, 1, 5, 8)}, (3, 1), ValueError, r"k must be \[1, 2, 5, 8\], got \[1, 1, 5, 8\]"),
+        ({3: (5, 7)}, (3, 1), ValueError, r"distance_embedding must be \[left \+ right \+ 1 = 5, 8\], got \[5, 7\]"),
         ({}, (4, 1), ValueError, r"distance_embedding must be \[left \+ right \+ 1 = 6, 8\]"),
         ({}, (5, -1), ValueError, "left and right must be >= 0, got 5 and -1"),
         ({}, (3, 1, torch.ones(2, dtype=torch.int64)), ValueError, r"lengths must be \[1\]"),

@@ -10,7 +10,7 @@ from torch import Tensor
 from silk_fast.reference import ops
 from tests.kernels.support import DEVICE, DTYPES, assert_op_matches
 
-module = importlib.import_module("silk_fast.kernels.residual_unit")  # of the same name as its function
+module = importlib.import_module("silk_fast.kernels.residual_unit.launch")
 
 # float32 is refused on a GPU, where it stays with cuDNN; the interpreter takes it to test the arithmetic.
 SERVED = [d for d in DTYPES if DEVICE == "cpu" or d != torch.float32]

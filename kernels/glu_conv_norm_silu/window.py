@@ -1,15 +1,9 @@
-"""What the kernels of ``glu_conv_norm_silu`` share: a window of gated frames, a tuple, that slides along time."""
+"""Device code that both passes share: the norm, and a window of gated frames, a tuple, that slides along time."""
 
-import torch
 import triton
 import triton.language as tl
-from torch import Tensor
-
-from ._common import compute_dtype
 
 UNROLL = tl.constexpr(4)  # frames at a time
-SEGMENTS = (16, 32, 64)  # frames per segment, multiples of UNROLL
-WARPS = 8192  # that fill any card some times over; segments grow beyond
 
 
 @triton.jit
@@ -39,7 +33,7 @@ def gated_before(
     """The K - 1 gated frames before ``i_time``, loaded in batches: registers cannot hold the inputs of more at once."""
     N_BATCHES: tl.constexpr = (N_TAPS + 14) // 16  # of up to 16 frames, alike: the first may begin a little early
     BATCH: tl.constexpr = (N_TAPS + N_BATCHES - 2) // max(N_BATCHES, 1)
-    window = ()
+    window: tl.tuple = ()
     for _ in tl.static_range(N_TAPS - 1):
         window = window + (tl.zeros(i_channel.shape, COMPUTE),)
     for i_batch in range(N_BATCHES):
@@ -110,26 +104,3 @@ def load_affine(norm_weight_ptr, norm_bias_ptr, i_channel, N_CHANNELS: tl.conste
     b_gain = tl.load(norm_weight_ptr + i_channel, mask=m_channel, other=0.0).to(COMPUTE)
     b_shift = tl.load(norm_bias_ptr + i_channel, mask=m_channel, other=0.0).to(COMPUTE)
     return b_gain[:, None], b_shift[:, None]
-
-
-def options(weight: Tensor, dtype: torch.dtype) -> dict:
-    """Constants of a launch over whole frames."""
-    n_channels, n_taps = weight.shape
-    block_c = triton.next_power_of_2(n_channels)
-    return {
-        "N_CHANNELS": n_channels,
-        "N_TAPS": n_taps,
-        "COMPUTE": compute_dtype(dtype),
-        "BLOCK_C": block_c,
-        "num_warps": min(max(block_c // 128, 1), 16),
-        "enable_fp_fusion": True,
-    }
-
-
-def segments(n_batch: int, n_time: int, n_warps: int) -> tuple[int, int]:
-    """Segments per sample, ``n_warps`` each, and their frames: short while there are few, to fill the card."""
-    for segment in SEGMENTS:
-        n_segments = triton.cdiv(n_time, segment)
-        if n_batch * n_segments * n_warps <= WARPS:
-            break
-    return n_segments, segment

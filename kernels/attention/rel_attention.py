@@ -1,34 +1,36 @@
-"""Relative-position attention of Transformer-XL, in one kernel.
+"""Relative-position attention of Transformer-XL (Dai et al., 2019; in speech, the Conformer, Gulati et al., 2020).
 
-``score_ij = ((q_i + u) . k_j + (q_i + v_bias) . pos_{i - j}) / sqrt(D)``, softmax over the keys in the window,
-times v (Dai et al., 2019; in speech, the Conformer, Gulati et al., 2020). How the kernels work, and what they
-read, write and compute, is said in `_attention` and `_attention_backward`.
+``score_ij = ((q_i + u) . k_j + (q_i + v_bias) . pos_{i - j}) / sqrt(D)``, softmax over the keys in the window, times v.
 """
 
 import torch
 from torch import Tensor
 
-from ._attention import attention_forward, check_heads, check_like, empty_heads, empty_lse
-from ._attention_backward import attention_backward
+from .._launch import check_operand
+from .launch import attention_backward, attention_forward, check_heads, empty_heads, empty_lse
 
 
-def _check(q, k, v, pos, u, v_bias, left, right, lengths, starts) -> None:
+def _check(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    pos: Tensor,
+    u: Tensor,
+    v_bias: Tensor,
+    left: int,
+    right: int,
+    lengths: Tensor | None,
+    starts: Tensor | None,
+) -> None:
     check_heads(q, k, v, lengths, starts)
     if left < 0 or right < 0:
         raise ValueError(f"window must hold extents >= 0 or None, got ({left}, {right})")
-    n_heads, head_dim = q.shape[1], q.shape[3]
-    if tuple(pos.shape) != (n_heads, left + right + 1, head_dim):
-        raise ValueError(
-            f"pos must be [{n_heads}, left + right + 1 = {left + right + 1}, {head_dim}], got {tuple(pos.shape)}"
-        )
-    check_like(q, "pos", pos)
-    for name, bias in (("u", u), ("v_bias", v_bias)):
-        if tuple(bias.shape) != (n_heads, head_dim):
-            raise ValueError(f"{name} must be [{n_heads}, {head_dim}], got {tuple(bias.shape)}")
-        if not bias.is_floating_point():
-            raise TypeError(f"{name} must be floating-point, got {bias.dtype}")
-        if bias.device != q.device:
-            raise ValueError(f"{name} must be on {q.device} as q, got {bias.device}")
+    n_heads, head_dim, n_rows = q.shape[1], q.shape[3], left + right + 1
+    if pos.shape != (n_heads, n_rows, head_dim):
+        raise ValueError(f"pos must be [{n_heads}, left + right + 1 = {n_rows}, {head_dim}], got {list(pos.shape)}")
+    check_operand("pos", pos, pos.shape, q, "q", dtypes=None)
+    check_operand("u", u, (n_heads, head_dim), q, "q")
+    check_operand("v_bias", v_bias, (n_heads, head_dim), q, "q")
 
 
 @torch.library.custom_op("silk_fast::rel_attention", mutates_args=(), device_types=("cuda", "cpu"))
@@ -44,7 +46,7 @@ def _rel_attention(
     lengths: Tensor | None,
     starts: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """Output and log-sum-exp."""
+    """Return output and log-sum-exp."""
     _check(q, k, v, pos, u, v_bias, left, right, lengths, starts)
     return attention_forward(q, k, v, pos, (u, v_bias), left, right, False, lengths, starts)
 
@@ -65,7 +67,7 @@ def _rel_attention_backward(
     out: Tensor,
     lse: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of q, k, v, pos, u and v_bias."""
+    """Return the gradients of q, k, v, pos, u and v_bias."""
     dq, dk, dv, dpos, du, dv_bias = attention_backward(
         dout, q, k, v, pos, (u, v_bias), left, right, False, lengths, starts, out, lse
     )
@@ -79,8 +81,7 @@ def _(q, k, v, pos, u, v_bias, left, right, lengths, starts):
 
 @_rel_attention_backward.register_fake
 def _(dout, q, k, v, pos, u, v_bias, left, right, lengths, starts, out, lse):
-    dense = torch.contiguous_format
-    grads = [torch.empty_like(x, memory_format=dense) for x in (pos, u, v_bias)]
+    grads = [torch.empty_like(x, memory_format=torch.contiguous_format) for x in (pos, u, v_bias)]
     return empty_heads(q), empty_heads(k), empty_heads(v), *grads
 
 
@@ -110,7 +111,7 @@ def rel_attention(
     lengths: Tensor | None = None,
     starts: Tensor | None = None,
 ) -> Tensor:
-    """Relative-position attention of Transformer-XL (Dai et al., 2019) as in the Conformer (Gulati et al., 2020).
+    """Attend with relative positions as Transformer-XL (Dai et al., 2019) and the Conformer (Gulati et al., 2020) do.
 
     ``score_ij = ((q_i + u) . k_j + (q_i + v_bias) . pos_{i - j}) / sqrt(D)``
 

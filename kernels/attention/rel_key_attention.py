@@ -1,36 +1,34 @@
-"""Attention with clipped relative keys, in one kernel.
+"""Attention with clipped relative keys (Shaw et al., 2018; in speech, Wav2Vec2-BERT with left 64 and right 8).
 
-``score_ij = (q_i . k_j + q_i . E[clip(j - i, -left, right) + left]) / sqrt(D)``, softmax over the keys, times v
-(Shaw et al., 2018; in speech, Wav2Vec2-BERT with left 64 and right 8). The kernels are those of
-`rel_attention`: see `_attention` and `_attention_backward`.
+``score_ij = (q_i . k_j + q_i . E[clip(j - i, -left, right) + left]) / sqrt(D)``, softmax over the keys, times v.
 """
 
 import torch
 from torch import Tensor
 
-from ._attention import attention_forward, check_heads, check_like, empty_heads, empty_lse
-from ._attention_backward import attention_backward
+from .._launch import check_operand
+from .launch import attention_backward, attention_forward, check_heads, empty_heads, empty_lse
 
 
-def _check(q, k, v, distance_embedding, left, right, lengths) -> None:
+def _check(
+    q: Tensor, k: Tensor, v: Tensor, distance_embedding: Tensor, left: int, right: int, lengths: Tensor | None
+) -> None:
     check_heads(q, k, v, lengths)
     if q.shape[2] != k.shape[2]:
         raise ValueError(f"k must have as many rows as q, {q.shape[2]}, got {k.shape[2]}")
     if left < 0 or right < 0:
         raise ValueError(f"left and right must be >= 0, got {left} and {right}")
-    if tuple(distance_embedding.shape) != (left + right + 1, q.shape[3]):
-        raise ValueError(
-            f"distance_embedding must be [left + right + 1 = {left + right + 1}, {q.shape[3]}], "
-            f"got {tuple(distance_embedding.shape)}"
-        )
-    check_like(q, "distance_embedding", distance_embedding)
+    n_rows, head_dim, shape = left + right + 1, q.shape[3], distance_embedding.shape
+    if shape != (n_rows, head_dim):
+        raise ValueError(f"distance_embedding must be [left + right + 1 = {n_rows}, {head_dim}], got {list(shape)}")
+    check_operand("distance_embedding", distance_embedding, shape, q, "q", dtypes=None)
 
 
 @torch.library.custom_op("silk_fast::rel_key_attention", mutates_args=(), device_types=("cuda", "cpu"))
 def _rel_key_attention(
     q: Tensor, k: Tensor, v: Tensor, distance_embedding: Tensor, left: int, right: int, lengths: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Output and log-sum-exp."""
+    """Return output and log-sum-exp."""
     _check(q, k, v, distance_embedding, left, right, lengths)
     return attention_forward(q, k, v, distance_embedding, (None, None), left, right, True, lengths, None)
 
@@ -48,7 +46,7 @@ def _rel_key_attention_backward(
     out: Tensor,
     lse: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of q, k, v and distance_embedding."""
+    """Return the gradients of q, k, v and distance_embedding."""
     dq, dk, dv, per_head, first_row, last_row = attention_backward(
         dout, q, k, v, distance_embedding, (None, None), left, right, True, lengths, None, out, lse
     )
@@ -87,7 +85,7 @@ _rel_key_attention.register_autograd(_backward, setup_context=_setup_context)
 def rel_key_attention(
     q: Tensor, k: Tensor, v: Tensor, distance_embedding: Tensor, left: int, right: int, lengths: Tensor | None = None
 ) -> Tensor:
-    """Attention with clipped relative keys (Shaw et al., 2018), as in Wav2Vec2-BERT.
+    """Attend with clipped relative keys (Shaw et al., 2018), as Wav2Vec2-BERT does.
 
     ``score_ij = (q_i . k_j + q_i . E[clip(j - i, -left, right) + left]) / sqrt(D)``
 

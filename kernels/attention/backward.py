@@ -1,40 +1,23 @@
-"""Relative-position attention, backward; formulas and names as in `_attention`.
+"""Relative-position attention, backward: three kernels, in each of which one program owns what it writes.
 
 With p the weights, recomputed from the saved log-sum-exp, and ``delta_i = dout_i . out_i``:
-``dv_j = sum_i p_ij dout_i``, ``ds_ij = p_ij (dout_i . v_j - delta_i) / sqrt(D)``,
-``dk_j = sum_i ds_ij (q_i + u)``, ``dq_i = sum_j ds_ij (k_j + pos[row(i - j)])``; du and dv_bias are the
-two parts of dq summed over i, and ``dpos[r]`` is ``ds_ij (q_i + v_bias)`` summed where row(i - j) = r.
 
-Three kernels, in each of which one program owns what it writes: no atomics, the same bits each time. dq goes
-over tiles of queries, dk and dv over tiles of keys, dpos over diagonals of tiles, where all queries of
-all samples at the same distances meet. A tile takes both halves of its band, of the distances ``base - m`` and
-``base + N - m``: one product more than carrying one as the forward pass does, and easier to read. The end
-rows of the clipped scheme gather half planes: the dq kernel sums those, where it would sum du and dv_bias.
+    dv_j = sum_i p_ij dout_i
+    ds_ij = p_ij (dout_i . v_j - delta_i) / sqrt(D)
+    dk_j = sum_i ds_ij (q_i + u)
+    dq_i = sum_j ds_ij (k_j + pos[row(i - j)])        du, dv_bias: the two parts of dq summed over i
+    dpos[r] = sum of ds_ij (q_i + v_bias) where row(i - j) = r
+
+No atomics, the same bits each time. dq goes over tiles of queries, dk and dv over tiles of keys, dpos over diagonals of
+tiles, where all queries of all samples at the same distances meet. The end rows of the clipped scheme gather half
+planes: the dq kernel sums those, where it would sum du and dv_bias.
 """
 
-import torch
 import triton
 import triton.language as tl
-from torch import Tensor
 
-from ._attention import (
-    LOG2_E,
-    dense,
-    empty_heads,
-    key_range,
-    load_band,
-    load_rows,
-    narrow,
-    rows,
-    store_rows,
-    table_row,
-    tiles,
-    visible,
-    visible_keys,
-)
-from ._common import compute_dtype, on_device
-
-DPOS_PROGRAMS = 1024  # the sums of dpos are split until about so many programs share them
+from .._math import LOG2_E, saturate
+from .tile import key_range, load_band, load_rows, store_rows, table_row, visible, visible_keys
 
 
 @triton.jit
@@ -70,13 +53,49 @@ def _skew(b_ds):
 
 @triton.jit
 def _attention_bwd_dq_kernel(
-    dout_ptr, qc_ptr, qp_ptr, k_ptr, v_ptr, pos_ptr, lengths_ptr, starts_ptr, out_ptr, lse_ptr,
-    dq_ptr, delta_ptr, sums_ptr, stride_dout_b, stride_dout_h, stride_dout_t, stride_q_b, stride_q_h, stride_q_t,
-    stride_k_b, stride_k_h, stride_k_t, stride_v_b, stride_v_h, stride_v_t, stride_pos_h, stride_pos_r,
-    stride_out_b, stride_out_h, stride_out_t, n_pairs, n_heads, n_queries, n_keys, left, right,
-    CLIPPED: tl.constexpr, HEAD_DIM: tl.constexpr, SCALE: tl.constexpr, COMPUTE: tl.constexpr,
-    BLOCK: tl.constexpr, BLOCK_D: tl.constexpr,
-):  # fmt: skip
+    dout_ptr,
+    qc_ptr,
+    qp_ptr,
+    k_ptr,
+    v_ptr,
+    pos_ptr,
+    lengths_ptr,
+    starts_ptr,
+    out_ptr,
+    lse_ptr,
+    dq_ptr,
+    delta_ptr,
+    sums_ptr,
+    stride_dout_b,
+    stride_dout_h,
+    stride_dout_t,
+    stride_q_b,
+    stride_q_h,
+    stride_q_t,
+    stride_k_b,
+    stride_k_h,
+    stride_k_t,
+    stride_v_b,
+    stride_v_h,
+    stride_v_t,
+    stride_pos_h,
+    stride_pos_r,
+    stride_out_b,
+    stride_out_h,
+    stride_out_t,
+    n_pairs,
+    n_heads,
+    n_queries,
+    n_keys,
+    left,
+    right,
+    CLIPPED: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    SCALE: tl.constexpr,
+    COMPUTE: tl.constexpr,
+    BLOCK: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
     """dq; delta ``[pairs, Tq]``; and per tile ``sums [2, pairs, tiles, D]``: of du and dv_bias, or of the end rows."""
     n_tiles = tl.cdiv(n_queries, BLOCK)
     i_pair = (tl.program_id(0) // n_tiles).to(tl.int64)
@@ -118,8 +137,8 @@ def _attention_bwd_dq_kernel(
         b_before = load_band(pos_ptr, base + BLOCK, left, right, stride_pos_r, CLIPPED, HEAD_DIM, BLOCK, BLOCK_D)
         mask = visible(i_position + o_n, o_key, first, end, left, right, CLIPPED)
         _, b_ds = _weights_and_gradients(b_qc, b_qp, b_k, b_v, b_own, b_before, b_dout, b_lse, b_delta, mask, SCALE)
-        b_dqc += tl.dot(narrow(b_ds, b_k.dtype), b_k, input_precision="ieee")
-        b_ds_own, b_ds_before = _skew(narrow(b_ds, b_k.dtype))
+        b_dqc += tl.dot(saturate(b_ds, b_k.dtype), b_k, input_precision="ieee")
+        b_ds_own, b_ds_before = _skew(saturate(b_ds, b_k.dtype))
         b_dqp += tl.dot(b_ds_own, b_own, input_precision="ieee")
         b_dqp += tl.dot(b_ds_before, b_before, input_precision="ieee")
         if CLIPPED:
@@ -139,13 +158,44 @@ def _attention_bwd_dq_kernel(
 
 @triton.jit
 def _attention_bwd_dkv_kernel(
-    dout_ptr, qc_ptr, qp_ptr, k_ptr, v_ptr, pos_ptr, lengths_ptr, starts_ptr, lse_ptr, delta_ptr,
-    dk_ptr, dv_ptr, stride_dout_b, stride_dout_h, stride_dout_t, stride_q_b, stride_q_h, stride_q_t,
-    stride_k_b, stride_k_h, stride_k_t, stride_v_b, stride_v_h, stride_v_t, stride_pos_h, stride_pos_r,
-    n_heads, n_queries, n_keys, left, right,
-    CLIPPED: tl.constexpr, HEAD_DIM: tl.constexpr, SCALE: tl.constexpr, COMPUTE: tl.constexpr,
-    BLOCK: tl.constexpr, BLOCK_D: tl.constexpr,
-):  # fmt: skip
+    dout_ptr,
+    qc_ptr,
+    qp_ptr,
+    k_ptr,
+    v_ptr,
+    pos_ptr,
+    lengths_ptr,
+    starts_ptr,
+    lse_ptr,
+    delta_ptr,
+    dk_ptr,
+    dv_ptr,
+    stride_dout_b,
+    stride_dout_h,
+    stride_dout_t,
+    stride_q_b,
+    stride_q_h,
+    stride_q_t,
+    stride_k_b,
+    stride_k_h,
+    stride_k_t,
+    stride_v_b,
+    stride_v_h,
+    stride_v_t,
+    stride_pos_h,
+    stride_pos_r,
+    n_heads,
+    n_queries,
+    n_keys,
+    left,
+    right,
+    CLIPPED: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    SCALE: tl.constexpr,
+    COMPUTE: tl.constexpr,
+    BLOCK: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
     n_tiles = tl.cdiv(n_keys, BLOCK)
     i_pair = (tl.program_id(0) // n_tiles).to(tl.int64)
     i_key = (tl.program_id(0) % n_tiles) * BLOCK
@@ -183,7 +233,7 @@ def _attention_bwd_dkv_kernel(
         b_before = load_band(pos_ptr, base + BLOCK, left, right, stride_pos_r, CLIPPED, HEAD_DIM, BLOCK, BLOCK_D)
         mask = visible(first_position + o_query, o_key, first, end, left, right, CLIPPED)
         b_p, b_ds = _weights_and_gradients(b_qc, b_qp, b_k, b_v, b_own, b_before, b_dout, b_lse, b_delta, mask, SCALE)
-        b_dk += tl.dot(tl.trans(narrow(b_ds, b_qc.dtype)), b_qc, input_precision="ieee")
+        b_dk += tl.dot(tl.trans(saturate(b_ds, b_qc.dtype)), b_qc, input_precision="ieee")
         b_dv += tl.dot(tl.trans(b_p.to(b_qc.dtype)), b_dout, input_precision="ieee")
     store_rows(dk_ptr + o_out, b_dk, o_key, o_key < n_keys, n_heads * HEAD_DIM, HEAD_DIM)
     store_rows(dv_ptr + o_out, b_dv, o_key, o_key < n_keys, n_heads * HEAD_DIM, HEAD_DIM)
@@ -191,13 +241,46 @@ def _attention_bwd_dkv_kernel(
 
 @triton.jit
 def _attention_bwd_dpos_kernel(
-    dout_ptr, qc_ptr, qp_ptr, k_ptr, v_ptr, pos_ptr, lengths_ptr, starts_ptr, lse_ptr, delta_ptr,
-    dpos_ptr, stride_dout_b, stride_dout_h, stride_dout_t, stride_q_b, stride_q_h, stride_q_t,
-    stride_k_b, stride_k_h, stride_k_t, stride_v_b, stride_v_h, stride_v_t, stride_pos_h, stride_pos_r,
-    n_batch, n_heads, n_queries, n_keys, left, right, n_diagonals, n_splits,
-    CLIPPED: tl.constexpr, HEAD_DIM: tl.constexpr, SCALE: tl.constexpr, COMPUTE: tl.constexpr,
-    BLOCK: tl.constexpr, BLOCK_D: tl.constexpr,
-):  # fmt: skip
+    dout_ptr,
+    qc_ptr,
+    qp_ptr,
+    k_ptr,
+    v_ptr,
+    pos_ptr,
+    lengths_ptr,
+    starts_ptr,
+    lse_ptr,
+    delta_ptr,
+    dpos_ptr,
+    stride_dout_b,
+    stride_dout_h,
+    stride_dout_t,
+    stride_q_b,
+    stride_q_h,
+    stride_q_t,
+    stride_k_b,
+    stride_k_h,
+    stride_k_t,
+    stride_v_b,
+    stride_v_h,
+    stride_v_t,
+    stride_pos_h,
+    stride_pos_r,
+    n_batch,
+    n_heads,
+    n_queries,
+    n_keys,
+    left,
+    right,
+    n_diagonals,
+    n_splits,
+    CLIPPED: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    SCALE: tl.constexpr,
+    COMPUTE: tl.constexpr,
+    BLOCK: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
     """``dpos [2, splits, H, R, D]`` of one diagonal of tiles: from the tiles' own halves, and from those before."""
     i_diagonal = tl.program_id(0) % n_diagonals
     i_head = ((tl.program_id(0) // n_diagonals) % n_heads).to(tl.int64)
@@ -236,7 +319,7 @@ def _attention_bwd_dpos_kernel(
             inner = 1 if CLIPPED else 0  # the end rows of the clipped scheme are summed by the dq kernel
             mask = visible(i_position + o_n, o_key, first, end, left - inner, right - inner, False)
             _, b_ds = _weights_and_gradients(b_qc, b_qp, b_k, b_v, b_own, b_before, b_dout, b_lse, b_delta, mask, SCALE)
-            b_ds_own, b_ds_before = _skew(narrow(b_ds, b_qc.dtype))
+            b_ds_own, b_ds_before = _skew(saturate(b_ds, b_qc.dtype))
             b_dpos_own += tl.dot(tl.trans(b_ds_own), b_qp, input_precision="ieee")
             b_dpos_before += tl.dot(tl.trans(b_ds_before), b_qp, input_precision="ieee")
     o_block = (i_split * n_heads + i_head) * n_rows
@@ -245,54 +328,3 @@ def _attention_bwd_dpos_kernel(
     store_rows(dpos_ptr, b_dpos_own, o_row, o_own >= -right, HEAD_DIM, HEAD_DIM)
     o_row = o_block + n_splits * n_heads * n_rows + table_row(o_before, left, right, CLIPPED)
     store_rows(dpos_ptr, b_dpos_before, o_row, (o_before <= left) & (o_before >= -right), HEAD_DIM, HEAD_DIM)
-
-
-def _biased(q: Tensor, bias: Tensor | None, wide: torch.dtype) -> Tensor:
-    """``q + bias`` as the forward pass rounds it; ``bias`` is ``[H, D]``."""
-    if bias is None:
-        return q
-    limit = torch.finfo(q.dtype).max
-    return (q.to(wide) + bias[:, None].to(wide)).clamp(-limit, limit).to(q.dtype)
-
-
-def attention_backward(
-    dout: Tensor, q: Tensor, k: Tensor, v: Tensor, pos: Tensor, biases: tuple[Tensor | None, Tensor | None],
-    left: int, right: int, clipped: bool, lengths: Tensor | None, starts: Tensor | None, out: Tensor, lse: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """dq, dk, dv; dpos ``[H, R, D]``; du and dv_bias ``[H, D]`` or, clipped, dpos of the first and last row."""
-    dout, q, k, v, pos = (rows(x) for x in (dout, q, k, v, pos))
-    lengths, starts = dense(lengths), dense(starts)
-    n_batch, n_heads, n_queries, head_dim = q.shape
-    n_keys, n_rows = k.shape[2], pos.shape[-2]
-    dq, dk, dv = empty_heads(q), empty_heads(k), empty_heads(v)
-    if not q.numel():
-        ends = (lse.new_zeros(n_heads, head_dim) for _ in range(2))
-        return dq, dk.zero_(), dv.zero_(), lse.new_zeros(n_heads, n_rows, head_dim), *ends
-    options = tiles(head_dim, q.dtype)
-    block = options.pop("BLOCK_N")
-    del options["BLOCK_M"]
-    n_query_tiles, n_key_tiles = triton.cdiv(n_queries, block), triton.cdiv(n_keys, block)
-    n_diagonals = triton.cdiv(n_rows, block) + 1
-    n_splits = max(1, min(n_batch * n_query_tiles, DPOS_PROGRAMS // (n_heads * n_diagonals)))
-    delta = torch.empty_like(lse)
-    sums = torch.empty((2, n_batch, n_heads, n_query_tiles, head_dim), dtype=lse.dtype, device=q.device)
-    dpos = torch.empty((2, n_splits, n_heads, n_rows, head_dim), dtype=lse.dtype, device=q.device)
-    qc, qp = (_biased(q, bias, lse.dtype) for bias in biases)
-    tensors = (dout, qc, qp, k, v, pos, lengths, starts)
-    strides = [stride for x in (dout, qc, k, v) for stride in x.stride()[:3]]
-    strides += [0 if clipped else pos.stride(0), pos.stride(-2)]
-    constants = {"CLIPPED": clipped, "HEAD_DIM": head_dim, "SCALE": head_dim**-0.5, "BLOCK": block, **options}
-    constants |= {"COMPUTE": compute_dtype(q.dtype), "enable_fp_fusion": True}
-    with on_device("q", q):
-        _attention_bwd_dq_kernel[(n_batch * n_heads * n_query_tiles,)](
-            *tensors, out, lse, dq, delta, sums, *strides, *out.stride()[:3],
-            n_batch * n_heads, n_heads, n_queries, n_keys, left, right, **constants,
-        )  # fmt: skip
-        _attention_bwd_dkv_kernel[(n_batch * n_heads * n_key_tiles,)](
-            *tensors, lse, delta, dk, dv, *strides, n_heads, n_queries, n_keys, left, right, **constants
-        )
-        _attention_bwd_dpos_kernel[(n_splits * n_heads * n_diagonals,)](
-            *tensors, lse, delta, dpos, *strides,
-            n_batch, n_heads, n_queries, n_keys, left, right, n_diagonals, n_splits, **constants,
-        )  # fmt: skip
-    return dq, dk, dv, dpos.sum((0, 1)), sums[0].sum((0, 2)), sums[1].sum((0, 2))

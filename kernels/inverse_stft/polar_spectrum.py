@@ -19,69 +19,29 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._common import compute_dtype, on_device
+from .._launch import check_dtype, check_operand, compute_dtype, on_device, wide_dtype
+from .._math import LOG2_E, nearest, sincos, sincos_of_quarters
 
 BLOCK_N = 32  # frames per program: 128 bytes where time is contiguous, as in a transposed convolution output
 BLOCK_K = 32  # bins, and as many mirrored
-DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 LOG_LIMIT = tl.constexpr(math.log(100.0))
 HALF_PI = tl.constexpr(math.pi / 2)
-QUARTERS = tl.constexpr(2 / math.pi)
-LOG2_E = tl.constexpr(math.log2(math.e))
-# A float32 near this has no fraction bits: adding it rounds, and leaves the integer in the low bits.
-ROUND_MAGIC = tl.constexpr(1.5 * 2.0**23)
-# pi / 2 and log 2 in parts short enough that multiples below 2^16 and 2^13 of all but the last are exact.
-QUARTER_1, QUARTER_2 = tl.constexpr(201 / 128), tl.constexpr(253 / 524288)
-QUARTER_3 = tl.constexpr(1.2675907950567314e-06)
+# log 2 in parts short enough that multiples below 2^13 of the first are exact.
 LOG_2_HIGH, LOG_2_LOW = tl.constexpr(355 / 512), tl.constexpr(-2.1219444005469057e-04)
 
 
 @triton.jit
-def _round(x):
-    """Nearest integer, as float32 and as int32 of which the low 22 bits hold."""
-    magic = tl.full([], ROUND_MAGIC, tl.float32)
-    b_sum = x + magic
-    return b_sum - magic, b_sum.to(tl.int32, bitcast=True)
-
-
-@triton.jit
-def _sincos_of_quarters(r, i_quarter):
-    """Sine and cosine of ``r + i_quarter * pi / 2``, r in [-pi/4, pi/4], by minimax polynomials (error 4e-9)."""
-    r2 = r * r
-    s = r + r * r2 * (-0.16666655 + r2 * (0.008332178 - r2 * 0.00019517267))
-    c = 1.0 - (0.5 * r2 - r2 * r2 * (0.041666646 + r2 * (-0.0013887367 + r2 * 2.4438415e-05)))
-    swapped = (i_quarter & 1) != 0
-    sine, cosine = tl.where(swapped, c, s), tl.where(swapped, s, c)
-    return tl.where((i_quarter & 2) != 0, -sine, sine), tl.where(((i_quarter + 1) & 2) != 0, -cosine, cosine)
-
-
-@triton.jit
-def sincos(x):
-    """Sine and cosine; error 8e-8 for |x| < 1e5, at most 1 in magnitude beyond, NaN for infinity.
-
-    ``tl.sin`` has a slow path with local memory, ``sin.approx`` errs several times more.
-    """
-    if x.dtype == tl.float64:
-        return tl.sin(x), tl.cos(x)
-    else:
-        b_quarter, i_quarter = _round(x * QUARTERS)
-        r = ((x - b_quarter * QUARTER_1) - b_quarter * QUARTER_2) - b_quarter * QUARTER_3
-        r = tl.where(tl.abs(r) > 1.0, 0.0, r)  # so large that it is not known to a quarter turn
-        return _sincos_of_quarters(r, i_quarter)
-
-
-@triton.jit
-def exp_limited(x):
+def exp_limited(b_x):
     """``exp(min(x, log 100))``, NaN for NaN. Reduced first: ``tl.exp`` rounds ``x * log2(e)`` and errs by 4e-7."""
-    x = tl.where(x > LOG_LIMIT, LOG_LIMIT, x)
-    if x.dtype == tl.float64:
-        return tl.exp(x)
+    b_x = tl.where(b_x > LOG_LIMIT, LOG_LIMIT, b_x)
+    if b_x.dtype == tl.float64:
+        return tl.exp(b_x)
     else:
-        x = tl.where(x < -87.0, -87.0, x)  # 1e-38
-        b_power, i_power = _round(x * LOG2_E)
-        r = (x - b_power * LOG_2_HIGH) - b_power * LOG_2_LOW
-        return tl.exp2(r * LOG2_E) * ((i_power << 23) + 0x3F800000).to(tl.float32, bitcast=True)
+        b_x = tl.where(b_x < -87.0, -87.0, b_x)  # 1e-38
+        b_power, i_power = nearest(b_x * LOG2_E)
+        b_r = (b_x - b_power * LOG_2_HIGH) - b_power * LOG_2_LOW
+        return tl.exp2(b_r * LOG2_E) * ((i_power << 23) + 0x3F800000).to(tl.float32, bitcast=True)
 
 
 @triton.jit
@@ -91,8 +51,8 @@ def _twiddle(i_bin, half, COMPUTE: tl.constexpr):
     if step.dtype == tl.float64:
         return sincos(2 * i_bin * step)
     else:
-        b_quarter, i_quarter = _round(2 * i_bin.to(tl.float32) / half)
-        return _sincos_of_quarters((2 * i_bin - half * b_quarter) * step, i_quarter)
+        b_quarter, i_quarter = nearest(2 * i_bin.to(tl.float32) / half)
+        return sincos_of_quarters((2 * i_bin - half * b_quarter) * step, i_quarter)
 
 
 @triton.jit
@@ -123,9 +83,22 @@ def _load_polar(m_ptr, p_ptr, stride_m_k, stride_p_k, i_bin, mask, n_fft, COMPUT
 
 @triton.jit
 def _polar_spectrum_fwd_kernel(
-    m_ptr, p_ptr, z_ptr, stride_m_b, stride_m_n, stride_m_k, stride_p_b, stride_p_n, stride_p_k,
-    n_frames, half, n_low, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, COMPUTE: tl.constexpr,
-):  # fmt: skip
+    m_ptr,
+    p_ptr,
+    z_ptr,
+    stride_m_b,
+    stride_m_n,
+    stride_m_k,
+    stride_p_b,
+    stride_p_n,
+    stride_p_k,
+    n_frames,
+    half,
+    n_low,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    COMPUTE: tl.constexpr,
+):
     i_batch, i_frame, i_bin, i_first = _tile(n_frames, n_low, BLOCK_N, BLOCK_K)
     m_tile = (i_frame < n_frames) & (i_bin < half)
     m_ptr += i_batch * stride_m_b + i_frame * stride_m_n
@@ -151,9 +124,22 @@ def _polar_spectrum_fwd_kernel(
 
 @triton.jit
 def _polar_gradient(
-    dx_re, dx_im, m_ptr, p_ptr, dm_ptr, dp_ptr, stride_m_k, stride_p_k, stride_dm_k, stride_dp_k,
-    i_bin, m_load, m_store, n_fft, COMPUTE: tl.constexpr,
-):  # fmt: skip
+    dx_re,
+    dx_im,
+    m_ptr,
+    p_ptr,
+    dm_ptr,
+    dp_ptr,
+    stride_m_k,
+    stride_p_k,
+    stride_dm_k,
+    stride_dp_k,
+    i_bin,
+    m_load,
+    m_store,
+    n_fft,
+    COMPUTE: tl.constexpr,
+):
     """Gradients to log-magnitude and phase from that to the spectrum."""
     b_m, b_mag, b_sin, b_cos = _load_polar(m_ptr, p_ptr, stride_m_k, stride_p_k, i_bin, m_load, n_fft, COMPUTE)
     b_dm = tl.where(b_m <= LOG_LIMIT, b_mag * (dx_re * b_cos + dx_im * b_sin), 0.0)
@@ -164,10 +150,30 @@ def _polar_gradient(
 
 @triton.jit
 def _polar_spectrum_bwd_kernel(
-    dz_ptr, m_ptr, p_ptr, dm_ptr, dp_ptr, stride_m_b, stride_m_n, stride_m_k, stride_p_b, stride_p_n, stride_p_k,
-    stride_dm_b, stride_dm_n, stride_dm_k, stride_dp_b, stride_dp_n, stride_dp_k,
-    n_frames, half, n_low, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, COMPUTE: tl.constexpr,
-):  # fmt: skip
+    dz_ptr,
+    m_ptr,
+    p_ptr,
+    dm_ptr,
+    dp_ptr,
+    stride_m_b,
+    stride_m_n,
+    stride_m_k,
+    stride_p_b,
+    stride_p_n,
+    stride_p_k,
+    stride_dm_b,
+    stride_dm_n,
+    stride_dm_k,
+    stride_dp_b,
+    stride_dp_n,
+    stride_dp_k,
+    n_frames,
+    half,
+    n_low,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    COMPUTE: tl.constexpr,
+):
     i_batch, i_frame, i_bin, i_first = _tile(n_frames, n_low, BLOCK_N, BLOCK_K)
     m_tile = (i_frame < n_frames) & (i_bin < half)
     o_low, o_high = _packed_offsets(i_first, half, BLOCK_K)
@@ -189,14 +195,39 @@ def _polar_spectrum_bwd_kernel(
     dm_ptr += i_batch * stride_dm_b + i_frame * stride_dm_n
     dp_ptr += i_batch * stride_dp_b + i_frame * stride_dp_n
     _polar_gradient(
-        b_even_re + b_odd_re, b_even_im + b_odd_im, m_ptr, p_ptr, dm_ptr, dp_ptr,
-        stride_m_k, stride_p_k, stride_dm_k, stride_dp_k, i_bin, m_tile, m_tile, 2 * half, COMPUTE,
-    )  # fmt: skip
+        b_even_re + b_odd_re,
+        b_even_im + b_odd_im,
+        m_ptr,
+        p_ptr,
+        dm_ptr,
+        dp_ptr,
+        stride_m_k,
+        stride_p_k,
+        stride_dm_k,
+        stride_dp_k,
+        i_bin,
+        m_tile,
+        m_tile,
+        2 * half,
+        COMPUTE,
+    )
     _polar_gradient(
-        b_even_re - b_odd_re, b_odd_im - b_even_im, m_ptr, p_ptr, dm_ptr, dp_ptr,
-        stride_m_k, stride_p_k, stride_dm_k, stride_dp_k, half - i_bin, m_tile, m_tile & (half - i_bin >= n_low),
-        2 * half, COMPUTE,
-    )  # fmt: skip
+        b_even_re - b_odd_re,
+        b_odd_im - b_even_im,
+        m_ptr,
+        p_ptr,
+        dm_ptr,
+        dp_ptr,
+        stride_m_k,
+        stride_p_k,
+        stride_dm_k,
+        stride_dp_k,
+        half - i_bin,
+        m_tile,
+        m_tile & (half - i_bin >= n_low),
+        2 * half,
+        COMPUTE,
+    )
 
 
 def _launch(kernel, m: Tensor, p: Tensor, z: Tensor, *gradients: Tensor) -> None:
@@ -208,14 +239,21 @@ def _launch(kernel, m: Tensor, p: Tensor, z: Tensor, *gradients: Tensor) -> None
     strides = [stride for tensor in (m, p, *gradients) for stride in tensor.stride()]
     with on_device("log_magnitude", m):
         kernel[grid](
-            *tensors, *strides, n_frames, half, n_low, BLOCK_N=BLOCK_N, BLOCK_K=BLOCK_K,
-            COMPUTE=compute_dtype(m.dtype), enable_fp_fusion=True,
-        )  # fmt: skip
+            *tensors,
+            *strides,
+            n_frames,
+            half,
+            n_low,
+            BLOCK_N=BLOCK_N,
+            BLOCK_K=BLOCK_K,
+            COMPUTE=compute_dtype(m.dtype),
+            enable_fp_fusion=True,
+        )
 
 
 @torch.library.custom_op("silk_fast::polar_spectrum", mutates_args=(), device_types=("cuda", "cpu"))
 def polar_spectrum(log_magnitude: Tensor, phase: Tensor) -> Tensor:
-    """Packed spectrum Z (top of this file), divided by n_fft, of ``exp(min(m, log 100)) * exp(i p)``.
+    """Compute the packed spectrum Z (top of this file), divided by n_fft, of ``exp(min(m, log 100)) * exp(i p)``.
 
     The imaginary parts of DC and Nyquist are ignored. Differentiable; the limit passes the gradient at equality.
 
@@ -227,29 +265,23 @@ def polar_spectrum(log_magnitude: Tensor, phase: Tensor) -> Tensor:
         float32 (float64) ``[B, N, h, 2]``, real and imaginary parts, contiguous.
 
     Raises:
-        ValueError: the shapes, dtypes or devices differ, or are not as above.
+        ValueError: the shapes or devices differ, or are not as above.
+        TypeError: the dtypes differ, or are not as above.
     """
-    _check_polar(log_magnitude, phase)
+    _check(log_magnitude, phase)
     n_batch, n_frames, n_bins = log_magnitude.shape
-    shape, dtype = (n_batch, n_frames, n_bins - 1, 2), _audio_dtype(log_magnitude)
+    shape, dtype = (n_batch, n_frames, n_bins - 1, 2), wide_dtype(log_magnitude.dtype)
     z = torch.empty(shape, dtype=dtype, device=log_magnitude.device)
     _launch(_polar_spectrum_fwd_kernel, log_magnitude, phase, z)
     return z
 
 
-def _audio_dtype(x: Tensor) -> torch.dtype:
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
-
-
-def _check_polar(log_magnitude: Tensor, phase: Tensor) -> None:
-    shape = tuple(log_magnitude.shape)
-    if log_magnitude.dtype not in DTYPES:
-        raise TypeError(f"log_magnitude must be float32, float16, bfloat16 or float64, got {log_magnitude.dtype}")
-    if log_magnitude.ndim != 3 or shape[2] < 2 or not log_magnitude.numel():
-        raise ValueError(f"log_magnitude must be [B, N, n_fft / 2 + 1] and not empty, got {shape}")
-    if (phase.shape, phase.dtype, phase.device) != (log_magnitude.shape, log_magnitude.dtype, log_magnitude.device):
-        expected = f"{shape} {log_magnitude.dtype} on {log_magnitude.device} as log_magnitude"
-        raise ValueError(f"phase must be {expected}, got {tuple(phase.shape)} {phase.dtype} on {phase.device}")
+def _check(log_magnitude: Tensor, phase: Tensor) -> None:
+    check_dtype("log_magnitude", log_magnitude)
+    shape = log_magnitude.shape
+    if len(shape) != 3 or shape[2] < 2 or not log_magnitude.numel():
+        raise ValueError(f"log_magnitude must be [B, N, n_fft / 2 + 1] and not empty, got {list(shape)}")
+    check_operand("phase", phase, shape, log_magnitude, "log_magnitude", dtypes=None)
 
 
 @torch.library.custom_op("silk_fast::polar_spectrum_backward", mutates_args=(), device_types=("cuda", "cpu"))
@@ -262,7 +294,7 @@ def _polar_spectrum_backward(dz: Tensor, log_magnitude: Tensor, phase: Tensor) -
 @polar_spectrum.register_fake
 def _(log_magnitude: Tensor, phase: Tensor) -> Tensor:
     n_batch, n_frames, n_bins = log_magnitude.shape
-    return log_magnitude.new_empty((n_batch, n_frames, n_bins - 1, 2), dtype=_audio_dtype(log_magnitude))
+    return log_magnitude.new_empty((n_batch, n_frames, n_bins - 1, 2), dtype=wide_dtype(log_magnitude.dtype))
 
 
 @_polar_spectrum_backward.register_fake

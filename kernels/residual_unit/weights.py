@@ -1,4 +1,4 @@
-"""Parameters of a residual unit as the kernels of ``residual_unit.py`` read them: reordered and padded once."""
+"""Parameters of a residual unit as its kernels read them: reordered and padded once."""
 
 import math
 from typing import NamedTuple
@@ -8,8 +8,9 @@ import torch.nn.functional as F
 import triton
 from torch import Tensor
 
-from ._common import INTERPRETED, check_operand
+from .._launch import INTERPRETED, check_dtype, check_operand
 
+HALVES = (torch.float16, torch.bfloat16)
 SNAKE_EPSILON = 1e-9
 MAX_FUSED_WIDTH = 192  # channels up to which one kernel does the whole unit
 
@@ -27,31 +28,21 @@ class PackedResidualUnit(NamedTuple):
 
 
 def padded_channels(n_channels: int) -> int:
-    """Channels after padding to whole tiles of the kernel that serves them."""
+    """Pad the number of channels to whole tiles of the kernel that serves them."""
     if n_channels % 16 or not n_channels:
         raise ValueError(f"residual_unit needs a multiple of 16 channels, got {n_channels}")
     step = 32 if n_channels <= MAX_FUSED_WIDTH else 128
     return triton.cdiv(n_channels, step) * step
 
 
-def check_dtype(name: str, tensor: Tensor) -> None:
-    """Half precision only: float32 has its own path through cuDNN. The interpreter, for tests, takes float32 too."""
-    allowed = (torch.float16, torch.bfloat16) + ((torch.float32,) if INTERPRETED else ())
-    if tensor.dtype not in allowed:
-        raise TypeError(f"{name} must be float16 or bfloat16, got {tensor.dtype}")
+def check_half(name: str, tensor: Tensor) -> None:
+    """Refuse all but half precision: float32 has its own path through cuDNN, and the interpreter tests with it."""
+    if not (INTERPRETED and tensor.dtype == torch.float32):
+        check_dtype(name, tensor, HALVES)
 
 
-def pack_snake(alpha: Tensor, beta: Tensor) -> Tensor:
-    """Constants of a Snake, float32 ``[3, P]``, from ``alpha`` and ``beta`` ``[C]``.
-
-    Raises:
-        ValueError: a shape or device does not fit, or C is not a multiple of 16.
-        TypeError: one is not floating-point.
-    """
-    if alpha.ndim != 1:
-        raise ValueError(f"alpha must be [C], got {list(alpha.shape)}")
-    check_operand("alpha", alpha, alpha.shape, alpha.device)
-    check_operand("beta", beta, alpha.shape, alpha.device, "alpha")
+def _pack_snake(alpha: Tensor, beta: Tensor) -> Tensor:
+    """Derive the constants of a Snake, float32 ``[3, P]``, from ``alpha`` and ``beta`` ``[C]``."""
     half_turns = alpha.double() / math.pi
     high = half_turns.float()
     constants = torch.stack([high, (half_turns - high).float(), 1 / (beta.float() + SNAKE_EPSILON)])
@@ -80,14 +71,12 @@ def pack_weights(
     n_channels = weight1.shape[0]
     if weight1.shape[1:2] != (n_channels,) or weight1.ndim != 3 or weight1.shape[2] % 2 == 0:
         raise ValueError(f"weight1 must be [C, C, K] with K odd, got {tuple(weight1.shape)}")
-    check_dtype("weight1", weight1)
-    if weight2.dtype != weight1.dtype:
-        raise TypeError(f"weight2 must be {weight1.dtype} like weight1, got {weight2.dtype}")
-    check_operand("weight2", weight2, (n_channels, n_channels, 1), weight1.device, "weight1")
+    check_half("weight1", weight1)
+    check_operand("weight2", weight2, (n_channels, n_channels, 1), weight1, "weight1", dtypes=None)
     vectors = {"alpha1": alpha1, "beta1": beta1, "bias1": bias1, "alpha2": alpha2, "beta2": beta2, "bias2": bias2}
     for name, vector in vectors.items():
         if vector is not None:
-            check_operand(name, vector, (n_channels,), weight1.device, "weight1")
+            check_operand(name, vector, (n_channels,), weight1, "weight1")
     padding = padded_channels(n_channels) - n_channels
 
     def pack(weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -95,6 +84,6 @@ def pack_weights(
         return F.pad(weight.permute(2, 1, 0), (0, padding, 0, padding)).contiguous(), F.pad(bias.float(), (0, padding))
 
     return PackedResidualUnit(
-        *(*pack(weight1, bias1), pack_snake(alpha1, beta1), *pack(weight2, bias2), pack_snake(alpha2, beta2)),
+        *(*pack(weight1, bias1), _pack_snake(alpha1, beta1), *pack(weight2, bias2), _pack_snake(alpha2, beta2)),
         n_channels=n_channels,
     )

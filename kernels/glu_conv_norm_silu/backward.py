@@ -1,34 +1,40 @@
-"""The way back through ``glu_conv_norm_silu``, whose file explains both kernels."""
+"""GLU, depthwise convolution, LayerNorm and SiLU, backward: two kernels.
 
-import torch
+The first recomputes the convolution as forward does (2 reads; to keep its output would cost a write, a read and the
+memory), goes back through SiLU and norm, and stores the gradient at the convolution (1 read, 1 write) in float32, for
+the norm divides by a deviation and may leave the range of float16. The second slides over that gradient with K - 1
+frames to come in registers, and makes dx (3 reads, 2 writes) and the gradient of the weights. Gradients of parameters
+are deterministic: programs, whose number depends on the shape alone and never on the card, store one partial sum per
+parameter each, and ``torch.sum`` adds these up.
+"""
+
 import triton
 import triton.language as tl
-from torch import Tensor
 
-from ._common import on_device, silu_slope, sum_dtype
-from ._glu_conv import (
-    UNROLL,
-    convolve,
-    gated_before,
-    load_affine,
-    load_frame,
-    mean,
-    normalise,
-    options,
-    segments,
-    stack,
-    store_frames,
-)
-
-CONV_PROGRAMS = 1024  # of the second kernel; partial sums take at most 1024 * 16 * 128 * 4 bytes = 8 MiB for 16 taps
+from .._math import silu_slope
+from .window import UNROLL, convolve, gated_before, load_affine, load_frame, mean, normalise, stack, store_frames
 
 
 @triton.jit
 def _glu_conv_norm_silu_bwd_kernel(
-    dy_ptr, x_ptr, context_ptr, weight_ptr, bias_ptr, norm_weight_ptr, norm_bias_ptr, dconv_ptr, sums_ptr,
-    n_time, n_segments, segment,
-    EPS: tl.constexpr, N_CHANNELS: tl.constexpr, N_TAPS: tl.constexpr, COMPUTE: tl.constexpr, BLOCK_C: tl.constexpr,
-):  # fmt: skip
+    dy_ptr,
+    x_ptr,
+    context_ptr,
+    weight_ptr,
+    bias_ptr,
+    norm_weight_ptr,
+    norm_bias_ptr,
+    dconv_ptr,
+    sums_ptr,
+    n_time,
+    n_segments,
+    segment,
+    EPS: tl.constexpr,
+    N_CHANNELS: tl.constexpr,
+    N_TAPS: tl.constexpr,
+    COMPUTE: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+):
     """Back to the convolution. Program p stores ``sums[p]``: for bias, norm_weight and norm_bias."""
     i_batch = (tl.program_id(0) // n_segments).to(tl.int64)
     i_start = tl.program_id(0) % n_segments * segment
@@ -47,7 +53,7 @@ def _glu_conv_norm_silu_bwd_kernel(
         b_conv, window = convolve(
             window, x_ptr, weight_ptr, bias_ptr, i_time, n_time, i_channel, N_CHANNELS, N_TAPS, COMPUTE
         )
-        frames = ()  # loaded late, for registers are scarce while the taps are summed
+        frames: tl.tuple = ()  # loaded late, for registers are scarce while the taps are summed
         for u in tl.static_range(UNROLL):
             o_dy = tl.cast(i_time, tl.int64) * N_CHANNELS + u * N_CHANNELS + i_channel
             b_dy = tl.load(dy_ptr + o_dy, mask=m_channel & (i_time + u < n_time), other=0.0).to(COMPUTE)
@@ -78,16 +84,28 @@ def _load_dconv(dconv_ptr, i_time, AHEAD: tl.constexpr, n_time, i_channel, N_CHA
 
 @triton.jit
 def _glu_conv_bwd_kernel(
-    dconv_ptr, x_ptr, weight_ptr, dx_ptr, sums_ptr, n_batch, n_time, n_before, n_segments, segment,
-    N_CHANNELS: tl.constexpr, N_TAPS: tl.constexpr, COMPUTE: tl.constexpr, BLOCK_C: tl.constexpr,
-):  # fmt: skip
+    dconv_ptr,
+    x_ptr,
+    weight_ptr,
+    dx_ptr,
+    sums_ptr,
+    n_batch,
+    n_time,
+    n_before,
+    n_segments,
+    segment,
+    N_CHANNELS: tl.constexpr,
+    N_TAPS: tl.constexpr,
+    COMPUTE: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+):
     """Through convolution and gate, for the ``n_time`` frames of x, of which ``n_before`` precede the convolution.
 
     Program (p, c) takes segments p, p + n, ... of a block of channels, and stores ``sums[p, :, c]``, for the taps.
     """
     i_channel = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     m_channel = i_channel < N_CHANNELS
-    dweight = ()
+    dweight: tl.tuple = ()
     for _ in tl.static_range(N_TAPS):
         dweight = dweight + (tl.zeros((BLOCK_C,), COMPUTE),)
     for i_segment in range(tl.program_id(0), n_batch * n_segments, tl.num_programs(0)):
@@ -95,22 +113,25 @@ def _glu_conv_bwd_kernel(
         i_start = i_segment % n_segments * segment
         p_x, p_dx = x_ptr + i_batch * n_time * (2 * N_CHANNELS), dx_ptr + i_batch * n_time * (2 * N_CHANNELS)
         p_dconv, n_conv = dconv_ptr + i_batch * (n_time - n_before) * N_CHANNELS, n_time - n_before
-        window = ()
+        window: tl.tuple = ()
         for k in tl.static_range(N_TAPS - 1):
             window = window + (_load_dconv(p_dconv, i_start - n_before, k, n_conv, i_channel, N_CHANNELS),)
         for i_time in range(i_start, tl.minimum(i_start + segment, n_time), UNROLL):
-            frames, gates, dgated = (), (), ()
+            frames: tl.tuple = ()
+            gates: tl.tuple = ()
+            dgated: tl.tuple = ()
             for u in tl.static_range(UNROLL):
                 b_a, b_b = load_frame(p_x, None, i_time, u, n_time, i_channel, N_CHANNELS, N_TAPS, COMPUTE)
                 frames, gates = frames + (b_a,), gates + (tl.sigmoid(b_b),)
                 dgated = dgated + (tl.zeros((BLOCK_C,), COMPUTE),)
                 b_dconv = _load_dconv(p_dconv, i_time - n_before, u + N_TAPS - 1, n_conv, i_channel, N_CHANNELS)
                 window = window + (b_dconv,)
-            new_dweight = ()
+            new_dweight: tl.tuple = ()
             for k in tl.static_range(N_TAPS):  # output window[u + k] hears frame u through tap K - 1 - k
                 p_weight = weight_ptr + (N_TAPS - 1 - k) * N_CHANNELS + i_channel
                 b_weight = tl.load(p_weight, mask=m_channel, other=0.0).to(COMPUTE)
-                b_dweight, new_dgated = dweight[k], ()
+                b_dweight = dweight[k]
+                new_dgated: tl.tuple = ()
                 for u in tl.static_range(UNROLL):
                     new_dgated = new_dgated + (dgated[u] + b_weight * window[u + k],)
                     b_dweight += frames[u] * gates[u] * window[u + k]
@@ -126,81 +147,3 @@ def _glu_conv_bwd_kernel(
     for k in tl.static_range(N_TAPS):
         p_sum = sums_ptr + (tl.program_id(0) * N_TAPS + N_TAPS - 1 - k) * N_CHANNELS + i_channel
         tl.store(p_sum, dweight[k], mask=m_channel)
-
-
-@torch.library.custom_op("silk_fast::glu_conv_norm_silu_backward", mutates_args=(), device_types=("cuda", "cpu"))
-def glu_conv_norm_silu_backward(
-    dy: Tensor,
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    norm_weight: Tensor,
-    norm_bias: Tensor,
-    eps: float,
-    context: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of context and x ``[B, K - 1 + T, 2C]`` (of x, without context), weight, and ``[3, C]`` the vectors."""
-    n_batch, n_time, _ = x.shape
-    n_channels, n_taps = weight.shape
-    x, taps = x.contiguous(), weight.t().contiguous()
-    context = None if context is None else context.contiguous()
-    extended = x if context is None else torch.cat([context, x], dim=1)
-    n_extended = extended.shape[1]
-    dx = torch.empty_like(extended)
-    sums = {"dtype": sum_dtype(x.dtype), "device": x.device}
-    if not n_batch:
-        return dx, torch.zeros(n_channels, n_taps, **sums), torch.zeros(3, n_channels, **sums)
-
-    constants = options(weight, x.dtype)
-    n_segments, segment = segments(n_batch, n_time, constants["num_warps"])
-    dconv = torch.empty(n_batch, n_time, n_channels, **sums)
-    vector_sums = torch.empty(n_batch * n_segments, 3, n_channels, **sums)
-    with on_device("x", x):
-        _glu_conv_norm_silu_bwd_kernel[n_batch * n_segments,](
-            dy.contiguous(),
-            x,
-            context,
-            taps,
-            bias.contiguous(),
-            norm_weight.contiguous(),
-            norm_bias.contiguous(),
-            dconv,
-            vector_sums,
-            n_time,
-            n_segments,
-            segment,
-            EPS=eps,
-            **constants,
-        )
-
-    # One warp; the sums for the taps need as many registers as the window: four channels a thread up to 16 taps.
-    constants |= {"BLOCK_C": min(constants["BLOCK_C"], 128 if n_taps <= 16 else 64), "num_warps": 1}
-    n_blocks = triton.cdiv(n_channels, constants["BLOCK_C"])
-    n_segments, segment = segments(n_batch, n_extended, n_blocks)
-    n_programs = min(n_batch * n_segments, CONV_PROGRAMS // n_blocks)
-    tap_sums = torch.empty(n_programs, n_taps, n_channels, **sums)
-    with on_device("x", x):
-        _glu_conv_bwd_kernel[n_programs, n_blocks](
-            dconv,
-            extended,
-            taps,
-            dx,
-            tap_sums,
-            n_batch,
-            n_extended,
-            n_extended - n_time,
-            n_segments,
-            segment,
-            **constants,
-        )
-    return dx, tap_sums.sum(0).t().contiguous(), vector_sums.sum(0)
-
-
-@glu_conv_norm_silu_backward.register_fake
-def _(dy, x, weight, bias, norm_weight, norm_bias, eps, context):
-    n_extended = x.shape[1] + (0 if context is None else context.shape[1])
-    return (
-        x.new_empty(x.shape[0], n_extended, x.shape[2]),
-        x.new_empty(weight.shape, dtype=sum_dtype(x.dtype)),
-        x.new_empty(3, weight.shape[0], dtype=sum_dtype(x.dtype)),
-    )

@@ -1,4 +1,4 @@
-"""Device code of ``residual_unit.py``: the whole unit for one tile of rows, and one convolution for one tile.
+"""Residual unit, forward: the whole unit for one tile of rows, and one convolution for one tile.
 
 Signals are channels-last ``[B, T, C]``, their rows numbered through the batch. Weights are ``[K, P, P]``
 (tap, input channel, output channel) and vectors ``[P]``, where P is C padded to whole tiles.
@@ -7,7 +7,8 @@ Signals are channels-last ``[B, T, C]``, their rows numbered through the batch. 
 import triton
 import triton.language as tl
 
-from .snake import snake_value
+from .._math import saturate
+from ..snake import snake_value
 
 BEYOND = tl.constexpr(1 << 30)  # a time after the end of every signal
 SIZES = ["n_rows", "n_time", "dilation", "left"]  # no kernel gains from knowing them
@@ -20,17 +21,6 @@ def _snake(b_v, snake_ptr, o_channel, WIDTH: tl.constexpr):
     b_low = tl.load(snake_ptr + WIDTH + o_channel)[None, :]
     b_scale = tl.load(snake_ptr + 2 * WIDTH + o_channel)[None, :]
     return snake_value(b_v, b_high, b_low, b_scale)
-
-
-@triton.jit
-def _operand(b_v, DTYPE: tl.constexpr):
-    """Cast for a product; float16 saturates, because infinities of both signs would add up to NaN."""
-    b_v = b_v.to(DTYPE)
-    if b_v.dtype == tl.float16:
-        largest = tl.full([], 65504.0, tl.float16)
-        b_v = tl.maximum(b_v, -largest, propagate_nan=tl.PropagateNan.ALL)
-        b_v = tl.minimum(b_v, largest, propagate_nan=tl.PropagateNan.ALL)
-    return b_v
 
 
 @triton.jit
@@ -82,7 +72,7 @@ def _convolve(
             p_v = tl.where((o_source < 0)[:, None], p_context, p_v)
         b_v = tl.load(p_v, mask=m_time[:, None] & (o_k < N_CHANNELS)[None, :], other=0.0)
         if snake_ptr is not None:
-            b_v = _operand(_snake(b_v.to(tl.float32), snake_ptr, o_k, WIDTH), source_ptr.dtype.element_ty)
+            b_v = saturate(_snake(b_v.to(tl.float32), snake_ptr, o_k, WIDTH), source_ptr.dtype.element_ty)
         p_weight = weight_ptr + (i_tap * WIDTH + o_k)[:, None] * WIDTH
         b_a = tl.dot(b_v, tl.load(p_weight + o_a[None, :]), b_a, input_precision="ieee")
         b_b = tl.dot(b_v, tl.load(p_weight + o_b[None, :]), b_b, input_precision="ieee")
@@ -90,29 +80,24 @@ def _convolve(
 
 
 @triton.jit
-def _store(
-    b_y, residual_ptr, y_ptr, activated_ptr, snake_ptr, rows, o_channel, N_CHANNELS: tl.constexpr, WIDTH: tl.constexpr
-):
-    """Add the residual and store the sum, its Snake, or both."""
+def _store(b_y, residual_ptr, y_ptr, snake_ptr, rows, o_channel, N_CHANNELS: tl.constexpr, WIDTH: tl.constexpr):
+    """Store the Snake of ``b_y`` or, where ``snake_ptr`` is None, its sum with the residual."""
     i_row, o_row, m_row, _, _ = rows
     i_y = i_row * N_CHANNELS
     o_y = o_row[:, None] * N_CHANNELS + o_channel[None, :]
     m_y = m_row[:, None] & (o_channel < N_CHANNELS)[None, :]
     if residual_ptr is not None:
         b_y += tl.load(residual_ptr + i_y + o_y, mask=m_y, other=0.0).to(tl.float32)
-    if y_ptr is not None:
-        b_rounded = b_y.to(y_ptr.dtype.element_ty)
-        tl.store(y_ptr + i_y + o_y, b_rounded, mask=m_y)
-        b_y = b_rounded.to(tl.float32)
-    if activated_ptr is not None:
-        b_s = _operand(_snake(b_y, snake_ptr, o_channel, WIDTH), activated_ptr.dtype.element_ty)
-        tl.store(activated_ptr + i_y + o_y, b_s, mask=m_y)
+    if snake_ptr is None:
+        tl.store(y_ptr + i_y + o_y, b_y.to(y_ptr.dtype.element_ty), mask=m_y)
+    else:
+        b_s = saturate(_snake(b_y, snake_ptr, o_channel, WIDTH), y_ptr.dtype.element_ty)
+        tl.store(y_ptr + i_y + o_y, b_s, mask=m_y)
 
 
 @triton.jit(do_not_specialize=SIZES)
 def _residual_unit_fwd_kernel(
     x_ptr,
-    source_ptr,
     context_ptr,
     weight1_ptr,
     bias1_ptr,
@@ -121,8 +106,6 @@ def _residual_unit_fwd_kernel(
     bias2_ptr,
     snake2_ptr,
     y_ptr,
-    activated_ptr,
-    next_ptr,
     n_rows,
     n_time,
     dilation,
@@ -134,24 +117,24 @@ def _residual_unit_fwd_kernel(
     BLOCK_T: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """The whole unit for one tile of rows; ``source_ptr`` is x, or ``snake(x)`` where ``snake1_ptr`` is None."""
+    """The whole unit for one tile of rows."""
     WIDTH: tl.constexpr = WIDTH_A + WIDTH_B
     DTYPE: tl.constexpr = x_ptr.dtype.element_ty
     rows = _tile_rows(tl.program_id(0).to(tl.int64) * BLOCK_T, n_rows, n_time, BLOCK_T)
     o_a, o_b = tl.arange(0, WIDTH_A), WIDTH_A + tl.arange(0, WIDTH_B)
     b_a, b_b = _convolve(
-        *(source_ptr, context_ptr, weight1_ptr, bias1_ptr, snake1_ptr),
+        *(x_ptr, context_ptr, weight1_ptr, bias1_ptr, snake1_ptr),
         *(rows, o_a, o_b, n_time, dilation, left, N_CHANNELS, WIDTH, N_TAPS, BLOCK_K),
     )
-    b_a = _operand(_snake(b_a, snake2_ptr, o_a, WIDTH), DTYPE)
-    b_b = _operand(_snake(b_b, snake2_ptr, o_b, WIDTH), DTYPE)
+    b_a = saturate(_snake(b_a, snake2_ptr, o_a, WIDTH), DTYPE)
+    b_b = saturate(_snake(b_b, snake2_ptr, o_b, WIDTH), DTYPE)
     for i_n in range(0, WIDTH, WIDTH_B):  # in slices, to need few registers
         o_n = i_n + tl.arange(0, WIDTH_B)
         p_weight = weight2_ptr + o_n[None, :]
         b_y = tl.zeros([BLOCK_T, WIDTH_B], tl.float32) + tl.load(bias2_ptr + o_n)[None, :]
         b_y = tl.dot(b_a, tl.load(p_weight + o_a[:, None] * WIDTH), b_y, input_precision="ieee")
         b_y = tl.dot(b_b, tl.load(p_weight + o_b[:, None] * WIDTH), b_y, input_precision="ieee")
-        _store(b_y, x_ptr, y_ptr, activated_ptr, next_ptr, rows, o_n, N_CHANNELS, WIDTH)
+        _store(b_y, x_ptr, y_ptr, None, rows, o_n, N_CHANNELS, WIDTH)
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -163,8 +146,7 @@ def _conv_fwd_kernel(
     snake_ptr,
     residual_ptr,
     y_ptr,
-    activated_ptr,
-    next_ptr,
+    next_snake_ptr,
     n_rows,
     n_time,
     dilation,
@@ -176,7 +158,10 @@ def _conv_fwd_kernel(
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """One convolution for one tile of rows and output channels; programs of the same rows are neighbours."""
+    """One convolution for one tile of rows and output channels; programs of the same rows are neighbours.
+
+    y is ``residual + conv(snake(source))`` or, with ``next_snake_ptr``, the Snake of the convolution alone.
+    """
     i_tile, i_n = tl.program_id(0) // (WIDTH // BLOCK_N), tl.program_id(0) % (WIDTH // BLOCK_N)
     rows = _tile_rows(i_tile.to(tl.int64) * BLOCK_T, n_rows, n_time, BLOCK_T)
     o_a = i_n * BLOCK_N + tl.arange(0, BLOCK_N // 2)
@@ -185,5 +170,5 @@ def _conv_fwd_kernel(
         *(source_ptr, context_ptr, weight_ptr, bias_ptr, snake_ptr),
         *(rows, o_a, o_b, n_time, dilation, left, N_CHANNELS, WIDTH, N_TAPS, BLOCK_K),
     )
-    _store(b_a, residual_ptr, y_ptr, activated_ptr, next_ptr, rows, o_a, N_CHANNELS, WIDTH)
-    _store(b_b, residual_ptr, y_ptr, activated_ptr, next_ptr, rows, o_b, N_CHANNELS, WIDTH)
+    _store(b_a, residual_ptr, y_ptr, next_snake_ptr, rows, o_a, N_CHANNELS, WIDTH)
+    _store(b_b, residual_ptr, y_ptr, next_snake_ptr, rows, o_b, N_CHANNELS, WIDTH)

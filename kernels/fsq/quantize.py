@@ -1,4 +1,4 @@
-"""Straight-through FSQ codes for training; the bound is in ``_fsq_bound.py``.
+"""Straight-through FSQ codes for training.
 
 ``code = round(bound(z)) / (L // 2)``; backward ``dz = dcode * half / (L // 2) * (1 - tanh(z + shift)^2)``, the round
 taken as the identity. Memory-bound: 2 accesses per element forward, 3 backward.
@@ -11,18 +11,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._common import check_operand
-from ._fsq_bound import (
-    as_frames,
-    check_frames,
-    checked_levels,
-    frame_tile,
-    launch,
-    period,
-    periodic,
-    round_bound,
-    squash,
-)
+from .._launch import check_dtype
+from .bound import frame_tile, periodic, round_bound, squash
+from .launch import as_frames, check_frames, checked_levels, launch, period
 
 
 @triton.jit
@@ -71,7 +62,7 @@ def _fsq_quantize_bwd_kernel(
 
 @torch.library.custom_op("silk_fast::fsq_quantize", mutates_args=(), device_types=("cuda", "cpu"))
 def _fsq_quantize(z: Tensor, levels: Sequence[int], dim: int) -> Tensor:
-    check_operand("z", z, z.shape, z.device)
+    check_dtype("z", z)
     check_frames("z", z, dim, dim, len(levels))
     z = z.contiguous()
     codes = torch.empty_like(z, dtype=torch.float32)
@@ -111,7 +102,7 @@ _fsq_quantize.register_autograd(_backward, setup_context=_setup_context)
 
 
 def fsq_quantize(z: Tensor, levels: Sequence[int], dim: int = -1) -> Tensor:
-    """Codes ``(digit - L // 2) / (L // 2)``, for training: the gradient is that of the bound (straight-through).
+    """Quantise to codes ``(digit - L // 2) / (L // 2)``, with the gradient of the bound (straight-through).
 
     Args:
         z: ``[..., D]``, or ``[B, D, F]`` with ``dim=1``; any floating dtype; copied first if not contiguous.

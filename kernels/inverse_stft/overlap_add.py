@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._common import check_operand, compute_dtype, on_device
+from .._launch import check_dtype, check_operand, compute_dtype, on_device
 
 BLOCK = 512  # samples per program: one 16-byte access a thread for each frame that overlaps
 BLOCK_WINDOW = 1024
@@ -43,9 +43,19 @@ def _window_segment(window_ptr, i_overlap, i_position, hop, COMPUTE: tl.constexp
 
 @triton.jit
 def _gain(
-    window_ptr, i_segment, i_position, m_y, n_frames, hop, NORMALIZATION: tl.constexpr, OVERLAPS: tl.constexpr,
-    BLOCK_S: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_WINDOW: tl.constexpr, COMPUTE: tl.constexpr,
-):  # fmt: skip
+    window_ptr,
+    i_segment,
+    i_position,
+    m_y,
+    n_frames,
+    hop,
+    NORMALIZATION: tl.constexpr,
+    OVERLAPS: tl.constexpr,
+    BLOCK_S: tl.constexpr,
+    BLOCK_R: tl.constexpr,
+    BLOCK_WINDOW: tl.constexpr,
+    COMPUTE: tl.constexpr,
+):
     """One over the envelope of each sample; 1 where ``m_y`` is false, as the envelope may be 0 there."""
     if NORMALIZATION == "none":
         return tl.full((1, 1), 1.0, COMPUTE)
@@ -67,16 +77,40 @@ def _gain(
 
 @triton.jit
 def _overlap_add_fwd_kernel(
-    frames_ptr, window_ptr, overlap_ptr, y_ptr, n_batch, n_segments, n_frames, hop, first, n_out,
-    NORMALIZATION: tl.constexpr, OVERLAPS: tl.constexpr, HAS_OVERLAP: tl.constexpr,
-    BLOCK_S: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_WINDOW: tl.constexpr, COMPUTE: tl.constexpr,
-):  # fmt: skip
+    frames_ptr,
+    window_ptr,
+    overlap_ptr,
+    y_ptr,
+    n_batch,
+    n_segments,
+    n_frames,
+    hop,
+    first,
+    n_out,
+    NORMALIZATION: tl.constexpr,
+    OVERLAPS: tl.constexpr,
+    HAS_OVERLAP: tl.constexpr,
+    BLOCK_S: tl.constexpr,
+    BLOCK_R: tl.constexpr,
+    BLOCK_WINDOW: tl.constexpr,
+    COMPUTE: tl.constexpr,
+):
     i_batch, i_segment, i_position, i_sample, m_tile = _segment_tile(n_batch, n_segments, hop, first, BLOCK_S, BLOCK_R)
     m_y = m_tile & (i_sample >= 0) & (i_sample < n_out)
     b_gain = _gain(
-        window_ptr, i_segment, i_position, m_y, n_frames, hop,
-        NORMALIZATION, OVERLAPS, BLOCK_S, BLOCK_R, BLOCK_WINDOW, COMPUTE,
-    )  # fmt: skip
+        window_ptr,
+        i_segment,
+        i_position,
+        m_y,
+        n_frames,
+        hop,
+        NORMALIZATION,
+        OVERLAPS,
+        BLOCK_S,
+        BLOCK_R,
+        BLOCK_WINDOW,
+        COMPUTE,
+    )
     b_y = tl.zeros((BLOCK_S, BLOCK_R), COMPUTE)
     if HAS_OVERLAP:
         o_overlap = (i_batch * (OVERLAPS - 1) + i_segment) * hop + i_position
@@ -93,16 +127,38 @@ def _overlap_add_fwd_kernel(
 
 @triton.jit
 def _overlap_add_bwd_kernel(
-    dy_ptr, window_ptr, dframes_ptr, n_batch, n_segments, n_frames, hop, first, n_out,
-    NORMALIZATION: tl.constexpr, OVERLAPS: tl.constexpr,
-    BLOCK_S: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_WINDOW: tl.constexpr, COMPUTE: tl.constexpr,
-):  # fmt: skip
+    dy_ptr,
+    window_ptr,
+    dframes_ptr,
+    n_batch,
+    n_segments,
+    n_frames,
+    hop,
+    first,
+    n_out,
+    NORMALIZATION: tl.constexpr,
+    OVERLAPS: tl.constexpr,
+    BLOCK_S: tl.constexpr,
+    BLOCK_R: tl.constexpr,
+    BLOCK_WINDOW: tl.constexpr,
+    COMPUTE: tl.constexpr,
+):
     i_batch, i_segment, i_position, i_sample, m_tile = _segment_tile(n_batch, n_segments, hop, first, BLOCK_S, BLOCK_R)
     m_y = m_tile & (i_sample >= 0) & (i_sample < n_out)
     b_gain = _gain(
-        window_ptr, i_segment, i_position, m_y, n_frames, hop,
-        NORMALIZATION, OVERLAPS, BLOCK_S, BLOCK_R, BLOCK_WINDOW, COMPUTE,
-    )  # fmt: skip
+        window_ptr,
+        i_segment,
+        i_position,
+        m_y,
+        n_frames,
+        hop,
+        NORMALIZATION,
+        OVERLAPS,
+        BLOCK_S,
+        BLOCK_R,
+        BLOCK_WINDOW,
+        COMPUTE,
+    )
     b_dy = tl.load(dy_ptr + i_batch * n_out + i_sample, mask=m_y, other=0.0).to(COMPUTE)
     for i_overlap in range(OVERLAPS):
         i_frame = i_segment - i_overlap
@@ -122,10 +178,21 @@ def _launch(kernel, frames_shape: torch.Size, hop: int, first: int, n_out: int, 
     grid = (triton.cdiv(n_batch * n_segments, block_s) * triton.cdiv(hop, block_r),)
     with on_device("frames", tensors[0]):
         kernel[grid](
-            *tensors, n_batch, n_segments, n_frames, hop, first, n_out, **constants, OVERLAPS=overlaps,
-            BLOCK_S=block_s, BLOCK_R=block_r, BLOCK_WINDOW=BLOCK_WINDOW, COMPUTE=compute_dtype(tensors[0].dtype),
+            *tensors,
+            n_batch,
+            n_segments,
+            n_frames,
+            hop,
+            first,
+            n_out,
+            **constants,
+            OVERLAPS=overlaps,
+            BLOCK_S=block_s,
+            BLOCK_R=block_r,
+            BLOCK_WINDOW=BLOCK_WINDOW,
+            COMPUTE=compute_dtype(tensors[0].dtype),
             enable_fp_fusion=True,
-        )  # fmt: skip
+        )
 
 
 @torch.library.custom_op("silk_fast::overlap_add", mutates_args=(), device_types=("cuda", "cpu"))
@@ -138,7 +205,7 @@ def overlap_add(
     normalization: str = "none",
     overlap: Tensor | None = None,
 ) -> Tensor:
-    """Window, overlap-add and normalise frames; samples ``first .. first + n_out`` of the sum.
+    """Window, overlap-add and normalise frames; return samples ``first .. first + n_out`` of the sum.
 
     Differentiable to ``frames`` and ``overlap``.
 
@@ -169,13 +236,14 @@ def overlap_add(
     return y
 
 
-def _check(frames, window, hop, first, n_out, normalization, overlap) -> None:
-    if frames.dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"frames must be float32 or float64, got {frames.dtype}")
+def _check(
+    frames: Tensor, window: Tensor, hop: int, first: int, n_out: int, normalization: str, overlap: Tensor | None
+) -> None:
+    check_dtype("frames", frames, (torch.float32, torch.float64))
     if frames.ndim != 3 or not frames.numel():
-        raise ValueError(f"frames must be [B, N, n_fft] and not empty, got {tuple(frames.shape)}")
+        raise ValueError(f"frames must be [B, N, n_fft] and not empty, got {list(frames.shape)}")
     n_batch, n_frames, n_fft = frames.shape
-    check_operand("window", window, (n_fft,), frames.device, "frames")
+    check_operand("window", window, (n_fft,), frames, "frames")
     if hop < 1 or n_fft % hop:
         raise ValueError(f"hop must divide n_fft = {n_fft}, got {hop}")
     if first < 0 or n_out < 0 or first + n_out > (n_frames - 1) * hop + n_fft:
@@ -185,7 +253,7 @@ def _check(frames, window, hop, first, n_out, normalization, overlap) -> None:
     if normalization not in NORMALIZATIONS:
         raise ValueError(f"normalization must be one of {NORMALIZATIONS}, got {normalization!r}")
     if overlap is not None:
-        check_operand("overlap", overlap, (n_batch, n_fft - hop), frames.device, "frames")
+        check_operand("overlap", overlap, (n_batch, n_fft - hop), frames, "frames")
     if overlap is not None and (first or normalization == "window"):
         raise ValueError(f"overlap goes with first = 0, not {first}, and without 'window', got {normalization!r}")
 

@@ -1,7 +1,5 @@
-"""Finite scalar quantisation packed into mixed-radix tokens, in one pass (Mentzer et al., 2023).
+"""Digits packed into mixed-radix tokens, and back, in one pass.
 
-    half = (L - 1) * (1 + 1e-3) / 2,  offset = 0.5 for even L, else 0,  shift = atanh(offset / half)
-    digit = round(tanh(z + shift) * half - offset) + L // 2,  code = (digit - L // 2) / (L // 2)
     token_g = sum_i digit_{g, i} * prod_{j < i} L_j  over the digits of group g, little-endian
 
 Memory-bound: of Silk's 128 dimensions, 512 bytes are read (float32) and 76 written per frame. Nothing between is
@@ -21,11 +19,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._common import check_operand
-from ._fsq_bound import as_frames, check_frames, checked_levels, frame_tile, launch, period, periodic, round_bound
-from ._fsq_quantize import fsq_quantize
-
-__all__ = ["fsq_pack", "fsq_quantize", "fsq_unpack"]
+from .._launch import INTEGERS, check_dtype
+from .bound import frame_tile, periodic, round_bound
+from .launch import as_frames, check_frames, checked_levels, launch, period
 
 
 @triton.jit
@@ -101,7 +97,7 @@ def _fsq_unpack_kernel(
 
 @lru_cache(maxsize=256)
 def _packing(levels: tuple[int, ...], group_size: int) -> dict[str, object]:
-    """Compile-time constants of the packing kernels; places are bit positions where all levels are powers of two."""
+    """Choose constants of the packing kernels; places are bit positions where all levels are powers of two."""
     if group_size < 1:
         raise ValueError(f"group_size must be at least 1, got {group_size}")
     groups = [levels[i : i + group_size] for i in range(0, len(levels), group_size)]
@@ -131,7 +127,7 @@ def _code_shape(tokens: Tensor, levels: Sequence[int], dim: int) -> list[int]:
 
 @torch.library.custom_op("silk_fast::fsq_pack", mutates_args=(), device_types=("cuda", "cpu"))
 def _fsq_pack(z: Tensor, levels: Sequence[int], group_size: int, dim: int) -> Tensor:
-    check_operand("z", z, z.shape, z.device)
+    check_dtype("z", z)
     check_frames("z", z, dim, dim, len(levels))
     packing = _packing(tuple(levels), group_size)
     tokens = torch.empty(_token_shape(z, levels, group_size, dim), dtype=torch.int32, device=z.device)
@@ -143,8 +139,7 @@ def _fsq_pack(z: Tensor, levels: Sequence[int], group_size: int, dim: int) -> Te
 
 @torch.library.custom_op("silk_fast::fsq_unpack", mutates_args=(), device_types=("cuda", "cpu"))
 def _fsq_unpack(tokens: Tensor, levels: Sequence[int], group_size: int, dim: int) -> Tensor:
-    if tokens.dtype not in (torch.int32, torch.int64):
-        raise TypeError(f"tokens must be int32 or int64, got {tokens.dtype}")
+    check_dtype("tokens", tokens, INTEGERS)
     packing = _packing(tuple(levels), group_size)
     check_frames("tokens", tokens, dim, -1, _n_tokens(levels, group_size))
     codes = torch.empty(_code_shape(tokens, levels, dim), dtype=torch.float32, device=tokens.device)
@@ -163,7 +158,7 @@ def _(tokens, levels, group_size, dim):
 
 
 def fsq_pack(z: Tensor, levels: Sequence[int], group_size: int, dim: int = -1) -> Tensor:
-    """Latents to tokens in one pass: bound, round and mixed-radix pack, in float32.
+    """Turn latents into tokens in one pass: bound, round and mixed-radix pack, in float32.
 
     Equal to the reference wherever the bound is not within 1e-6 of a rounding boundary, one of the two neighbours
     there. Infinity gives the first or last digit, NaN the middle one, ``L // 2``. Not differentiable.
@@ -187,7 +182,7 @@ def fsq_pack(z: Tensor, levels: Sequence[int], group_size: int, dim: int = -1) -
 
 
 def fsq_unpack(tokens: Tensor, levels: Sequence[int], group_size: int, dim: int = -1) -> Tensor:
-    """Tokens to codes, the values of :func:`fsq_quantize`.
+    """Turn tokens into codes, the values of :func:`~silk_fast.kernels.fsq_quantize`.
 
     A token out of range cannot be refused here without waiting for the device. Its digits are taken modulo their
     levels, so codes stay in range; callers who read untrusted tokens check them.

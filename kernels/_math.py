@@ -1,0 +1,134 @@
+"""Device mathematics that several kernels share: rounding, sine and cosine, SiLU, the cast that saturates.
+
+Everything is float32, or float64 for float64. Sines are reduced and then polynomials, the same operations on every
+machine and in the interpreter, without the slow path of ``tl.sin`` and more exact than the hardware's ``sin.approx``:
+docs/kernels.md derives them. :func:`half_turns` reduces a product ``alpha * v`` exactly, whatever its size, and
+:func:`sin_pi`, :func:`cos_pi` follow; :func:`sincos` takes an angle, of which it knows no more than float32 says.
+"""
+
+import math
+
+import triton
+import triton.language as tl
+
+from ._launch import INTERPRETED
+
+EMULATE_FMA = tl.constexpr(INTERPRETED)
+PI = tl.constexpr(math.pi)
+INV_PI_HIGH = tl.constexpr(float.fromhex("0x1.45f306p-2"))  # 1 / pi as the sum of two floats
+INV_PI_LOW = tl.constexpr(float.fromhex("0x1.b93910p-27"))
+LOG2_E = tl.constexpr(math.log2(math.e))
+ROUND_MAGIC = tl.constexpr(1.5 * 2.0**23)  # a float32 this large has no fraction bits: adding it rounds, half to even
+QUARTERS = tl.constexpr(2 / math.pi)
+# pi / 2 in parts short enough that multiples below 2^16 of all but the last are exact.
+QUARTER_1, QUARTER_2 = tl.constexpr(201 / 128), tl.constexpr(253 / 524288)
+QUARTER_3 = tl.constexpr(1.2675907950567314e-06)
+
+
+@triton.jit
+def fma(b_x, b_y, b_z):
+    """``x * y + z`` in float32 with one rounding; the interpreter's own fma rounds twice."""
+    if EMULATE_FMA:
+        return (b_x.to(tl.float64) * b_y.to(tl.float64) + b_z.to(tl.float64)).to(tl.float32)
+    else:
+        return tl.fma(b_x, b_y, b_z)
+
+
+@triton.jit
+def nearest(b_x):
+    """Nearest integer of float32 |x| < 2^22, half to even: as float32, and as int32 of which the low 22 bits hold."""
+    magic = tl.full([], ROUND_MAGIC, tl.float32)
+    b_sum = b_x + magic
+    return b_sum - magic, b_sum.to(tl.int32, bitcast=True)
+
+
+@triton.jit
+def half_turns(b_v, b_high, b_low):
+    """``v * (high + low)`` less the nearest integer, in [-0.51, 0.51] however large; NaN for NaN and infinity."""
+    if b_v.dtype == tl.float64:
+        b_turns = b_v * b_high
+        return b_turns - tl.floor(b_turns + 0.5)
+    else:
+        magic = tl.full([], ROUND_MAGIC, tl.float32)
+        b_minus_nearest = magic - fma(b_v, b_high, magic)
+        return tl.clamp(fma(b_v, b_low, fma(b_v, b_high, b_minus_nearest)), -0.51, 0.51, tl.PropagateNan.ALL)
+
+
+@triton.jit
+def per_pi(b_alpha):
+    """``alpha / pi`` as high and low part."""
+    if b_alpha.dtype == tl.float64:
+        return b_alpha / PI, tl.zeros_like(b_alpha)
+    else:
+        b_high = b_alpha * INV_PI_HIGH
+        inv_pi = tl.full([], INV_PI_HIGH, tl.float32)
+        return b_high, b_alpha * INV_PI_LOW + fma(b_alpha, inv_pi, -b_high)
+
+
+@triton.jit
+def sin_pi(b_f):
+    """sin(pi * f) for f in [-0.51, 0.51]; float32: relative error of the polynomial 7e-9."""
+    if b_f.dtype == tl.float64:
+        return tl.sin(b_f * PI)
+    else:
+        b_g = b_f * b_f
+        b_s = 2.55005759513 + b_g * (-0.59815701961 + b_g * 0.0773756865131)
+        return b_f * (3.14159263308 + b_g * (-5.16770913777 + b_g * b_s))
+
+
+@triton.jit
+def cos_pi(b_f):
+    """cos(pi * f) for f in [-0.51, 0.51]; float32: error of the polynomial 3e-10."""
+    if b_f.dtype == tl.float64:
+        return tl.cos(b_f * PI)
+    else:
+        b_g = b_f * b_f
+        b_c = -1.33520575004 + b_g * (0.234905755641 + b_g * -0.0243412750475)
+        return 0.999999999722 + b_g * (-4.9348021235 + b_g * (4.05870866187 + b_g * b_c))
+
+
+@triton.jit
+def sincos_of_quarters(b_r, i_quarter):
+    """Sine and cosine of ``r + i_quarter * pi / 2``, r in [-pi/4, pi/4], float32; error of the polynomials 4e-9."""
+    b_r2 = b_r * b_r
+    b_s = b_r + b_r * b_r2 * (-0.16666655 + b_r2 * (0.008332178 - b_r2 * 0.00019517267))
+    b_c = 1.0 - (0.5 * b_r2 - b_r2 * b_r2 * (0.041666646 + b_r2 * (-0.0013887367 + b_r2 * 2.4438415e-05)))
+    m_swapped = (i_quarter & 1) != 0
+    b_sin, b_cos = tl.where(m_swapped, b_c, b_s), tl.where(m_swapped, b_s, b_c)
+    return tl.where((i_quarter & 2) != 0, -b_sin, b_sin), tl.where(((i_quarter + 1) & 2) != 0, -b_cos, b_cos)
+
+
+@triton.jit
+def sincos(b_x):
+    """Sine and cosine of x in radians; error 8e-8 for |x| < 1e5, at most 1 in magnitude beyond, NaN for infinity."""
+    if b_x.dtype == tl.float64:
+        return tl.sin(b_x), tl.cos(b_x)
+    else:
+        b_quarter, i_quarter = nearest(b_x * QUARTERS)
+        b_r = ((b_x - b_quarter * QUARTER_1) - b_quarter * QUARTER_2) - b_quarter * QUARTER_3
+        b_r = tl.where(tl.abs(b_r) > 1.0, 0.0, b_r)  # so large that it is not known to a quarter turn
+        return sincos_of_quarters(b_r, i_quarter)
+
+
+@triton.jit
+def silu(b_v):
+    """``v * sigmoid(v)`` (Elfwing et al., 2018)."""
+    return b_v * tl.sigmoid(b_v)
+
+
+@triton.jit
+def silu_slope(b_v):
+    """Derivative of :func:`silu`."""
+    b_s = tl.sigmoid(b_v)
+    return b_s * (1.0 + b_v * (1.0 - b_s))
+
+
+@triton.jit
+def saturate(b_x, DTYPE: tl.constexpr):
+    """Cast to ``DTYPE``; what is beyond the range of float16 becomes its largest number, not infinity."""
+    b_x = b_x.to(DTYPE)
+    if b_x.dtype == tl.float16:  # after the cast: two numbers an instruction
+        largest = tl.full([], 65504.0, tl.float16)
+        b_x = tl.maximum(b_x, -largest, propagate_nan=tl.PropagateNan.ALL)
+        b_x = tl.minimum(b_x, largest, propagate_nan=tl.PropagateNan.ALL)
+    return b_x
