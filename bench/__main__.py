@@ -83,8 +83,9 @@ def run(device: torch.device, writer: ResultWriter, options: argparse.Namespace,
     seconds = math.inf if options.full else seconds
     is_gpu, wrong = device.type == "cuda", {}
     find_kernels()
-    if is_gpu:
+    if device.index is not None:
         torch.cuda.set_device(device)  # streams and graphs are made on the current one
+    if is_gpu:
         left = seconds - (time.monotonic() - start)
         wrong = parity.faults(device, min(PARITY_SHARE * left, 3600.0))
         say("\n".join([f"parity: {len(wrong)} of our results are not known to be right", *sorted(set(wrong.values()))]))

@@ -156,7 +156,7 @@ def faults(device: torch.device, seconds: float) -> dict[Family, str]:
 def run_checks(device: str, results: Connection) -> None:
     """Make every check, and send its name and what is wrong; empty if nothing is."""
     find_kernels()
-    if device.startswith("cuda"):
+    if torch.device(device).index is not None:
         torch.cuda.set_device(torch.device(device))
     with ieee_float32():
         for name, (_, check) in checks().items():

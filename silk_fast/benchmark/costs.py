@@ -10,6 +10,7 @@ transform of n points. Both are lower bounds, so the time that they allow is one
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import cache
 
 import torch
 
@@ -107,6 +108,7 @@ def _fsq_unpack(backward: bool, size: int, *, N: int, D: int, group_size: int) -
     return Cost(4 * N * math.ceil(D / group_size) + 4 * N * D, 4 * N * D, False)
 
 
+@cache
 def visible_pairs(n_queries: int, left: int | None, right: int | None, n_cached: int = 0) -> int:
     """Pairs of a query and a key at most ``left`` before and ``right`` after it; None for all.
 

@@ -3,8 +3,6 @@
 import json
 import os
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,13 +14,12 @@ from silk_fast.benchmark.runner import Bench, row_with
 from silk_fast.benchmark.timing import Measurement
 from silk_fast.cli import main
 from silk_fast.cli.bench import table
-
-SILK = Path(sys.executable).with_name("silk")
+from tests.support import SILK
 
 
 @pytest.fixture
 def few(monkeypatch):
-    """One frame, decoded by the reference, and a quick look at the machine: what is measured is not what is tested here."""
+    """One frame, decoded by the reference, and a quick look at the machine: not what is measured is tested here."""
 
     def cases(*arguments):
         return [case for case in quick_cases(*arguments) if case.op == "decode_frame" and case.provider == "eager"]
