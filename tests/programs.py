@@ -9,7 +9,11 @@ from silk_fast.corpus.engines import lacking_of_festival
 from silk_fast.corpus.voices import HELDOUT_VARIANTS, PACKAGES, TRAIN_VARIANTS
 from silk_fast.evaluation.anchors import ANCHORS
 
-DEBIAN = {**PACKAGES, **{program: anchor.package for anchor in ANCHORS for program in anchor.programs}}
+DEBIAN = {
+    **PACKAGES,
+    **{program: anchor.package for anchor in ANCHORS for program in anchor.programs},
+    "g++": "g++",  # of torch.compile on a CPU
+}
 """Program to the Debian packages that hold it."""
 
 
