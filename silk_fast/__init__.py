@@ -15,7 +15,7 @@ from silk_fast.errors import (
 )
 
 if TYPE_CHECKING:
-    from silk_fast.accelerate import Report, accelerate_, restore_
+    from silk_fast.acceleration import Report, accelerate_, restore_
     from silk_fast.reference.codec import EncodedAudio, SilkCodec
     from silk_fast.reference.streaming import Stream
 
@@ -40,11 +40,11 @@ __all__ = [
 
 _BRING_TORCH = {
     "EncodedAudio": "silk_fast.reference.codec",
-    "Report": "silk_fast.accelerate",
+    "Report": "silk_fast.acceleration",
     "SilkCodec": "silk_fast.reference.codec",
     "Stream": "silk_fast.reference.streaming",
-    "accelerate_": "silk_fast.accelerate",
-    "restore_": "silk_fast.accelerate",
+    "accelerate_": "silk_fast.acceleration",
+    "restore_": "silk_fast.acceleration",
 }
 
 

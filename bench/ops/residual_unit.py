@@ -114,8 +114,8 @@ def _by_cudnn(padding: str) -> Callable[..., Tensor]:
 
     def call(*inputs: Tensor | None) -> Tensor:
         kernels()  # finds the kernels of a checkout
-        from silk_fast.fused import KernelOps
+        from silk_fast.acceleration.kernel_forms import KernelOps
 
-        return KernelOps.residual_unit(*inputs[:-1], DILATION, inputs[-1], padding)
+        return KernelOps.residual_unit(*inputs[:-1], dilation=DILATION, context=inputs[-1], padding=padding)
 
     return call

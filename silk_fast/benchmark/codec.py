@@ -22,7 +22,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from silk_fast.accelerate import accelerate_
+from silk_fast.acceleration import accelerate_
 from silk_fast.benchmark.costs import Ceilings, bound_by, codec_cost, codec_layers, floor_seconds
 from silk_fast.benchmark.limit import TimeLimit, time_limit
 from silk_fast.benchmark.rows import OK, Row, dtype_name, failure

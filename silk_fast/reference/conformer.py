@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -175,7 +176,7 @@ class Conformer(nn.Module):
         self.blocks = nn.ModuleList(ConformerBlock(config) for _ in range(config.conformer_layers))
 
     def initial_state(self, batch_size: int) -> ConformerState:
-        return ConformerState([block.initial_state(batch_size) for block in self.blocks])
+        return ConformerState([cast(ConformerBlock, block).initial_state(batch_size) for block in self.blocks])
 
     def forward(self, x: Tensor, lengths: Tensor | None = None, state: ConformerState | None = None) -> Tensor:
         for i, block in enumerate(self.blocks):

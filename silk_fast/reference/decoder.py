@@ -1,6 +1,7 @@
 """Convolutional decoder: codes ``[B, F, 128]`` to audio ``[B, 1, 9600 F]``."""
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,8 @@ class DecoderState(State):
 
 class InverseSTFT(OpsModule):
     """Causal inverse STFT with a periodic Hann window: ``[B, N, n_fft / 2 + 1]`` twice to ``[B, N * hop]``."""
+
+    window: Tensor
 
     def __init__(self, n_fft: int, hop: int) -> None:
         super().__init__()
@@ -85,7 +88,7 @@ class Decoder(nn.Module):
     def initial_state(self, batch_size: int) -> DecoderState:
         return DecoderState(
             self.input.initial_state(batch_size),
-            [unit.initial_state(batch_size) for unit in self.units],
+            [cast(ResidualUnit, unit).initial_state(batch_size) for unit in self.units],
             self.head.initial_state(batch_size),
             self.istft.initial_state(batch_size),
         )

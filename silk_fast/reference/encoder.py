@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -33,7 +34,8 @@ class EncoderStage(nn.Module):
         self.down = CausalConv1d(channels, out_channels, 2 * stride, stride)
 
     def initial_state(self, batch_size: int) -> EncoderStageState:
-        return EncoderStageState([u.initial_state(batch_size) for u in self.units], self.down.initial_state(batch_size))
+        units = [cast(ResidualUnit, unit).initial_state(batch_size) for unit in self.units]
+        return EncoderStageState(units, self.down.initial_state(batch_size))
 
     def forward(self, x: Tensor, state: EncoderStageState | None = None) -> Tensor:
         for i, unit in enumerate(self.units):
@@ -59,7 +61,7 @@ class Encoder(nn.Module):
     def initial_state(self, batch_size: int) -> EncoderState:
         return EncoderState(
             self.input.initial_state(batch_size),
-            [stage.initial_state(batch_size) for stage in self.stages],
+            [cast(EncoderStage, stage).initial_state(batch_size) for stage in self.stages],
             self.output.initial_state(batch_size),
         )
 

@@ -7,13 +7,16 @@ starts at the average spectrum of speech with its pulses centred in the window.
 """
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from silk_fast.reference.conformer import ConvModule, FeedForward, RelativeAttention
-from silk_fast.reference.decoder import Decoder
 from silk_fast.reference.layers import ResidualUnit
+
+if TYPE_CHECKING:
+    from silk_fast.reference.codec import SilkCodec
 
 RESIDUAL_GAIN = 0.3
 BRANCH_ENDS = {ResidualUnit: "conv2", FeedForward: "down", RelativeAttention: "output", ConvModule: "down"}
@@ -24,7 +27,7 @@ SILENCE = 1e-5  # magnitudes below count as this one
 
 
 @torch.no_grad()
-def initialise_(codec: nn.Module, seed: int | None = None) -> None:
+def initialise_(codec: "SilkCodec", seed: int | None = None) -> None:
     """Draw every weight of a freshly built codec in place.
 
     Args:
@@ -43,10 +46,11 @@ def initialise_(codec: nn.Module, seed: int | None = None) -> None:
         if branch_end:
             getattr(module, branch_end).weight.mul_(RESIDUAL_GAIN)
     codec.encoder.input.weight.mul_(INPUT_GAIN)
-    decoder: Decoder = codec.decoder
-    decoder.head.weight[: decoder.n_bins].mul_(HEAD_GAIN)
-    decoder.head.bias[: decoder.n_bins].fill_(SPEECH_LOG_MAGNITUDE)
-    decoder.head.bias[decoder.n_bins :].copy_(math.pi * (torch.arange(decoder.n_bins) % 2))
+    head, n_bins = codec.decoder.head, codec.decoder.n_bins
+    assert head.bias is not None
+    head.weight[:n_bins].mul_(HEAD_GAIN)
+    head.bias[:n_bins].fill_(SPEECH_LOG_MAGNITUDE)
+    head.bias[n_bins:].copy_(math.pi * (torch.arange(n_bins) % 2))
 
 
 @torch.no_grad()
@@ -58,7 +62,7 @@ def mean_log_magnitude(audio: Tensor, n_fft: int, hop: int) -> Tensor:
 
 
 @torch.no_grad()
-def calibrate_(codec: nn.Module, audio: Tensor) -> None:
+def calibrate_(codec: "SilkCodec", audio: Tensor) -> None:
     """Fit an untrained codec to data: latent statistics, and the average spectrum of the decoder's head.
 
     Args:
@@ -66,5 +70,6 @@ def calibrate_(codec: nn.Module, audio: Tensor) -> None:
         audio: ``[B, 1, T]`` speech, T a multiple of the frame.
     """
     codec.quantizer.norm.set_statistics(codec.latents(audio))
-    n_bins, istft = codec.decoder.n_bins, codec.decoder.istft
-    codec.decoder.head.bias[:n_bins].copy_(mean_log_magnitude(audio[:, 0], istft.n_fft, istft.hop))
+    n_bins, istft, bias = codec.decoder.n_bins, codec.decoder.istft, codec.decoder.head.bias
+    assert bias is not None
+    bias[:n_bins].copy_(mean_log_magnitude(audio[:, 0], istft.n_fft, istft.hop))

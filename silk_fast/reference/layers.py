@@ -1,6 +1,6 @@
 """Building blocks of the convolutional encoder and decoder; all ``[B, C, T]``, all causal."""
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -49,6 +49,23 @@ class CausalConv1d(nn.Conv1d):
         return super().forward(extended)
 
 
+class ResidualUnitOperands(NamedTuple):
+    """Parameters of a residual unit as ``ops.residual_unit`` takes them, in this order: two Snakes and convolutions."""
+
+    alpha1: Tensor  # [C]
+    beta1: Tensor  # [C]
+    weight1: Tensor  # [C, C, K]
+    bias1: Tensor | None  # [C]
+    alpha2: Tensor  # [C]
+    beta2: Tensor  # [C]
+    weight2: Tensor  # [C, C, 1]
+    bias2: Tensor | None  # [C]
+
+    def reach(self, dilation: int) -> int:
+        """Samples of context of the dilated convolution."""
+        return (self.weight1.shape[-1] - 1) * dilation
+
+
 class ResidualUnit(OpsModule):
     """``x + conv1(snake(conv7_d(snake(x))))``.
 
@@ -84,13 +101,9 @@ class ResidualUnit(OpsModule):
             x, *self.operands(), dilation=self.conv1.dilation[0], context=context, padding=self.padding
         )
 
-    def operands(self) -> tuple[Tensor, ...]:
-        """Snake, weight and bias of the dilated convolution, then of the pointwise one, as the operation takes them."""
-        return (
-            *self.snake1.constants,
-            self.conv1.weight,
-            self.conv1.bias,
-            *self.snake2.constants,
-            self.conv2.weight,
-            self.conv2.bias,
+    def operands(self) -> ResidualUnitOperands:
+        """Snake, weight and bias of the dilated convolution, then of the pointwise one."""
+        return ResidualUnitOperands(
+            *(*self.snake1.constants, self.conv1.weight, self.conv1.bias),
+            *(*self.snake2.constants, self.conv2.weight, self.conv2.bias),
         )

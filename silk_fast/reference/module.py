@@ -1,5 +1,7 @@
 """The base of every module that calls an operation which has a kernel."""
 
+from typing import Any
+
 from torch import nn
 
 from silk_fast.reference import ops
@@ -12,4 +14,4 @@ class OpsModule(nn.Module):
     as kernels. Parameters, names and states do not depend on it.
     """
 
-    ops = ops
+    ops: Any = ops  # a module or a class

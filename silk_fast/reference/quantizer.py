@@ -18,6 +18,8 @@ class LatentNorm(nn.Module):
     """
 
     EPSILON = 1e-5
+    mean: Tensor
+    variance: Tensor
 
     def __init__(self, dim: int, momentum: float = 0.01) -> None:
         super().__init__()

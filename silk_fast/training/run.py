@@ -93,7 +93,7 @@ def make_stage(config: TrainingConfig, device: torch.device, options: RunOptions
         from silk_fast.training.stage2 import Stage2 as stage_type
     stage = stage_type(config, codec, device, options.compile)
     if options.kernels and device.type == "cuda":
-        from silk_fast.accelerate import accelerate_
+        from silk_fast.acceleration import accelerate_
 
         for network in stage.networks:
             accelerate_(network)

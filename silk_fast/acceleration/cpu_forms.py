@@ -1,4 +1,4 @@
-"""Operations of PyTorch that overwrite their own intermediate results: what a CPU gains without kernels.
+"""Forms for the CPU: operations of PyTorch that overwrite their own intermediate results.
 
 At the audio's rate an activation is megabytes long, and the reference allocates one for every step of a formula: most
 of its time goes to pages that the system hands out and takes back. Here each result is computed in one piece of
@@ -6,14 +6,15 @@ memory, by the same operations in the same order, so it is the reference's bit f
 off and nothing is being compiled: autograd needs the intermediate results, and a compiler fuses them itself.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from silk_fast.acceleration.forms import Form
 from silk_fast.reference import ops
-from silk_fast.reference.layers import ResidualUnit, Snake
+from silk_fast.reference.layers import ResidualUnit, ResidualUnitOperands, Snake
 
 
 def _may_overwrite() -> bool:
@@ -30,14 +31,7 @@ def snake(x: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
 
 def residual_unit(
     x: Tensor,
-    alpha1: Tensor,
-    beta1: Tensor,
-    weight1: Tensor,
-    bias1: Tensor | None,
-    alpha2: Tensor,
-    beta2: Tensor,
-    weight2: Tensor,
-    bias2: Tensor | None,
+    *operands: Any,
     dilation: int,
     context: Tensor | None = None,
     padding: Literal["causal", "symmetric"] = "causal",
@@ -46,14 +40,14 @@ def residual_unit(
 
     Snake of the zeros of the padding is zero, so padding may come after it.
     """
+    unit = ResidualUnitOperands(*operands)
     if not _may_overwrite():
-        operands = alpha1, beta1, weight1, bias1, alpha2, beta2, weight2, bias2
-        return ops.residual_unit(x, *operands, dilation, context, padding)
+        return ops.residual_unit(x, *unit, dilation=dilation, context=context, padding=padding)
     if context is not None:
-        context = snake(context, alpha1, beta1)
-    extended = ops.extend(snake(x, alpha1, beta1), (weight1.shape[-1] - 1) * dilation, context, padding)
-    hidden = F.conv1d(extended, weight1, bias1, dilation=dilation)
-    y = F.conv1d(snake(hidden, alpha2, beta2), weight2, bias2)
+        context = snake(context, unit.alpha1, unit.beta1)
+    extended = ops.extend(snake(x, unit.alpha1, unit.beta1), unit.reach(dilation), context, padding)
+    hidden = F.conv1d(extended, unit.weight1, unit.bias1, dilation=dilation)
+    y = F.conv1d(snake(hidden, unit.alpha2, unit.beta2), unit.weight2, unit.bias2)
     return y.add_(x) if y.dtype == x.dtype else x + y
 
 
@@ -64,13 +58,13 @@ class InPlaceOps:
     residual_unit = staticmethod(residual_unit)
 
 
-class InPlaceSnake(Snake):
+class InPlaceSnake(Form, Snake):
     """Snake that allocates its result only."""
 
     ops = InPlaceOps
 
 
-class InPlaceResidualUnit(ResidualUnit):
+class InPlaceResidualUnit(Form, ResidualUnit):
     """A residual unit that allocates the results of its convolutions and Snakes only."""
 
     ops = InPlaceOps

@@ -1,43 +1,22 @@
-"""Reference modules whose operations are Triton kernels. Imports triton; only ``accelerate`` imports this.
-
-Each class adds no parameter to the module it replaces, so that an instance becomes accelerated, and
-back, by changing its class.
-"""
+"""Forms whose operations are Triton kernels. Imports triton; loaded when Triton can serve a model."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from silk_fast import kernels
-from silk_fast.folding import FoldedRelativeAttention, FoldedSnake, Folding
+import silk_fast.kernels as kernels
+from silk_fast.acceleration.folding import FoldedRelativeAttention, FoldedSnake, Folding
+from silk_fast.acceleration.forms import FollowsPolicy, Form
 from silk_fast.reference import ops
 from silk_fast.reference.conformer import ConformerBlock, ConvModule, FeedForward
 from silk_fast.reference.decoder import InverseSTFT
-from silk_fast.reference.layers import CausalConv1d, ResidualUnit
+from silk_fast.reference.layers import CausalConv1d, ResidualUnit, ResidualUnitOperands
 from silk_fast.reference.quantizer import FiniteScalarQuantizer
 
 HALF = (torch.float16, torch.bfloat16)
-
-
-@dataclass(frozen=True)
-class Policy:
-    """How accelerated convolutions compute.
-
-    Args:
-        dtype: of convolutional signals where gradients are off; everything else stays as it is.
-        deterministic: IEEE float32 convolutions with algorithms that always add in one order, forward and backward.
-    """
-
-    dtype: torch.dtype = torch.float32
-    deterministic: bool = False
-
-    @property
-    def conv1d(self) -> Callable:
-        """``F.conv1d``, or what does the same reproducibly."""
-        return kernels.conv1d_ieee if self.deterministic else F.conv1d
 
 
 def _where_it_runs(kernel: Callable, reference: Callable) -> staticmethod:
@@ -50,24 +29,18 @@ def _where_it_runs(kernel: Callable, reference: Callable) -> staticmethod:
 
 
 def _residual_unit_by_cudnn(
-    x,
-    alpha1,
-    beta1,
-    weight1,
-    bias1,
-    alpha2,
-    beta2,
-    weight2,
-    bias2,
-    dilation,
-    context=None,
-    padding="causal",
-    conv1d=F.conv1d,
-):
+    x: Tensor,
+    *operands: Any,
+    dilation: int,
+    context: Tensor | None = None,
+    padding: Literal["causal", "symmetric"] = "causal",
+    conv1d: Callable[..., Tensor] = F.conv1d,
+) -> Tensor:
     """cuDNN convolutions between Snake kernels, the first bias fused into the second Snake; differentiable."""
-    extended = ops.extend(x, (weight1.shape[-1] - 1) * dilation, context, padding)
-    hidden = conv1d(kernels.snake(extended, alpha1, beta1), weight1, dilation=dilation)
-    return x + conv1d(kernels.snake(hidden, alpha2, beta2, bias1), weight2, bias2)
+    unit = ResidualUnitOperands(*operands)
+    extended = ops.extend(x, unit.reach(dilation), context, padding)
+    hidden = conv1d(kernels.snake(extended, unit.alpha1, unit.beta1), unit.weight1, dilation=dilation)
+    return x + conv1d(kernels.snake(hidden, unit.alpha2, unit.beta2, unit.bias1), unit.weight2, unit.bias2)
 
 
 def _rel_attention(q, k, v, pos, u, v_bias, window=(None, None), lengths=None, starts=None):
@@ -102,7 +75,7 @@ class FusedSnake(FoldedSnake):
     ops = KernelOps
 
 
-class FusedFeedForward(FeedForward):
+class FusedFeedForward(Form, FeedForward):
     ops = KernelOps
 
 
@@ -110,26 +83,24 @@ class FusedRelativeAttention(FoldedRelativeAttention):
     ops = KernelOps
 
 
-class FusedConvModule(ConvModule):
+class FusedConvModule(Form, ConvModule):
     ops = KernelOps
 
 
-class FusedConformerBlock(ConformerBlock):
+class FusedConformerBlock(Form, ConformerBlock):
     ops = KernelOps
 
 
-class FusedQuantizer(FiniteScalarQuantizer):
+class FusedQuantizer(Form, FiniteScalarQuantizer):
     ops = KernelOps
 
 
-class FusedInverseSTFT(InverseSTFT):
+class FusedInverseSTFT(Form, InverseSTFT):
     ops = KernelOps
 
 
-class PolicyCausalConv1d(Folding, CausalConv1d):
+class PolicyCausalConv1d(Folding, FollowsPolicy, CausalConv1d):
     """A convolution by cuDNN in the dtype of its policy."""
-
-    policy: Policy
 
     def forward(self, x: Tensor, state=None) -> Tensor:
         if not torch.is_grad_enabled() and kernels.runs_on(x):
@@ -140,24 +111,32 @@ class PolicyCausalConv1d(Folding, CausalConv1d):
         if self.policy.deterministic:
             return kernels.conv1d_ieee(x, weight, bias, self.stride[0], self.dilation[0], self.groups)
         if x.dtype != weight.dtype:
-            weight = self.folded("weight", lambda: self.weight.to(x.dtype), self.weight)
-            bias = None if bias is None else self.folded("bias", lambda: self.bias.to(x.dtype), self.bias)
+            weight = self._converted("weight", weight, x.dtype)
+            bias = None if bias is None else self._converted("bias", bias, x.dtype)
         return super()._conv_forward(x, weight, bias)
 
+    def _converted(self, name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+        return self.folded(name, lambda: tensor.to(dtype), tensor)
 
-class FusedResidualUnit(Folding, ResidualUnit):
+
+class FusedResidualUnit(Folding, FollowsPolicy, ResidualUnit):
     """In half precision one implicit matrix product; else cuDNN convolutions between Snake kernels."""
 
     ops = KernelOps
-    policy: Policy
 
     def _unit(self, x: Tensor, context: Tensor | None) -> Tensor:
         dtype = self.policy.dtype
         if not kernels.runs_on(x):
             return super()._unit(x, context)
         if dtype not in HALF or torch.is_grad_enabled():
-            dilation, conv1d = self.conv1.dilation[0], self.policy.conv1d
-            return _residual_unit_by_cudnn(x, *self.operands(), dilation, context, self.padding, conv1d)
+            return _residual_unit_by_cudnn(
+                x,
+                *self.operands(),
+                dilation=self.conv1.dilation[0],
+                context=context,
+                padding=self.padding,
+                conv1d=kernels.conv1d_ieee if self.policy.deterministic else F.conv1d,
+            )
         packed = self.folded("packed", lambda: self._packed(dtype), *self.parameters())
         rows = None if context is None else context.transpose(1, 2).to(dtype)
         y = kernels.residual_unit_channels_last(
@@ -166,6 +145,6 @@ class FusedResidualUnit(Folding, ResidualUnit):
         return y.transpose(1, 2)
 
     def _packed(self, dtype: torch.dtype) -> kernels.PackedResidualUnit:
-        alpha1, beta1, weight1, bias1, alpha2, beta2, weight2, bias2 = self.operands()
-        halves = weight1.to(dtype), weight2.to(dtype)
-        return kernels.pack_weights(alpha1, beta1, halves[0], bias1, alpha2, beta2, halves[1], bias2)
+        operands = self.operands()
+        halves = {"weight1": operands.weight1.to(dtype), "weight2": operands.weight2.to(dtype)}
+        return kernels.pack_weights(*operands._replace(**halves))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from silk_fast import inplace
+from silk_fast.acceleration import cpu_forms
 from silk_fast.reference import ops
 from silk_fast.reference.layers import ResidualUnit, Snake
 
@@ -31,7 +31,7 @@ def test_snake(dtype, n_time):
     x = normal(2, C, n_time, seed=0, dtype=dtype) * 10
     before = x.clone()
     with torch.no_grad():
-        y = inplace.snake(x, *constants())
+        y = cpu_forms.snake(x, *constants())
     expected = ops.snake(x, *constants())
     assert y.dtype == expected.dtype
     assert torch.equal(y, expected)
@@ -41,7 +41,7 @@ def test_snake(dtype, n_time):
 def test_snake_of_a_view():
     x = normal(2, 500, C, seed=0).transpose(1, 2)[..., ::2]
     with torch.no_grad():
-        assert torch.equal(inplace.snake(x, *constants()), ops.snake(x, *constants()))
+        assert torch.equal(cpu_forms.snake(x, *constants()), ops.snake(x, *constants()))
 
 
 @pytest.mark.parametrize("padding", ["causal", "symmetric", "context"])
@@ -53,7 +53,7 @@ def test_residual_unit(padding):
     before = [tensor.clone() for tensor in given]
     options = {"dilation": 3, "context": context, "padding": "causal" if context is not None else padding}
     with torch.no_grad():
-        y = inplace.residual_unit(x, *operands, **options)
+        y = cpu_forms.residual_unit(x, *operands, **options)
     assert torch.equal(y, ops.residual_unit(x, *operands, **options))
     assert all(torch.equal(tensor, was) for tensor, was in zip(given, before, strict=True))
 
@@ -61,16 +61,16 @@ def test_residual_unit(padding):
 def test_autocast_gives_the_dtype_and_the_values_of_the_reference():
     x, operands = normal(1, C, 200, seed=0), unit_operands()
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        y, expected = (f(x, *operands, dilation=1) for f in (inplace.residual_unit, ops.residual_unit))
+        y, expected = (f(x, *operands, dilation=1) for f in (cpu_forms.residual_unit, ops.residual_unit))
     assert y.dtype == expected.dtype
     assert torch.equal(y, expected)
 
 
-@pytest.mark.parametrize("replacement", [inplace.InPlaceSnake, inplace.InPlaceResidualUnit])
+@pytest.mark.parametrize("replacement", [cpu_forms.InPlaceSnake, cpu_forms.InPlaceResidualUnit])
 def test_gradients_are_those_of_the_reference(replacement):
     """With gradients on nothing is overwritten."""
     torch.manual_seed(0)
-    module: nn.Module = Snake(C) if replacement is inplace.InPlaceSnake else ResidualUnit(C, 3)
+    module: nn.Module = Snake(C) if replacement is cpu_forms.InPlaceSnake else ResidualUnit(C, 3)
     gradients = []
     for _ in range(2):
         x = normal(1, C, 100, seed=0).requires_grad_()
@@ -90,5 +90,5 @@ def test_a_residual_unit_allocates_half_of_what_the_reference_does():
         return sum(max(0, event.self_cpu_memory_usage) for event in profiler.events())
 
     reference = allocated()
-    module.__class__ = inplace.InPlaceResidualUnit
+    module.__class__ = cpu_forms.InPlaceResidualUnit
     assert allocated() < 0.55 * reference

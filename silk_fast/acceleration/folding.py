@@ -11,9 +11,10 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils.parametrize import ParametrizationList
 
+from silk_fast.acceleration.forms import Form
 from silk_fast.reference.conformer import RelativeAttention
 from silk_fast.reference.layers import Snake
 
@@ -31,8 +32,8 @@ def _version(tensor: Tensor) -> tuple[int, torch.dtype, int]:
     return tensor.data_ptr(), tensor.dtype, -1 if tensor.is_inference() else tensor._version
 
 
-class Folding(nn.Module):
-    """Mixin, first among the bases of a module that folds."""
+class Folding(Form):
+    """A form that folds; first among the bases."""
 
     def folded(self, name: str, compute: Callable[[], Any], *sources: Tensor, key: object = None) -> Any:
         """``compute()``, remembered under ``name`` until ``key``, autocast or one of ``sources`` changes.

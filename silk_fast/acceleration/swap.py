@@ -1,0 +1,158 @@
+"""accelerate_ and restore_: read the table, change classes, and report."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from silk_fast.acceleration.forms import REMEMBERED, FollowsPolicy, Form, Policy, own_class, set_class
+from silk_fast.acceleration.table import Replacement, known_ops, known_replacements, untested_libraries
+from silk_fast.errors import SilkInputError
+
+
+@dataclass(frozen=True)
+class Swap:
+    """What became of one module: ``replacement`` is None where it was refused, and ``reason`` says why.
+
+    A model of a library in a version that was not tested is one module here, with the op ``"all"``.
+    """
+
+    name: str
+    module: str
+    op: str
+    replacement: str | None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What :func:`accelerate_` did, module by module."""
+
+    swaps: tuple[Swap, ...]
+
+    @property
+    def swapped(self) -> dict[str, str]:
+        """Replacement by qualified name."""
+        return {swap.name: swap.replacement for swap in self.swaps if swap.replacement}
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """Reason by qualified name, of modules that were left as they are or got no kernel."""
+        return {swap.name: swap.reason for swap in self.swaps if swap.reason}
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.swapped)} of {len(self.swaps)} modules swapped"]
+        for swap in self.swaps:
+            outcome = swap.replacement or "unchanged"
+            lines.append(f"  {swap.name} ({swap.module}, {swap.op}): {outcome}{swap.reason and ': ' + swap.reason}")
+        return "\n".join(lines)
+
+
+def accelerate_(
+    model: nn.Module,
+    ops: Iterable[str] | None = None,
+    *,
+    dtype: torch.dtype = torch.float32,
+    deterministic: bool = False,
+) -> Report:
+    """Swap faster modules into ``model``, in place. :func:`restore_` undoes it exactly.
+
+    On a GPU modules get Triton kernels; on a CPU activations are computed in place while gradients are off,
+    and the report says that kernels need a GPU. On both, while gradients are off, what depends on weights only
+    (weight norm, projected positions) is computed once, and again when the weights change; but after a
+    change in place of ``weight.data``, which PyTorch does not count, call this again.
+
+    Args:
+        model: a :class:`~silk_fast.SilkCodec` or any module that holds its parts.
+        ops: which operations to swap, of :func:`silk_fast.acceleration.known_ops`; None for all.
+        dtype: float32, float16 or bfloat16: of the convolutional signals while gradients are off.
+            Conformer, FSQ and inverse STFT stay float32.
+        deterministic: convolutions in IEEE float32, under autocast too, with a fixed order of additions, forward
+            and backward; the kernels always have one.
+
+    Returns:
+        For every module that has such an operation, what replaced it or why not.
+
+    Raises:
+        SilkInputError: an unknown op, an op that the model does not have, a dtype that is not one
+            of the three, or ``deterministic`` with half precision. The model is unchanged.
+    """
+    policy = Policy(dtype, deterministic)
+    table, known = known_replacements(), known_ops()
+    wanted = set(known) if ops is None else {ops} if isinstance(ops, str) else set(ops)
+    left_alone, inside = _left_alone(model)
+    why_left = "".join(f"; {reason}" for reason in dict.fromkeys(swap.reason for swap in left_alone))
+    if unknown := sorted(wanted - set(known)):
+        raise SilkInputError(f"unknown op {unknown[0]!r}; expected some of {', '.join(known)}{why_left}")
+    if dtype not in (torch.float32, torch.float16, torch.bfloat16):
+        raise SilkInputError(f"dtype must be torch.float32, torch.float16 or torch.bfloat16, got {dtype}")
+    if deterministic and dtype != torch.float32:
+        raise SilkInputError(f"deterministic means IEEE float32, got dtype {dtype}")
+    modules = [(name, module) for name, module in model.named_modules() if module not in inside]
+    entries = [(name, module, table.get(own_class(module))) for name, module in modules]
+    found = [(name, module, entry) for name, module, entry in entries if entry and entry.op in wanted]
+    if absent := sorted(wanted - {entry.op for _, _, entry in found}) if ops is not None else []:
+        raise SilkInputError(f"op {absent[0]!r} matches no module of {type(model).__name__}{why_left}")
+    why_no_kernels = _why_no_kernels(model)
+    choices = [_choose(module, entry, policy, why_no_kernels) for _, module, entry in found]
+    restore_(model)
+    swaps = []
+    for (name, module, entry), (form, reason) in zip(found, choices, strict=True):
+        if form:
+            set_class(module, form)
+        if isinstance(module, FollowsPolicy):
+            module.policy = policy
+        swaps.append(Swap(name, entry.module.__name__, entry.op, form.__name__ if form else None, reason))
+    return Report((*left_alone, *swaps))
+
+
+def _left_alone(model: nn.Module) -> tuple[list[Swap], set[nn.Module]]:
+    """Models of libraries in versions that were not tested, and all modules inside them."""
+    swaps: list[Swap] = []
+    inside: set[nn.Module] = set()
+    for library, reason in untested_libraries().items():
+        for name, module in model.named_modules():
+            if library.defines(module) and module not in inside:
+                inside.update(module.modules())
+                swaps.append(Swap(name, type(module).__name__, "all", None, reason))
+    return swaps, inside
+
+
+def _why_no_kernels(model: nn.Module) -> str:
+    """Why Triton cannot serve the model where it is; empty if it can."""
+    try:
+        from silk_fast.kernels import INTERPRETED
+    except ImportError as error:
+        return str(error)
+    devices = {tensor.device.type for tensor in (*model.parameters(), *model.buffers())}
+    if INTERPRETED or devices == {"cuda"}:
+        return ""
+    return f"Triton kernels need a CUDA GPU, the model is on {', '.join(sorted(devices)) or 'no device'}"
+
+
+def _choose(
+    module: nn.Module, entry: Replacement, policy: Policy, why_no_kernels: str
+) -> tuple[type[nn.Module] | None, str]:
+    """The form that serves one module, if any, and why it is not that with kernels."""
+    if entry.kernel is None:
+        return entry.fallback, ""
+    if why_no_kernels:
+        return entry.fallback, why_no_kernels
+    if parametrize.is_parametrized(module):
+        return entry.fallback, "its weight is parametrised; fold_weight_norm_() first"
+    why_not = entry.why_not(module, policy)
+    return (entry.fallback, why_not) if why_not else (entry.kernel_form(), "")
+
+
+def restore_(model: nn.Module) -> None:
+    """Undo :func:`accelerate_`: every module gets its own class back, and folds are dropped.
+
+    A model that was not swapped stays as it is; what was parametrised meanwhile stays parametrised.
+    """
+    for module in model.modules():
+        if isinstance(module, Form):
+            set_class(module, own_class(module))
+            for attribute in REMEMBERED:
+                module.__dict__.pop(attribute, None)

@@ -1,0 +1,27 @@
+"""The codec that most tests accelerate, and audio for it."""
+
+import copy
+
+import pytest
+import torch
+
+from silk_fast import SilkCodec
+from tests.acceleration.support import N_FRAMES, TINY
+from tests.kernels.support import DEVICE
+from tests.test_codec import make_codec
+from tests.test_initialisation import voices
+
+
+@pytest.fixture(scope="session")
+def calibrated() -> SilkCodec:
+    return make_codec(TINY).to(DEVICE)
+
+
+@pytest.fixture
+def codec(calibrated) -> SilkCodec:
+    return copy.deepcopy(calibrated)
+
+
+@pytest.fixture(scope="module")
+def audio() -> torch.Tensor:
+    return voices()[..., : N_FRAMES * 9600].to(DEVICE)
