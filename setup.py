@@ -7,9 +7,11 @@ from setuptools import setup
 LINUX_GPU = "platform_system == 'Linux' and platform_machine == 'x86_64'"
 PACKAGES = {
     "silk_fast": "silk_fast",
+    "silk_fast.audio": "silk_fast/audio",
     "silk_fast.reference": "silk_fast/reference",
     "silk_fast.acceleration": "silk_fast/acceleration",
     "silk_fast.runtime": "silk_fast/runtime",
+    "silk_fast.corpus": "silk_fast/corpus",
     "silk_fast.training": "silk_fast/training",
     "silk_fast.evaluation": "silk_fast/evaluation",
     "silk_fast.benchmark": "silk_fast/benchmark",

@@ -132,12 +132,12 @@ class SilkConfig:
         return self.frame_rate * self.latent_dim * math.log2(self.levels)
 
     def n_frames(self, n_samples: int) -> int:
-        """Latent frames that hold ``n_samples`` samples and the decoder's delay."""
+        """Count the latent frames that hold ``n_samples`` samples and the decoder's delay."""
         return math.ceil((n_samples + self.output_delay) / self.frame_samples)
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> "SilkConfig":
-        """A named size, with ``changes`` applied.
+        """Make the configuration of a named size, with ``changes`` applied.
 
         Args:
             name: ``"small"``, ``"base"`` or ``"tiny"`` (for tests).
@@ -150,7 +150,7 @@ class SilkConfig:
         return cls(**{**PRESETS[name], **changes})
 
     def to_json(self) -> str:
-        """The configuration as a JSON object, one field a line."""
+        """Write the configuration as a JSON object, one field a line."""
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
     @classmethod

@@ -121,7 +121,7 @@ class SilkHeader:
         return None if self.n_frames is None else -(-self.n_frames // self.frames_per_block)
 
     def to_bytes(self) -> bytes:
-        """The 80 bytes that open a file."""
+        """Pack the 80 bytes that open a file."""
         values = vars(self) | {
             "n_samples": UNKNOWN if self.n_samples is None else self.n_samples,
             "weights_sha256": bytes.fromhex(self.weights_sha256),
@@ -155,7 +155,7 @@ class SilkHeader:
 
 
 def _radix(header: SilkHeader) -> np.ndarray:
-    """Weight of each digit within its token, int32 ``[min(group_size, dims)]``."""
+    """Give the weight of each digit within its token, int32 ``[min(group_size, dims)]``."""
     return header.levels ** np.arange(min(header.group_size, header.dims), dtype=np.int32)
 
 
@@ -221,7 +221,7 @@ def bytes_to_tokens(data: bytes, header: SilkHeader) -> np.ndarray:
 
 
 class SilkWriter:
-    """Writes a ``.silk`` file front to back, one block in memory.
+    """Write a ``.silk`` file front to back, one block in memory.
 
     As a context manager it closes itself when ``header.n_samples`` is known; otherwise call
     :meth:`close` with the count. After an exception the file stays unfinished, and readers say so.
@@ -323,7 +323,7 @@ class Damage:
 
 
 class SilkReader:
-    """Reads a ``.silk`` file, one block in memory.
+    """Read a ``.silk`` file, one block in memory.
 
     Strict (the default), it raises at the first fault. With ``recover`` it needs an intact header
     only: it skips damaged blocks, finds the next intact one wherever it lies, and reports what is
@@ -351,20 +351,20 @@ class SilkReader:
         self._recover = recover
         self._size = file.seek(0, os.SEEK_END)
         self.header = SilkHeader.from_bytes(self._read(0, min(HEADER.size, self._size)))
-        if recover:
-            if self.header.n_samples is None:
-                self.header = self._recovered_header()
-        else:
-            if self.header.n_samples is None:
-                self.header = self._end_at(self._size - END.size)
-            needed = self._offset(self.header.n_frames) + END.size
-            _expect(f"file size for {self.header.n_samples} samples", self._size, needed, self._size)
+        if self.header.n_samples is None:
+            self.header = self._recovered_header() if recover else self._end_at(self._size - END.size)
+        n_samples, n_frames, n_blocks = self.header.n_samples, self.header.n_frames, self.header.n_blocks
+        assert n_samples is not None  # the end marker or the blocks gave it where the header did not
+        assert n_frames is not None
+        assert n_blocks is not None
+        self.n_samples, self.n_frames, self.n_blocks = n_samples, n_frames, n_blocks
+        if not recover:
+            needed = self._offset(n_frames) + END.size
+            _expect(f"file size for {n_samples} samples", self._size, needed, self._size)
             self._end_at(self._size - END.size)
-        header = self.header
-        self.n_samples, self.n_frames, self.n_blocks = header.n_samples, header.n_frames, header.n_blocks
 
     def blocks(self) -> Iterator[Block]:
-        """All frames in order: intact blocks of at most ``frames_per_block``, a lost stretch as one.
+        """Read all frames in order: intact blocks of at most ``frames_per_block``, a lost stretch as one.
 
         Raises:
             SilkFormatError: strict only, at the first fault; names its byte offset.
@@ -383,7 +383,7 @@ class SilkReader:
                 self.damage.append(Damage(frame, 0, offset, str(error)))
 
     def read(self, first_frame: int, n_frames: int) -> np.ndarray:
-        """The tokens of some frames, from their blocks only.
+        """Read the tokens of some frames, from their blocks only.
 
         A recovering reader looks for them where an undamaged file has them.
 
@@ -404,7 +404,7 @@ class SilkReader:
         return np.concatenate(parts)
 
     def _offset(self, frame: int) -> int:
-        """Byte where the block that starts with ``frame`` lies; for ``n_frames``, where the end marker lies."""
+        """Find the byte where the block that starts with ``frame`` lies; for ``n_frames``, the end marker."""
         n_blocks = -(-frame // self.header.frames_per_block)
         return HEADER.size + n_blocks * (BLOCK.size + CRC.size) + frame * self.header.frame_bytes
 
@@ -418,7 +418,7 @@ class SilkReader:
         return data
 
     def _step(self, offset: int, frame: int) -> tuple[np.ndarray | None, int, int]:
-        """Tokens of the block at ``offset``, None if lost, and the offset and the frame that come next."""
+        """Read the tokens of the block at ``offset``, None if lost; find the offset and the frame that come next."""
         try:
             tokens = self._block_at(offset, frame // self.header.frames_per_block)
         except SilkFormatError as error:
@@ -431,7 +431,7 @@ class SilkReader:
         return tokens, offset + self._offset(next_frame) - self._offset(frame), next_frame
 
     def _block_at(self, offset: int, index: int) -> np.ndarray:
-        """Tokens of block ``index``, which must lie at byte ``offset``."""
+        """Read the tokens of block ``index``, which must lie at byte ``offset``."""
         header = self.header
         head = self._read(offset, BLOCK.size)
         sync, found_index, n_frames = BLOCK.unpack(head)
@@ -451,7 +451,7 @@ class SilkReader:
             raise SilkFormatError(f"byte {offset + BLOCK.size}: block {index}, {error}") from error
 
     def _end_at(self, offset: int) -> SilkHeader:
-        """The header with the sample count of the end marker, which must lie at byte ``offset``."""
+        """Complete the header with the sample count of the end marker, which must lie at byte ``offset``."""
         data = self._read(offset, END.size)
         sync, n_blocks, n_samples, crc = END.unpack(data)
         _expect("end marker", sync, END_SYNC, offset)
@@ -463,7 +463,7 @@ class SilkReader:
         return header
 
     def _find(self, sync: bytes, offset: int) -> Iterator[int]:
-        """Every place at or after byte ``offset`` where ``sync`` stands."""
+        """Find every place at or after byte ``offset`` where ``sync`` stands."""
         while offset < self._size:
             self._file.seek(offset)
             window = self._file.read(SEARCH_WINDOW)
@@ -474,27 +474,27 @@ class SilkReader:
             offset += SEARCH_WINDOW - len(sync) + 1
 
     def _find_blocks(self, offset: int) -> Iterator[tuple[int, int, int]]:
-        """Offset, first frame and number of frames of every intact block at or after byte ``offset``."""
+        """Find offset, first frame and number of frames of every intact block at or after byte ``offset``."""
         for found in self._find(BLOCK_SYNC, offset):
             with contextlib.suppress(SilkFormatError):
                 _, index, _ = BLOCK.unpack(self._read(found, BLOCK.size))
                 yield found, index * self.header.frames_per_block, len(self._block_at(found, index))
 
     def _find_ends(self, offset: int) -> Iterator[tuple[int, SilkHeader]]:
-        """Offset of every intact end marker at or after byte ``offset``, and the header that it completes."""
+        """Find the offset of every intact end marker at or after byte ``offset``, and the header that it completes."""
         for found in self._find(END_SYNC, offset):
             with contextlib.suppress(SilkFormatError):
                 yield found, self._end_at(found)
 
     def _resync(self, offset: int, frame: int) -> tuple[int, int]:
-        """Offset and first frame of what comes next at or after byte ``offset``: a block, the end marker or nothing."""
+        """Find offset and first frame of what comes next at or after byte ``offset``: block, end marker or nothing."""
         for found, first_frame, _ in self._find_blocks(offset):
             if first_frame >= frame:
                 return found, first_frame
         return next(self._find_ends(offset), (self._size,))[0], self.n_frames
 
     def _recovered_header(self) -> SilkHeader:
-        """The header with the sample count of an end marker, or else that of the intact blocks."""
+        """Complete the header with the sample count of an end marker, or else that of the intact blocks."""
         for _, header in self._find_ends(HEADER.size):
             return header
         n_frames = max((first + n for _, first, n in self._find_blocks(HEADER.size)), default=0)

@@ -8,34 +8,40 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import BinaryIO
 
 from silk_fast.errors import SilkFileError
 
 
 def output_name(target: str | os.PathLike) -> str:
-    """What messages call an output path."""
+    """Name an output path as messages do."""
     return "standard output" if target == "-" else os.fspath(target)
 
 
 def input_name(source: str | os.PathLike) -> str:
-    """What messages call an input path."""
+    """Name an input path as messages do."""
     return "standard input" if source == "-" else os.fspath(source)
 
 
 def cannot_write(name: str, error: OSError) -> SilkFileError:
-    """The error that says why ``name`` cannot be written."""
+    """Make the error that says why ``name`` cannot be written."""
     return SilkFileError(f"{name}: cannot be written: {error.strerror or error}")
 
 
-def open_seekable(source: str | os.PathLike) -> io.BufferedIOBase:
-    """A binary file that can seek, at its start; standard input (``"-"``) and pipes are copied to a temporary file.
+def open_seekable(source: str | os.PathLike) -> io.BufferedReader | io.BufferedRandom:
+    """Open a binary file that can seek; standard input (``"-"``) and pipes are copied to a temporary file.
 
     Raises:
         OSError: the source cannot be opened or read.
     """
-    file = sys.stdin.buffer if source == "-" else open(source, "rb")  # noqa: SIM115
-    if source != "-" and file.seekable():
-        return file
+    if source == "-":
+        return _spooled(sys.stdin.buffer)
+    file = open(source, "rb")  # noqa: SIM115
+    return file if file.seekable() else _spooled(file)
+
+
+def _spooled(file: BinaryIO) -> io.BufferedRandom:
+    """Copy what is left of a file to an unnamed temporary one."""
     spool = tempfile.TemporaryFile()  # noqa: SIM115
     shutil.copyfileobj(file, spool, 2**20)
     spool.flush()
@@ -44,7 +50,7 @@ def open_seekable(source: str | os.PathLike) -> io.BufferedIOBase:
 
 @contextmanager
 def atomic_file(target: str | os.PathLike) -> Iterator[io.BufferedRandom]:
-    """A binary file to write and seek in, which becomes ``target`` when the block ends without an exception.
+    """Open a binary file to write and seek in, which becomes ``target`` when the block ends without an exception.
 
     It is a temporary file in the target's directory, flushed to the disk and renamed, with the permissions of the
     file it replaces or, if there was none, those that ``open`` gives. Standard output (``"-"``), pipes and devices get

@@ -13,14 +13,14 @@ MAGNITUDE_FLOOR = 1e-5  # -100 dB re full scale
 
 
 def magnitude_spectrogram(samples: Tensor, n_fft: int = N_FFT, hop: int = HOP) -> Tensor:
-    """``|STFT|`` with a Hann window scaled so that a full-scale sine has magnitude 1; ``[n_fft // 2 + 1, frames]``."""
+    """Compute ``|STFT|`` ``[n_fft // 2 + 1, frames]`` under a Hann window; a full-scale sine has magnitude 1."""
     window = torch.hann_window(n_fft)
     padded = torch.nn.functional.pad(samples, (0, max(0, n_fft - len(samples))))
     return torch.stft(padded, n_fft, hop, window=window, return_complex=True).abs() * (2 / window.sum())
 
 
 def mel_filterbank(n_mels: int, n_fft: int, sample_rate: int) -> Tensor:
-    """Triangular filters evenly spaced on the mel scale ``2595 log10(1 + f / 700)``; ``[n_mels, n_fft // 2 + 1]``."""
+    """Make triangles ``[n_mels, n_fft // 2 + 1]``, evenly spaced on the mel scale ``2595 log10(1 + f / 700)``."""
     top = 2595 * math.log10(1 + sample_rate / 2 / 700)
     edges = 700 * (10 ** (torch.linspace(0, top, n_mels + 2) / 2595) - 1)
     frequencies = torch.linspace(0, sample_rate / 2, n_fft // 2 + 1)
@@ -30,13 +30,13 @@ def mel_filterbank(n_mels: int, n_fft: int, sample_rate: int) -> Tensor:
 
 
 def log_mel_spectrogram(samples: Tensor, sample_rate: int, n_mels: int = 80) -> Tensor:
-    """Log-mel spectrogram in dB re full scale, floor -100 dB; ``[n_mels, frames]``."""
+    """Compute the log-mel spectrogram in dB re full scale, floor -100 dB; ``[n_mels, frames]``."""
     mel = mel_filterbank(n_mels, N_FFT, sample_rate) @ magnitude_spectrogram(samples)
     return 20 * torch.log10(mel.clamp(min=MAGNITUDE_FLOOR))
 
 
 def log_spectral_distance(reference: Tensor, other: Tensor) -> float:
-    """Log-spectral distance in dB: per frame the rms over bins of the level difference, averaged over frames.
+    """Measure the log-spectral distance in dB: per frame the rms over bins of the level difference; their mean.
 
     Magnitudes below -100 dB re full scale count as -100 dB (Gray and Markel, 1976).
 
@@ -49,7 +49,7 @@ def log_spectral_distance(reference: Tensor, other: Tensor) -> float:
 
 
 def log_mel_distance(reference: Tensor, other: Tensor, sample_rate: int) -> float:
-    """Mean absolute difference of the log-mel spectrograms, in dB.
+    """Measure the mean absolute difference of the log-mel spectrograms, in dB.
 
     Raises:
         SilkInputError: the signals have different lengths.
@@ -60,7 +60,7 @@ def log_mel_distance(reference: Tensor, other: Tensor, sample_rate: int) -> floa
 
 
 def si_sdr(reference: Tensor, other: Tensor) -> float:
-    """Scale-invariant signal-to-distortion ratio in dB (Le Roux et al., 2019); inf for a scaled copy.
+    """Measure the scale-invariant signal-to-distortion ratio in dB (Le Roux et al., 2019); inf for a scaled copy.
 
     Raises:
         SilkInputError: the signals have different lengths.
@@ -73,7 +73,7 @@ def si_sdr(reference: Tensor, other: Tensor) -> float:
 
 
 def level(samples: Tensor) -> float:
-    """Rms level in dB re full scale; -inf for silence."""
+    """Measure the rms level in dB re full scale; -inf for silence."""
     return _decibel(samples.double().square().mean(), torch.tensor(1.0))
 
 

@@ -1,6 +1,11 @@
-"""Pictures of what a codec did: waveforms, log-mel spectrograms, tokens. matplotlib is imported when first used."""
+"""Pictures: how all of them are set up and saved, and that of what a codec did to a signal.
 
+matplotlib is imported when first used, and never its global state; files appear only when complete.
+"""
+
+import io
 import os
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -8,11 +13,53 @@ import torch
 from silk_fast.files import atomic_file
 from silk_fast.metrics import log_mel_spectrogram
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 MAX_COLUMNS = 2000
 
 
+def new_figure(width: float, height: float) -> "Figure":
+    """Make an empty figure, inches wide and high, that lays itself out."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_figure(
+    figure: "Figure", target: str | os.PathLike, n_colours: int | None = None, scale: float = 1.0, **options
+) -> None:
+    """Save a figure as a PNG of 100 dots per inch, which appears only when complete.
+
+    Args:
+        target: the file.
+        n_colours: of a palette, which takes a third of the bytes or less; None for all colours.
+        scale: factor of the size of a picture in few colours.
+        options: of ``Figure.savefig``.
+
+    Raises:
+        SilkFileError: the target cannot be written.
+    """
+    if n_colours is None:
+        with atomic_file(target) as file:
+            figure.savefig(file, format="png", dpi=100, **options)
+        return
+    from PIL import Image
+
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=100, **options)
+    image = Image.open(png).convert("RGB")
+    image = image.resize((round(scale * image.width), round(scale * image.height)), Image.Resampling.LANCZOS)
+    image = image.quantize(n_colours, dither=Image.Dither.NONE)
+    with atomic_file(target) as file:
+        image.save(file, format="PNG", optimize=True)
+
+
 def _envelope(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Minimum and maximum of at most MAX_COLUMNS stretches of the signal."""
+    """Find minimum and maximum of at most MAX_COLUMNS stretches of the signal."""
     stretch = max(1, len(samples) // MAX_COLUMNS)
     rows = samples[: len(samples) // stretch * stretch].reshape(-1, stretch)
     return rows.min(1), rows.max(1)
@@ -25,26 +72,24 @@ def draw_comparison(
     title: str = "",
     digits: np.ndarray | None = None,
     frame_seconds: float = 0.4,
+    **saving,
 ) -> None:
     """Draw signals under each other: waveform and log-mel spectrogram of each, and the tokens as a raster.
 
     Args:
-        target: PNG file; it appears only when complete.
+        target: PNG file.
         signals: name to float32 ``[T]``.
         sample_rate: Hz.
         title: over everything.
         digits: int ``[F, D]`` FSQ digits, drawn as a raster over the same time axis; None for no raster.
         frame_seconds: duration of a frame of digits.
+        saving: options of :func:`save_figure`.
 
     Raises:
         SilkFileError: the target cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     n_rows = 2 * len(signals) + (digits is not None)
-    figure = Figure(figsize=(12, 2.2 * n_rows), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(12, 2.2 * n_rows)
     heights = [1, 2] * len(signals) + [2] * (digits is not None)
     axes = figure.subplots(n_rows, 1, sharex=True, height_ratios=heights)
     duration = max(len(samples) for samples in signals.values()) / sample_rate
@@ -74,5 +119,4 @@ def draw_comparison(
         figure.colorbar(image, ax=axes[-1], label="level", pad=0.01)
     axes[-1].set(xlabel="seconds", xlim=(0, duration))
     figure.suptitle(title)
-    with atomic_file(target) as file:
-        figure.savefig(file, format="png", dpi=100)
+    save_figure(figure, target, **saving)

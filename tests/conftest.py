@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -21,6 +22,29 @@ torch.backends.cuda.matmul.allow_tf32 = False
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 NOBODY = 65534
+
+
+@pytest.fixture(scope="module")
+def espeak(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """espeak-ng on the path: the program itself or, where it is not installed, one that buzzes in its place."""
+    from tests.programs import absence, write_espeak
+
+    with pytest.MonkeyPatch.context() as patch:
+        if absence("espeak-ng"):
+            folder = tmp_path_factory.mktemp("programs")
+            write_espeak(folder, sys.executable)
+            patch.setenv("PATH", str(folder), prepend=os.pathsep)
+        yield
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the smallest codec, untrained; not to be changed."""
+    from tests.support import make_codec
+
+    path = tmp_path_factory.mktemp("model")
+    make_codec().save_pretrained(path)
+    return path
 
 
 @pytest.fixture

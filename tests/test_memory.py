@@ -5,11 +5,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 import soundfile
 
-from tests.test_cli import SILK
-from tests.test_codec import make_codec
+from tests.support import SILK
 
 MINUTE = 24_000 * 60
 
@@ -28,13 +26,6 @@ def peak_bytes(*command: object) -> int:
     launcher = [sys.executable, "-S", "-c", LAUNCHER, *(str(part) for part in command)]
     done = subprocess.run(launcher, capture_output=True, text=True, check=True)
     return int(done.stdout) * (1 if sys.platform == "darwin" else 1024)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("model")
-    make_codec().save_pretrained(path)
-    return path
 
 
 def write_noise(path: Path, minutes: int) -> None:

@@ -18,7 +18,7 @@ COMMAND_MODULES = (transcode, inspect, bench, train, evaluate)
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of the ``silk`` command."""
+    """Build the parser of the ``silk`` command."""
     parser = argparse.ArgumentParser(prog="silk", description="Speech to 47.5 tokens a second, and back.")
     parser.add_argument("--version", action="version", version=f"silk {__version__}")
     commands = Commands(parser)

@@ -18,10 +18,12 @@ class Console:
         self.json = arguments.json
 
     def notice(self, text: str) -> None:
+        """Write one line to stderr, unless quiet."""
         if not self.quiet:
             self._stderr(text)
 
     def error(self, text: str) -> None:
+        """Write one line to stderr."""
         self._stderr(text)
 
     def _stderr(self, text: str) -> None:
@@ -37,14 +39,15 @@ class Console:
             for line in lines:
                 print(line)
 
-    def progress(self, label: str):
-        """A bar in seconds of audio with rate and remaining time, on a terminal only."""
+    def progress(self, label: str) -> Any:
+        """Make a bar of ``tqdm`` in seconds of audio with rate and remaining time, shown on a terminal only."""
         from tqdm import tqdm
 
         return tqdm(desc=label, unit=" s", unit_scale=True, leave=False, disable=True if self.quiet else None)
 
 
 def message_of(error: BaseException, source: str) -> str:
+    """Say what went wrong and, if the error does not, with which file."""
     if isinstance(error, OSError):
         return f"{error.filename or source}: {error.strerror or error}"
     text = str(error)
@@ -52,11 +55,16 @@ def message_of(error: BaseException, source: str) -> str:
 
 
 def rounded(value: Any) -> Any:
+    """Format a float with three decimals; leave anything else as it is."""
     return f"{value:.3f}" if isinstance(value, float) else value
 
 
 def positive(text: str) -> int:
-    """A whole number >= 1."""
+    """Parse a whole number >= 1.
+
+    Raises:
+        argparse.ArgumentTypeError: anything else.
+    """
     number = int(text) if text.isdecimal() else 0
     if number < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number >= 1, got {text!r}")
@@ -86,7 +94,7 @@ class Commands:
     def add(
         self, name: str, run: Callable, description: str, parents: list[argparse.ArgumentParser]
     ) -> argparse.ArgumentParser:
-        """A command that calls ``run(arguments, console)`` for its exit status."""
+        """Add a command that calls ``run(arguments, console)`` for its exit status."""
         command = self.subparsers.add_parser(name, help=description, description=description, parents=parents)
         command.set_defaults(run=run)
         return command

@@ -20,7 +20,7 @@ def add_corpus_command(subparsers: argparse._SubParsersAction, commands: Command
 
 def run_corpus(arguments: argparse.Namespace, console: Console) -> int:
     """Make the corpus that the arguments describe; returns the exit status."""
-    from silk_fast.training.corpus import make_corpus
+    from silk_fast.corpus.make import make_corpus
 
     with console.progress(os.path.basename(os.path.normpath(arguments.folder))) as bar:
 

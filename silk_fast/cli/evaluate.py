@@ -11,7 +11,8 @@ from silk_fast.errors import SilkInputError
 
 
 def run_eval(arguments: argparse.Namespace, console: Console) -> int:
-    from silk_fast.evaluation import clips, evaluate, latent, publish, report
+    from silk_fast.corpus.engines import check_espeak
+    from silk_fast.evaluation import clips, evaluate, publish, report
 
     rows = clips.corpus_rows(arguments.corpus)
     chosen = [
@@ -27,8 +28,8 @@ def run_eval(arguments: argparse.Namespace, console: Console) -> int:
     if not chosen:
         raise SilkInputError(f"{arguments.corpus}: no clips but those of training, expected some that it has not seen")
     if arguments.latent:
-        latent.check_speaker()
-    codec, sha256 = load_codec(arguments, console)
+        check_espeak()
+    codec, sha256 = load_codec(arguments)
     setting = report.setting_of(codec, arguments.model, sha256, clips.corpus_facts(arguments.corpus))
     for package, title in evaluate.missing_packages().items():
         console.notice(f"{title} will be absent: pip install {package}")
@@ -58,7 +59,7 @@ def _default_recordings(folders: dict[str, Path], console: Console) -> list[Path
 
 
 def _means(evaluation: Any) -> dict[str, dict[str, dict[str, float | None]]]:
-    """Group, system and metric to the mean, None for one that is not known or not finite."""
+    """Average by group, system and metric; None for one that is not known or not finite."""
     from silk_fast.evaluation.clips import GROUPS
     from silk_fast.evaluation.evaluate import BITS
     from silk_fast.evaluation.scores import METRICS

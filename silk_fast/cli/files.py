@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from silk_fast.errors import SilkFileError, SilkInputError
 
 
-def plan_files(inputs: list[str], output: str | None, from_suffixes: tuple[str, ...], to_suffix: str):
-    """Pairs of input and output path; folders are searched, and mirrored below the output folder.
+def plan_files(
+    inputs: list[str], output: str | None, from_suffixes: tuple[str, ...], to_suffix: str
+) -> list[tuple[str, str]]:
+    """Pair each input path with its output path; folders are searched, and mirrored below the output folder.
 
     Args:
         inputs: files, folders or ``"-"``.
@@ -63,6 +65,7 @@ def _refuse_collisions(pairs: list[tuple[str, str]]) -> None:
 
 
 def check_target(source: str, target: str, overwrite: bool) -> None:
+    """Raise SilkFileError if ``target`` is the source itself, or a file that is there and not to be overwritten."""
     if target == "-":
         return
     if os.path.exists(target):

@@ -17,7 +17,7 @@ DEMO_SPEECH = Path(__file__).parents[1] / "assets" / "speech.flac"
 
 
 def describe_file(path: str) -> dict[str, Any]:
-    """What a ``.silk`` or an audio file holds, after reading it whole.
+    """Describe what a ``.silk`` or an audio file holds, after reading it whole.
 
     Raises:
         SilkError: the file cannot be read; a damaged ``.silk`` file is described, damage included.
@@ -67,7 +67,7 @@ def _starts_with(path: str, magic: bytes) -> bool:
 
 
 def describe_model(name: str) -> dict[str, Any]:
-    """Sizes and weights of a model."""
+    """Describe sizes and weights of a model."""
     from silk_fast.reference.codec import SilkCodec
 
     codec = SilkCodec.from_pretrained(name)
@@ -145,17 +145,18 @@ def run_demo(arguments: argparse.Namespace, console: Console) -> int:
     from silk_fast import metrics
     from silk_fast.plot import draw_comparison
     from silk_fast.reference import ops
-    from silk_fast.runtime.transcode import decode_file, encode_file, open_silk
+    from silk_fast.runtime.transcode import Transcoder, open_silk
 
     source, folder = arguments.input or str(DEMO_SPEECH), Path(arguments.output)
     folder.mkdir(parents=True, exist_ok=True)
     silk, wav, png = (str(folder / name) for name in ("speech.silk", "speech.wav", "speech.png"))
-    codec, sha = load_codec(arguments, console)
+    codec, sha = load_codec(arguments)
+    transcoder = Transcoder(codec, sha, console.notice)
     start = time.perf_counter()
-    encoded = encode_file(codec, source, silk, sha, notice=console.notice)
+    encoded = transcoder.encode(source, silk)
     encode_seconds = time.perf_counter() - start
     start = time.perf_counter()
-    decode_file(codec, silk, wav, sha)
+    transcoder.decode(silk, wav)
     decode_seconds = time.perf_counter() - start
     rate = codec.config.sample_rate
     original, decoded = load(source, rate), load(wav, rate)

@@ -9,9 +9,9 @@ from silk_fast.cli.console import Commands, Console, positive
 from silk_fast.cli.corpus import add_corpus_command
 from silk_fast.cli.transcode import pick_device
 from silk_fast.errors import SilkInputError
-from silk_fast.training.config import Stage1Config, Stage2Config, TrainingConfig
+from silk_fast.training.config import Stage1Config, Stage2Config
 
-STAGES = {
+STAGES: dict[str, tuple[type[Stage1Config | Stage2Config], str]] = {
     "stage1": (Stage1Config, "Latent space learning: masked prediction of latents."),
     "stage2": (Stage2Config, "The whole codec: reconstruction, discriminators, perceptual loss."),
 }
@@ -19,10 +19,10 @@ STAGES = {
 
 def run_stage(arguments: argparse.Namespace, console: Console) -> int:
     """Train one stage; a run that was stopped goes on with ``--resume``."""
-    from silk_fast.reference.codec import find_model, read_config
+    from silk_fast.reference.pretrained import find_model, read_config
     from silk_fast.training.run import train
 
-    config_type: type[TrainingConfig] = STAGES[arguments.stage][0]
+    config_type = STAGES[arguments.stage][0]
     names = [entry.name for entry in dataclasses.fields(config_type)]
     given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     if arguments.init:

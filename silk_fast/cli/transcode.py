@@ -6,17 +6,22 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING
 
 from silk_fast.audio import FORMATS, SUFFIXES
 from silk_fast.cli.console import Commands, Console, message_of
 from silk_fast.cli.files import check_target, plan_files
 from silk_fast.errors import SilkError, SilkInputError
 
+if TYPE_CHECKING:
+    from silk_fast.reference.codec import SilkCodec
+
 SUBTYPES = {"16": "PCM_16", "24": "PCM_24", "32": "PCM_32", "float": "FLOAT"}
 
 
 def pick_device(arguments: argparse.Namespace) -> str:
-    """The device that ``--device`` asks for; sets the number of CPU threads.
+    """Give the device that ``--device`` asks for, and set the number of CPU threads.
 
     Raises:
         SilkInputError: there is no such device.
@@ -36,8 +41,8 @@ def pick_device(arguments: argparse.Namespace) -> str:
     return device
 
 
-def load_codec(arguments: argparse.Namespace, console: Console):
-    """The codec that the arguments ask for, on its device, and the hash of its weights."""
+def load_codec(arguments: argparse.Namespace) -> "tuple[SilkCodec, str]":
+    """Load the codec that the arguments ask for, on its device, and hash its weights."""
     from silk_fast.reference.codec import SilkCodec
 
     codec = SilkCodec.from_pretrained(arguments.model, device=pick_device(arguments))
@@ -94,36 +99,28 @@ def transcode_all(console: Console, pairs: list[tuple[str, str]], overwrite: boo
 
 
 def run_encode(arguments: argparse.Namespace, console: Console) -> int:
-    from silk_fast.runtime.transcode import encode_file
+    from silk_fast.runtime.transcode import Transcoder
 
     _refuse_json_to_stdout(arguments)
     pairs = plan_files(arguments.inputs, arguments.output, SUFFIXES, ".silk")
-    codec, sha = load_codec(arguments, console)
-    return transcode_all(
-        console,
-        pairs,
-        arguments.force,
-        codec.config.sample_rate,
-        lambda source, target, progress: encode_file(codec, source, target, sha, progress, console.notice),
-    )
+    transcoder = Transcoder(*load_codec(arguments), console.notice)
+    rate = transcoder.codec.config.sample_rate
+    return transcode_all(console, pairs, arguments.force, rate, transcoder.encode)
 
 
 def run_decode(arguments: argparse.Namespace, console: Console) -> int:
-    from silk_fast.runtime.transcode import decode_file
+    from silk_fast.runtime.transcode import Transcoder
 
     _refuse_json_to_stdout(arguments)
     pairs = plan_files(arguments.inputs, arguments.output, (".silk",), f".{arguments.format}")
-    codec, sha = load_codec(arguments, console)
-    options = {"recover": arguments.recover, "force_model": arguments.force_model}
-    return transcode_all(
-        console,
-        pairs,
-        arguments.force,
-        codec.config.sample_rate,
-        lambda source, target, progress: decode_file(
-            codec, source, target, sha, progress, console.notice, subtype=SUBTYPES.get(arguments.bits), **options
-        ),
+    transcoder = Transcoder(*load_codec(arguments), console.notice)
+    decode = partial(
+        transcoder.decode,
+        subtype=SUBTYPES.get(arguments.bits),
+        recover=arguments.recover,
+        force_model=arguments.force_model,
     )
+    return transcode_all(console, pairs, arguments.force, transcoder.codec.config.sample_rate, decode)
 
 
 def _refuse_json_to_stdout(arguments: argparse.Namespace) -> None:

@@ -2,17 +2,17 @@
 
 import io
 import shutil
-import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from silk_fast.errors import SilkAudioError
 from silk_fast.evaluation.clips import RATE
 from silk_fast.evaluation.scores import resample
 from silk_fast.metrics import mel_filterbank
+from silk_fast.ogg import packet_sizes
+from silk_fast.programs import run_program
 
 PADDING = 4800  # samples of silence after a clip, 0.2 s, so that a codec's delay does not cost the end
 DELAY_N_FFT = 512
@@ -52,7 +52,7 @@ class Anchor:
 
     @property
     def absence(self) -> str:
-        """Why it cannot run, with the package to install; empty if it can."""
+        """Say why it cannot run, with the package to install; empty if it can."""
         missing = [program for program in self.programs if shutil.which(program) is None]
         return f"absent: no {' and '.join(missing)}; apt-get install {self.package}" if missing else ""
 
@@ -73,7 +73,7 @@ def run_anchor(anchor: Anchor, samples: np.ndarray, delay: int = 0) -> Coded:
 
 
 def aligned(decoded: np.ndarray, delay: int, n_samples: int) -> np.ndarray:
-    """``[n_samples]`` of the decoded signal from sample ``delay`` on, zeros where there is none."""
+    """Cut ``[n_samples]`` out of the decoded signal from sample ``delay`` on, zeros where there is none."""
     decoded = np.pad(decoded, (max(0, -delay), 0))[max(0, delay) :][:n_samples]
     return np.pad(decoded, (0, n_samples - len(decoded)))
 
@@ -82,7 +82,7 @@ def aligned(decoded: np.ndarray, delay: int, n_samples: int) -> np.ndarray:
 
 
 def measure_delay(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> int:
-    """By how many samples at 24 kHz the second signals lag behind the first, to 1 ms, within 100 ms.
+    """Measure by how many samples at 24 kHz the second signals lag behind the first, to 1 ms, within 100 ms.
 
     Where the cross-correlation of the square-root mel spectrograms, each band less its mean, summed over bands and
     averaged over pairs, is highest. Waveforms would not do: a vocoder does not keep the phases.
@@ -95,7 +95,7 @@ def measure_delay(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> int:
 
 
 def _loudness(samples: np.ndarray) -> np.ndarray:
-    """``[bands, T / 24]``, zero mean in every band."""
+    """Compute the loudness over time, ``[bands, T / 24]``, zero mean in every band."""
     window = torch.hann_window(DELAY_N_FFT)
     spectrum = torch.stft(torch.from_numpy(samples), DELAY_N_FFT, DELAY_HOP, window=window, return_complex=True)
     loudness = (mel_filterbank(DELAY_BANDS, DELAY_N_FFT, RATE) @ spectrum.abs()).sqrt().double()
@@ -103,7 +103,7 @@ def _loudness(samples: np.ndarray) -> np.ndarray:
 
 
 def _lag_curve(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Normalised cross-correlation at lags of -100 to 100 hops."""
+    """Compute the normalised cross-correlation at lags of -100 to 100 hops."""
     n_fft = 1 << (first.shape[1] + second.shape[1]).bit_length()
     product = np.fft.rfft(second, n_fft) * np.fft.rfft(first, n_fft).conj()
     curve = np.fft.irfft(product, n_fft).sum(0)[np.arange(-DELAY_LIMIT, DELAY_LIMIT + 1)]
@@ -113,16 +113,12 @@ def _lag_curve(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 # ---------------------------------------------------------------- the programs
 
 
-def _pipe(arguments: Sequence[str], data: bytes) -> bytes:
-    done = subprocess.run(arguments, input=data, capture_output=True, check=False)
-    if done.returncode:
-        message = done.stderr.decode(errors="replace").strip().splitlines() or [f"status {done.returncode}"]
-        raise SilkAudioError(f"{' '.join(arguments)} failed, expected it to code the clip: {message[-1]}")
-    return done.stdout
+def _pipe(command: Sequence[str], data: bytes) -> bytes:
+    return run_program(command, data, "it to code the clip")
 
 
 def _codec2(mode: str) -> Callable[[np.ndarray], tuple[np.ndarray, int]]:
-    """8 kHz 16-bit samples through ``c2enc`` and ``c2dec``; their pipes carry frames and nothing else."""
+    """Make a coder of ``c2enc`` and ``c2dec``: 8 kHz 16-bit samples; their pipes carry frames and nothing else."""
 
     def code(samples: np.ndarray) -> tuple[np.ndarray, int]:
         narrow = resample(samples, RATE, 8000) * 32_768
@@ -134,30 +130,15 @@ def _codec2(mode: str) -> Callable[[np.ndarray], tuple[np.ndarray, int]]:
 
 
 def _opus(samples: np.ndarray) -> tuple[np.ndarray, int]:
-    """Opus at its lowest target of 6 kbit/s, otherwise as opus-tools choose: variable rate, 20 ms frames."""
+    """Code with Opus at its lowest target of 6 kbit/s, otherwise as opus-tools choose: variable rate, 20 ms frames."""
     import soundfile
 
     wav = io.BytesIO()
     soundfile.write(wav, samples.clip(-1, 1), RATE, subtype="PCM_16", format="WAV")
     encoded = _pipe(["opusenc", "--quiet", "--bitrate", "6", "-", "-"], wav.getvalue())
-    n_bits = 8 * sum(ogg_packet_sizes(encoded)[2:])  # after the two headers
+    n_bits = 8 * sum(packet_sizes(io.BytesIO(encoded))[2:])  # after the two headers
     decoded = _pipe(["opusdec", "--quiet", "--float", "--rate", str(RATE), "-", "-"], encoded)
     return np.frombuffer(decoded, "<f4"), n_bits
-
-
-def ogg_packet_sizes(data: bytes) -> list[int]:
-    """Bytes of every packet of an Ogg stream (RFC 3533): a packet ends at the first lacing value below 255."""
-    sizes, position, size = [], 0, 0
-    while position + 27 <= len(data):
-        n_segments = data[position + 26]
-        lacing = data[position + 27 : position + 27 + n_segments]
-        for value in lacing:
-            size += value
-            if value < 255:
-                sizes.append(size)
-                size = 0
-        position += 27 + n_segments + sum(lacing)
-    return sizes
 
 
 ANCHORS = (

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from silk_fast.audio import SUFFIXES, load
+from silk_fast.corpus.manifest import MANIFEST, SUMMARY, read_manifest
 from silk_fast.errors import SilkAudioError, SilkInputError
-from silk_fast.training.corpus import MANIFEST, SUMMARY, read_manifest
 
 RATE = 24_000
 RECORDINGS = {"alsa-utils": Path("/usr/share/sounds/alsa"), "klettres-data": Path("/usr/share/klettres")}
@@ -52,7 +52,7 @@ class Clip:
     paths: tuple[Path, ...]
 
     def load(self) -> np.ndarray:
-        """The samples, float32 ``[T]`` at 24 kHz.
+        """Read the samples, float32 ``[T]`` at 24 kHz.
 
         Raises:
             SilkAudioError: a file cannot be read.
@@ -63,7 +63,7 @@ class Clip:
 
 
 def corpus_rows(folder: str | os.PathLike) -> list[dict[str, Any]]:
-    """The lines of the manifest of a corpus made by ``silk train corpus``, in its order.
+    """Read the lines of the manifest of a corpus made by ``silk train corpus``, in its order.
 
     Raises:
         SilkInputError: no such folder, no manifest in it, or a line that does not describe a clip.
@@ -74,7 +74,7 @@ def corpus_rows(folder: str | os.PathLike) -> list[dict[str, Any]]:
 
 
 def corpus_facts(folder: str | os.PathLike) -> dict[str, Any]:
-    """What ``corpus.json`` says of a corpus; empty if it says nothing."""
+    """Read what ``corpus.json`` says of a corpus; empty if it says nothing."""
     try:
         facts = json.loads((Path(folder) / SUMMARY).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -83,8 +83,10 @@ def corpus_facts(folder: str | os.PathLike) -> dict[str, Any]:
 
 
 def spread(rows: Sequence[dict[str, Any]], n: int) -> list[dict[str, Any]]:
-    """At most ``n`` of the rows, over as many languages and voices as they can; which follows from the rows alone."""
-    left, chosen, counts = sorted(rows, key=lambda row: row["path"]), [], Counter()
+    """Choose at most ``n`` rows, over as many languages and voices as they can; which follows from the rows alone."""
+    left = sorted(rows, key=lambda row: row["path"])
+    chosen: list[dict[str, Any]] = []
+    counts: Counter[tuple[str, Any]] = Counter()
     while left and len(chosen) < n:
         row = min(left, key=lambda row: sum(counts[key, row.get(key)] for key in ("language", "voice")))
         counts.update((key, row.get(key)) for key in ("language", "voice"))
@@ -94,7 +96,7 @@ def spread(rows: Sequence[dict[str, Any]], n: int) -> list[dict[str, Any]]:
 
 
 def corpus_clips(folder: str | os.PathLike, rows: Sequence[dict[str, Any]], split: str, n: int) -> list[Clip]:
-    """At most ``n`` clips of a split, over all its languages and voices."""
+    """Choose at most ``n`` clips of a split, over all its languages and voices."""
     chosen = spread([row for row in rows if row["split"] == split], n)
     return [
         Clip(row["path"], split, str(row.get("language", "")), str(row.get("voice", "")), (Path(folder) / row["path"],))
@@ -106,7 +108,7 @@ def corpus_clips(folder: str | os.PathLike, rows: Sequence[dict[str, Any]], spli
 
 
 def recorded_clips(sources: Sequence[str | os.PathLike], n: int, notice: Callable[[str], None]) -> list[Clip]:
-    """Clips of recorded speech; files that cannot be read, or do not sound like speech, are reported and left out.
+    """Find clips of recorded speech; files that cannot be read, or are no speech, are reported and left out.
 
     Recordings shorter than :data:`SHORT_SECONDS`, too short for PESQ, are joined with their neighbours in the folder,
     with pauses, to clips of :data:`JOINED_SECONDS` or more.
@@ -146,13 +148,13 @@ def _name(paths: tuple[Path, ...]) -> str:
 
 
 def _clips_of_one_folder(seconds: dict[Path, float]) -> list[tuple[Path, ...]]:
-    """Files of each clip: long recordings alone, then short ones together."""
+    """Group files to clips: long recordings alone, then short ones together."""
     alone = [(path,) for path, duration in seconds.items() if duration >= SHORT_SECONDS]
     return alone + _joined({path: duration for path, duration in seconds.items() if duration < SHORT_SECONDS})
 
 
 def _audio_files(sources: Sequence[str | os.PathLike]) -> Iterator[tuple[Path, Path]]:
-    """Every file, with the source, or the folder in it, that holds it."""
+    """List every file, with the source, or the folder in it, that holds it."""
     for source in map(Path, sources):
         if source.is_dir():
             paths = sorted(path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES)
@@ -164,7 +166,7 @@ def _audio_files(sources: Sequence[str | os.PathLike]) -> Iterator[tuple[Path, P
 
 
 def _joined(seconds: dict[Path, float]) -> list[tuple[Path, ...]]:
-    """Neighbours together until they are long enough; a remainder goes to the last ones."""
+    """Join neighbours until they are long enough; a remainder goes to the last ones."""
     groups: list[list[Path]] = [[]]
     total = 0.0
     for path, duration in seconds.items():
@@ -180,7 +182,7 @@ def _joined(seconds: dict[Path, float]) -> list[tuple[Path, ...]]:
 
 
 def voiced_share(samples: np.ndarray, sample_rate: int = RATE) -> float:
-    """Share of frames that are periodic with a pitch of 60-400 Hz: many in speech, nearly none in noise.
+    """Compute the share of frames that are periodic with a pitch of 60-400 Hz: high in speech, near 0 in noise.
 
     Of the 40 ms frames of the signal's first difference, those within 30 dB of the loudest count; a frame is periodic
     if its normalised autocorrelation exceeds 0.5. ``samples`` is float32 ``[T]``; a signal without a frame has 0.

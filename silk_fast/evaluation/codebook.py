@@ -54,7 +54,7 @@ class CodebookUse:
         return self.levels_used / self.shares.shape[1]
 
     def summary(self) -> dict[str, float]:
-        """The figures that say whether the codebook is used."""
+        """Collect the figures that say whether the codebook is used."""
         return {
             "frames": self.n_frames,
             "bits per dimension": float(self.entropy.mean()),

@@ -62,24 +62,24 @@ class Evaluation:
         return [ORIGINAL, SILK, *(anchor.name for anchor in ANCHORS), CORPUS_MEAN, CLIP_MEAN]
 
     def of(self, group: str, language: str | None = None) -> list[ClipResult]:
-        """The results of one group, or of one language in it."""
+        """Select the results of one group, or of one language in it."""
         return [r for r in self.results if r.clip.group == group and language in (None, r.clip.language)]
 
     def values(self, group: str, system: str, key: str, language: str | None = None) -> list[float]:
-        """One metric of one system on the clips of a group; NaN where unknown."""
+        """List one metric of one system on the clips of a group; NaN where unknown."""
         return [r.scores.get(system, {}).get(key, math.nan) for r in self.of(group, language)]
 
     def mean(self, group: str, system: str, key: str, language: str | None = None) -> Mean:
-        """The mean of :meth:`values`."""
+        """Average :meth:`values`."""
         return mean_of(self.values(group, system, key, language))
 
     def lead(self, group: str, system: str, metric: Metric) -> Mean:
-        """How far Silk is ahead of another system, positive for better, clip by clip."""
+        """Measure how far Silk is ahead of another system, positive for better, clip by clip."""
         first, second = (self.values(group, name, metric.key) for name in (SILK, system))
         return difference_of(*((first, second) if metric.sign > 0 else (second, first)))
 
     def rows(self) -> list[dict[str, object]]:
-        """One row per clip and system, NaN and infinities as None: for JSON."""
+        """Make one row per clip and system, NaN and infinities as None: for JSON."""
         return [
             {
                 "clip": result.clip.name,
@@ -97,7 +97,7 @@ class Evaluation:
 
 @torch.no_grad()
 def code_with_silk(codec: SilkCodec, samples: np.ndarray) -> tuple[Coded, np.ndarray]:
-    """A clip float32 ``[T]`` through the codec, and its FSQ digits int ``[F, D]``.
+    """Pass a clip float32 ``[T]`` through the codec; returns it, and its FSQ digits int ``[F, D]``.
 
     The bits counted are those of all frames, the last and incomplete one included.
     """
@@ -110,7 +110,7 @@ def code_with_silk(codec: SilkCodec, samples: np.ndarray) -> tuple[Coded, np.nda
 
 
 def mean_log_mel(folder: str | os.PathLike, n_clips: int = N_MEAN_CLIPS) -> Tensor | None:
-    """Mean log-mel spectrum ``[80, 1]`` in dB of a corpus's training split; None if it has none."""
+    """Compute the mean log-mel spectrum ``[80, 1]`` in dB of the training split; None if there is none."""
     clips = corpus_clips(folder, corpus_rows(folder), "train", n_clips)
     if not clips:
         return None
@@ -155,13 +155,13 @@ def _scores(original: np.ndarray, coded: Coded) -> dict[str, float]:
 
 
 def _delay_of(anchor: Anchor, clips: Sequence[Clip]) -> int:
-    """Measured on a few clips spread over all."""
+    """Measure the delay in samples on a few clips spread over all."""
     originals = [clip.load() for clip in clips[:: max(1, len(clips) // N_DELAY_CLIPS)][:N_DELAY_CLIPS]]
     return measure_delay([(original, run_anchor(anchor, original).samples) for original in originals])
 
 
 def missing_packages() -> dict[str, str]:
-    """PyPI packages that metrics need and that cannot be imported, with the metric's title."""
+    """Find the PyPI packages that metrics need and that cannot be imported, with the metric's title."""
     from importlib.util import find_spec
 
     return {metric.package: metric.title for metric in METRICS if metric.package and find_spec(metric.package) is None}

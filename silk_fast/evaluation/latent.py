@@ -3,22 +3,18 @@
 The measures are functions of numbers; the studies speak or scale the speech, encode it and measure.
 """
 
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from silk_fast import metrics
-from silk_fast.audio import load
-from silk_fast.errors import SilkInputError
+from silk_fast.corpus.engines import check_espeak, speak_with_espeak
+from silk_fast.corpus.voices import HELDOUT_VARIANTS
+from silk_fast.errors import SilkAudioError, SilkInputError
 from silk_fast.evaluation.clips import RATE, Clip
 from silk_fast.reference.codec import SilkCodec
-from silk_fast.training.corpus import HELDOUT_VARIANTS
 
 GAINS_DB = (-24, -18, -12, -6, 0, 6)
 PITCHES = (20, 35, 50, 65, 80)
@@ -46,7 +42,7 @@ STAGES = ("encoder output", "latent before standardisation", "latent after stand
 
 
 def correlations(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Pearson's correlation ``[N]`` of ``x`` ``[K]`` with each row of ``[N, K]``; 0 where constant to 1e-5."""
+    """Compute Pearson's correlation ``[N]`` of ``x`` ``[K]`` with each row of ``[N, K]``; 0 where constant to 1e-5."""
     x, centred = x - x.mean(), rows - rows.mean(1, keepdims=True)
     scale = np.linalg.norm(x) * np.linalg.norm(centred, axis=1)
     varies = np.linalg.norm(centred, axis=1) > 1e-5 * np.linalg.norm(rows, axis=1)
@@ -54,7 +50,7 @@ def correlations(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def angles(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Degrees between vectors ``[..., D]``, 0 to 180; 90 where one is zero."""
+    """Compute the degrees between vectors ``[..., D]``, 0 to 180; 90 where one is zero."""
     return np.degrees(np.arccos(_cosines(first, second).clip(-1, 1)))
 
 
@@ -65,13 +61,13 @@ def _cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def mean_pairwise_cosine(vectors: np.ndarray) -> float:
-    """Mean cosine between different vectors of ``[N, D]``, N >= 2: 1 for one direction, about 0 for none."""
+    """Average the cosine between different vectors of ``[N, D]``, N >= 2: 1 for one direction, about 0 for none."""
     i, j = np.triu_indices(len(vectors), 1)
     return float(_cosines(vectors[i], vectors[j]).mean())
 
 
 def direction_by_chance(vectors: np.ndarray) -> float:
-    """What :func:`mean_pairwise_cosine` stays below in 97.5 % of random flips of the vectors' signs."""
+    """Find what :func:`mean_pairwise_cosine` stays below in 97.5 % of random flips of the vectors' signs."""
     signs = np.random.default_rng(0).choice((-1.0, 1.0), (N_PERMUTATIONS, len(vectors), 1))
     return float(np.quantile([mean_pairwise_cosine(vectors * sign) for sign in signs], 0.975))
 
@@ -92,7 +88,7 @@ class Purity:
 
 
 def neighbour_purity(vectors: np.ndarray, labels: Sequence, apart: Sequence, k: int = NEIGHBOURS) -> Purity:
-    """How often the k nearest neighbours by angle have a point's label.
+    """Measure how often the k nearest neighbours by angle have a point's label.
 
     Args:
         vectors: ``[N, D]``.
@@ -100,14 +96,14 @@ def neighbour_purity(vectors: np.ndarray, labels: Sequence, apart: Sequence, k: 
         apart: ``[N]``; points with the same value, the point itself among them, are no neighbours of each other.
         k: neighbours, fewer than are allowed to any point.
     """
-    labels, apart = (np.unique(np.asarray(values), return_inverse=True)[1] for values in (labels, apart))
+    label, group = (np.unique(np.asarray(values), return_inverse=True)[1] for values in (labels, apart))
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
-    allowed = apart[:, None] != apart
+    allowed = group[:, None] != group
     nearest = np.argsort(np.where(allowed, unit @ unit.T, -np.inf), axis=1)[:, ::-1][:, :k]
-    chance = ((labels[:, None] == labels) & allowed).sum(1) / allowed.sum(1)
+    chance = ((label[:, None] == label) & allowed).sum(1) / allowed.sum(1)
     generator = np.random.default_rng(0)
-    shuffled = [_shared(generator.permutation(labels), nearest) for _ in range(N_PERMUTATIONS)]
-    return Purity(_shared(labels, nearest), float(chance.mean()), float(np.quantile(shuffled, 0.975)))
+    shuffled = [_shared(generator.permutation(label), nearest) for _ in range(N_PERMUTATIONS)]
+    return Purity(_shared(label, nearest), float(chance.mean()), float(np.quantile(shuffled, 0.975)))
 
 
 def _shared(labels: np.ndarray, nearest: np.ndarray) -> float:
@@ -115,7 +111,7 @@ def _shared(labels: np.ndarray, nearest: np.ndarray) -> float:
 
 
 def two_dimensions(vectors: np.ndarray) -> np.ndarray:
-    """The first two principal components ``[N, 2]`` of ``[N, D]``."""
+    """Project ``[N, D]`` on its first two principal components, ``[N, 2]``."""
     centred = vectors - vectors.mean(0)
     return centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T
 
@@ -125,7 +121,7 @@ def two_dimensions(vectors: np.ndarray) -> np.ndarray:
 
 @torch.no_grad()
 def latent_frames(codec: SilkCodec, samples: np.ndarray) -> dict[str, np.ndarray]:
-    """Latents of the frames that hold speech, float64 ``[F, 128]`` at each of :data:`STAGES`.
+    """Compute the latents of the frames that hold speech, float64 ``[F, 128]`` at each of :data:`STAGES`.
 
     Args:
         samples: float32 ``[T]`` at 24 kHz. Frames more than 30 dB below the loudest, and the last if it is not
@@ -144,40 +140,32 @@ def latent_frames(codec: SilkCodec, samples: np.ndarray) -> dict[str, np.ndarray
 
 
 def mean_latent(codec: SilkCodec, samples: np.ndarray) -> np.ndarray:
-    """Mean over the speech frames of the standardised latents, ``[128]``."""
+    """Average the standardised latents over the speech frames, ``[128]``."""
     return latent_frames(codec, samples)[STAGES[2]].mean(0)
 
 
 def at_level(samples: np.ndarray, level_db: float = SPEECH_LEVEL_DB) -> np.ndarray:
-    """The signal scaled to an rms level in dB re full scale; silence stays as it is."""
+    """Scale a signal ``[T]`` to an rms level in dB re full scale; silence stays as it is."""
     level = metrics.level(torch.from_numpy(samples))
     return samples if np.isinf(level) else (samples * 10 ** ((level_db - level) / 20)).astype(np.float32)
 
 
-def check_speaker() -> None:
-    """Raise SilkInputError unless espeak-ng, which speaks for the studies, is installed."""
-    if shutil.which("espeak-ng") is None:
-        raise SilkInputError("the program espeak-ng is missing, expected it on the path: install Debian's espeak-ng")
-
-
 def speak(text: str, voice: str, pitch: int = REFERENCE_PITCH) -> np.ndarray:
-    """The text spoken by espeak-ng, float32 ``[T]`` at 24 kHz, rms -18 dB re full scale.
+    """Speak an English text with eSpeak NG: float32 ``[T]`` at 24 kHz, rms -18 dB re full scale.
 
     Args:
+        text: what to say.
         voice: such as ``"en-us+m3"``.
         pitch: 0 to 99.
 
     Raises:
         SilkInputError: espeak-ng is not installed, or does not speak.
     """
-    check_speaker()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "speech.wav"
-        command = ["espeak-ng", "-v", voice, "-p", str(pitch), "-s", str(SPEED), "-w", str(path), text]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode or not path.is_file():
-            raise SilkInputError(f"espeak-ng does not speak with voice {voice!r}: {done.stderr.strip()}")
-        return at_level(load(path, RATE))
+    check_espeak()
+    try:
+        return at_level(speak_with_espeak(text, voice, SPEED, pitch))
+    except SilkAudioError as error:
+        raise SilkInputError(f"espeak-ng does not speak with voice {voice!r}: {error}") from error
 
 
 # ---------------------------------------------------------------- studies
@@ -198,11 +186,11 @@ class VolumeStudy:
     unrelated: float
 
     def correlations(self, stage: str) -> np.ndarray:
-        """Per utterance, of gain in dB and magnitude."""
+        """Correlate gain in dB and magnitude, for each utterance ``[U]``."""
         return correlations(np.asarray(GAINS_DB, np.float64), self.magnitudes[stage])
 
     def growth(self, stage: str) -> float:
-        """Mean ratio of the magnitude at the highest gain to that at the lowest."""
+        """Average the ratio of the magnitude at the highest gain to that at the lowest."""
         return float((self.magnitudes[stage][:, -1] / self.magnitudes[stage][:, 0]).mean())
 
 

@@ -22,8 +22,9 @@ from silk_fast.evaluation.latent import (
     TimbreStudy,
     VolumeStudy,
 )
-from silk_fast.evaluation.report import Setting, bullets, cell, language_table, number, table
+from silk_fast.evaluation.report import Setting, cell, language_table
 from silk_fast.evaluation.scores import METRICS, Mean, gap_of, mean_of
+from silk_fast.markdown import bullets, fixed, table
 
 SEEN, UNSEEN = "validation", "heldout-language"
 
@@ -38,7 +39,7 @@ class Studies:
 
 
 def latent_page(evaluation: Evaluation, studies: Studies, setting: Setting, pictures: dict[str, str]) -> str:
-    """The whole page; ``pictures`` has a path for ``volume``, ``pitch`` and ``timbre``."""
+    """Write the whole page; ``pictures`` has a path for ``volume``, ``pitch`` and ``timbre``."""
     facts = {name: setting.facts[name] for name in ("model", "weights, SHA-256", "training", "corpus")}
     return "\n".join(
         [
@@ -89,7 +90,7 @@ before it are shown too.
 
 
 def volume_sentence(study: VolumeStudy) -> str:
-    """What the volume study shows."""
+    """Say what the volume study shows."""
     stage = STAGES[1]
     correlation, growth = float(study.correlations(stage).mean()), study.growth(stage)
     factor = 10 ** ((GAINS_DB[-1] - GAINS_DB[0]) / 20)
@@ -144,7 +145,7 @@ angle is to the same utterance at pitch {REFERENCE_PITCH}. The null is the angle
 
 
 def pitch_sentence(study: PitchStudy) -> str:
-    """What the pitch study shows."""
+    """Say what the pitch study shows."""
     ends = float(study.turned[:, [0, -1]].mean())
     null = float(study.unrelated.mean())
     share = ends / null
@@ -186,11 +187,11 @@ voices of espeak-ng differ in formants, and some in pitch and breath as well.
 
 
 def _purity_cells(purity: Purity) -> list[str]:
-    return [number(value, 3) for value in (purity.value, purity.chance, purity.limit)]
+    return [fixed(value, 3) for value in (purity.value, purity.chance, purity.limit)]
 
 
 def timbre_sentence(study: TimbreStudy) -> str:
-    """What the timbre study shows."""
+    """Say what the timbre study shows."""
     voice, text = study.by_voice, study.by_text
     if voice.value <= voice.limit:
         return f"Voices are no neighbourhoods: {100 * voice.value:.0f} % where chance gives {100 * voice.chance:.0f} %."
@@ -230,7 +231,7 @@ def _gap(evaluation: Evaluation, system: str, key: str) -> Mean:
 
 
 def _own_gap(evaluation: Evaluation) -> Mean:
-    """The gap in ESTOI of Silk less the mean of the other codecs, clip by clip."""
+    """Compute the gap in ESTOI of Silk less the mean of the other codecs, clip by clip."""
     excess = []
     for group in (UNSEEN, SEEN):
         silk = np.asarray(evaluation.values(group, SILK, "estoi"))
@@ -240,7 +241,7 @@ def _own_gap(evaluation: Evaluation) -> Mean:
 
 
 def language_sentence(gap: Mean, own: Mean) -> str:
-    """What the gaps in ESTOI show.
+    """Say what the gaps in ESTOI show.
 
     Args:
         gap: of Silk.

@@ -1,6 +1,5 @@
-"""Pictures of the evaluation. matplotlib is imported when first used; files appear only when complete."""
+"""Pictures of the evaluation, in few colours for a page that is read on the web."""
 
-import io
 import os
 from collections.abc import Sequence
 
@@ -11,51 +10,15 @@ from silk_fast.evaluation.codebook import CodebookUse
 from silk_fast.evaluation.evaluate import CLIP_MEAN, CORPUS_MEAN, ORIGINAL, Evaluation
 from silk_fast.evaluation.latent import GAINS_DB, PITCHES, REFERENCE_PITCH, STAGES, PitchStudy, TimbreStudy, VolumeStudy
 from silk_fast.evaluation.scores import METRICS
-from silk_fast.files import atomic_file
-from silk_fast.plot import draw_comparison
+from silk_fast.plot import new_figure, save_figure
 
 COLOURS = 128
-SIGNAL_COLOURS, SIGNAL_SCALE = 32, 0.8
 BARS = ("estoi", "pesq_wb", "log_mel_db", "log_mel_4khz_db")
 
 
-def _figure(width: float, height: float):
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _save(figure, target: str | os.PathLike) -> None:
-    data = io.BytesIO()
-    figure.savefig(data, format="png", dpi=100)
-    _write_small(data, target, COLOURS)
-
-
-def _write_small(png: io.BytesIO, target: str | os.PathLike, n_colours: int, scale: float = 1.0) -> None:
-    """The picture in few colours, a third of the bytes or less."""
-    from PIL import Image
-
-    image = Image.open(png).convert("RGB")
-    image = image.resize([round(scale * size) for size in image.size], Image.Resampling.LANCZOS)
-    image = image.quantize(n_colours, dither=Image.Dither.NONE)
-    with atomic_file(target) as file:
-        image.save(file, format="PNG", optimize=True)
-
-
-def draw_signals(target: str | os.PathLike, signals: dict[str, np.ndarray], rate: int, title: str) -> None:
-    """:func:`silk_fast.plot.draw_comparison`, smaller and in fewer colours, for a page that is read on the web."""
-    draw_comparison(target, signals, rate, title)
-    with open(target, "rb") as file:
-        png = io.BytesIO(file.read())
-    _write_small(png, target, SIGNAL_COLOURS, SIGNAL_SCALE)
-
-
 def draw_scores(target: str | os.PathLike, evaluation: Evaluation) -> None:
-    """Bars with their 95 % intervals: metrics below each other, groups side by side, a colour per system."""
-    figure = _figure(11, 9)
+    """Draw bars with their 95 % intervals: metrics below each other, groups side by side, a colour per system."""
+    figure = new_figure(11, 9)
     groups = [group for group in GROUPS if evaluation.of(group)]
     metrics = {metric.key: metric for metric in METRICS}
     for axes, key in zip(figure.subplots(len(BARS), 1, sharex=True), BARS, strict=True):
@@ -72,12 +35,12 @@ def draw_scores(target: str | os.PathLike, evaluation: Evaluation) -> None:
         axes.set(ylabel=metrics[key].title, title=arrow)
         axes.set_xticks(np.arange(len(groups)), [GROUPS[group] for group in groups])
     axes.legend(ncols=4, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.12))
-    _save(figure, target)
+    save_figure(figure, target, COLOURS)
 
 
 def draw_codebook(target: str | os.PathLike, use: CodebookUse) -> None:
-    """Entropy of every dimension, and how often each level occurs."""
-    figure = _figure(11, 5)
+    """Draw the entropy of every dimension, and how often each level occurs."""
+    figure = new_figure(11, 5)
     top, bottom = figure.subplots(2, 1, sharex=True)
     n_dims, n_levels = use.shares.shape
     top.bar(np.arange(n_dims), use.entropy, 1.0, color="tab:blue")
@@ -86,12 +49,12 @@ def draw_codebook(target: str | os.PathLike, use: CodebookUse) -> None:
     image = bottom.imshow(use.shares.T, origin="lower", aspect="auto", interpolation="nearest", vmin=0, cmap="viridis")
     bottom.set(xlabel="latent dimension", ylabel="level")
     figure.colorbar(image, ax=[top, bottom], label="share of frames", pad=0.01)
-    _save(figure, target)
+    save_figure(figure, target, COLOURS)
 
 
 def draw_volume(target: str | os.PathLike, study: VolumeStudy) -> None:
-    """Magnitude relative to 0 dB at every stage, and how far the direction turns."""
-    figure = _figure(13, 3.4)
+    """Draw the magnitude relative to 0 dB at every stage, and how far the direction turns."""
+    figure = new_figure(13, 3.4)
     axes = figure.subplots(1, len(STAGES) + 1)
     for panel, stage in zip(axes, STAGES, strict=False):
         relative = study.magnitudes[stage] / study.magnitudes[stage][:, [GAINS_DB.index(0)]]
@@ -102,7 +65,7 @@ def draw_volume(target: str | os.PathLike, study: VolumeStudy) -> None:
     _curves(axes[-1], GAINS_DB, study.turned)
     axes[-1].axhline(study.unrelated, color="black", linestyle="--", linewidth=0.8)
     axes[-1].set(title="direction", xlabel="gain, dB", ylabel="degrees; dashed: other utterances")
-    _save(figure, target)
+    save_figure(figure, target, COLOURS)
 
 
 def _curves(panel, x: Sequence[float], rows: np.ndarray) -> None:
@@ -111,8 +74,8 @@ def _curves(panel, x: Sequence[float], rows: np.ndarray) -> None:
 
 
 def draw_pitch(target: str | os.PathLike, study: PitchStudy) -> None:
-    """Angle to the same utterance at the reference pitch, beside that between different utterances."""
-    figure = _figure(8, 3.6)
+    """Draw the angle to the same utterance at the reference pitch, beside that between different utterances."""
+    figure = new_figure(8, 3.6)
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[2, 1])
     _curves(left, PITCHES, study.turned)
     left.set(
@@ -120,16 +83,16 @@ def draw_pitch(target: str | os.PathLike, study: PitchStudy) -> None:
     )
     right.hist(study.unrelated, bins=15, orientation="horizontal", color="tab:grey")
     right.set(xlabel="pairs", title="other text")
-    _save(figure, target)
+    save_figure(figure, target, COLOURS)
 
 
 def draw_timbre(target: str | os.PathLike, study: TimbreStudy) -> None:
-    """Utterances in the plane of their first two principal components, a colour per voice."""
-    figure = _figure(6.5, 4.5)
+    """Draw utterances in the plane of their first two principal components, a colour per voice."""
+    figure = new_figure(6.5, 4.5)
     axes = figure.subplots()
     for i, voice in enumerate(dict.fromkeys(study.voices)):
         points = study.plane[[v == voice for v in study.voices]]
         axes.scatter(points[:, 0], points[:, 1], s=18, color=f"C{i}", label=voice)
     axes.set(xlabel="first principal component", ylabel="second", title="mean latents of utterances")
     figure.legend(fontsize="small", loc="outside right center")
-    _save(figure, target)
+    save_figure(figure, target, COLOURS)

@@ -15,10 +15,12 @@ from silk_fast.evaluation.latent import study_pitch, study_timbre, study_volume
 from silk_fast.evaluation.latent_report import Studies, latent_page
 from silk_fast.evaluation.report import Setting, evaluation_page
 from silk_fast.files import atomic_file
+from silk_fast.plot import draw_comparison
 from silk_fast.reference.codec import SilkCodec
 
 COMPARED = {"heldout-voice": "compare-voice", "heldout-language": "compare-language", RECORDED: "compare-human"}
 PICTURE_SECONDS = 7
+PICTURE_COLOURS, PICTURE_SCALE = 32, 0.8
 PICTURE_ANCHOR = "Codec2 1200"
 
 
@@ -52,7 +54,7 @@ def publish_evaluation(folder: Path, codec: SilkCodec, evaluation: Evaluation, s
 
 
 def _draw_clip(path: Path, codec: SilkCodec, evaluation: Evaluation, result: ClipResult, setting: Setting) -> None:
-    """The beginning of a clip: original, Silk, and the anchor if it was there."""
+    """Draw the beginning of a clip: original, Silk, and the anchor if it was there."""
     original = result.clip.load()
     signals = {"original": original, f"Silk, {setting.bitrate:.0f} bit/s": code_with_silk(codec, original)[0].samples}
     for anchor in ANCHORS:
@@ -60,7 +62,8 @@ def _draw_clip(path: Path, codec: SilkCodec, evaluation: Evaluation, result: Cli
             coded = run_anchor(anchor, original, evaluation.delays[anchor.name])
             signals[f"{anchor.name} bit/s"] = coded.samples
     shown = {name: samples[: PICTURE_SECONDS * RATE] for name, samples in signals.items()}
-    plots.draw_signals(path, shown, RATE, f"{GROUPS[result.clip.group]}: {result.clip.name}")
+    title = f"{GROUPS[result.clip.group]}: {result.clip.name}"
+    draw_comparison(path, shown, RATE, title, n_colours=PICTURE_COLOURS, scale=PICTURE_SCALE)
 
 
 def publish_latent(

@@ -1,10 +1,8 @@
 """``docs/evaluation.md`` from an :class:`Evaluation`: tables and sentences that follow from the numbers."""
 
-import json
 import math
 import os
 import subprocess
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -16,8 +14,10 @@ from silk_fast.evaluation.clips import GROUPS, PAUSE_SECONDS, RECORDED
 from silk_fast.evaluation.codebook import COLLAPSED_BITS, LEVELS_USED_TARGET, CodebookUse, codebook_use
 from silk_fast.evaluation.evaluate import BITS, CLIP_MEAN, CORPUS_MEAN, ORIGINAL, SILK, Evaluation, missing_packages
 from silk_fast.evaluation.scores import METRICS, N_RESAMPLES, Mean
-from silk_fast.reference.codec import SilkCodec, find_model
-from silk_fast.training.loop import TRAINING_FILE
+from silk_fast.history import TRAINING_FILE, read_history
+from silk_fast.markdown import LEFT, UNKNOWN, bullets, fixed, table
+from silk_fast.reference.codec import SilkCodec
+from silk_fast.reference.pretrained import find_model
 
 ESTOI_TARGET = 0.67
 LOG_MEL_TARGET = 0.4
@@ -70,11 +70,10 @@ def setting_of(codec: SilkCodec, name: str, sha256: str, corpus: dict[str, Any])
 
 
 def _training_line(name: str) -> str:
-    """How many steps the model was trained for, as its files tell."""
-    path = find_model(name) / TRAINING_FILE
-    if not path.is_file():
+    """Say how many steps the model was trained for, as its files tell."""
+    runs = read_history(find_model(name))
+    if not runs:
         return f"no {TRAINING_FILE}"
-    runs = json.loads(path.read_text(encoding="utf-8"))
     stages = " and ".join(sorted({run["stage"].lower().replace("stage", "stage ") for run in runs}))
     return f"{sum(run['steps'] for run in runs)} steps in {len(runs)} run{'s' * (len(runs) > 1)} of {stages}"
 
@@ -97,62 +96,44 @@ def _program_version(package: str) -> str:
 # ---------------------------------------------------------------- cells
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], align: str = "---:") -> str:
-    """A Markdown table; columns but the first are aligned as the dashes say, to the right if not given."""
-    lines = [head, ["---", *[align] * (len(head) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
-
-
-def bullets(facts: dict[str, str]) -> str:
-    """A Markdown list of names and values."""
-    return "".join(f"- **{name}**: {value}\n" for name, value in facts.items())
-
-
-def number(value: float, digits: int) -> str:
-    """A figure for people; an en dash for what is not known."""
-    if math.isnan(value):
-        return "–"
-    return f"{value:.{digits}f}" if math.isfinite(value) else ("∞" if value > 0 else "-∞")
-
-
 def cell(mean: Mean, digits: int) -> str:
-    """A mean and its interval."""
-    text = number(mean.value, digits)
-    return text if math.isnan(mean.low) else f"{text} [{number(mean.low, digits)}, {number(mean.high, digits)}]"
+    """Write a mean and its interval."""
+    text = fixed(mean.value, digits)
+    return text if math.isnan(mean.low) else f"{text} [{fixed(mean.low, digits)}, {fixed(mean.high, digits)}]"
 
 
 def verdict(lead: Mean, digits: int) -> str:
-    """Whether Silk is ahead, in words, with by how much."""
+    """Say whether Silk is ahead, and by how much."""
     if not math.isfinite(lead.value):
-        return "–"
-    gap = f"{number(abs(lead.value), digits)}"
+        return UNKNOWN
+    gap = fixed(abs(lead.value), digits)
     if math.isnan(lead.low):
         return f"{'ahead' if lead.value > 0 else 'behind'} by {gap} (one clip)"
-    span = f"[{number(lead.low, digits)}, {number(lead.high, digits)}]"
+    span = f"[{fixed(lead.low, digits)}, {fixed(lead.high, digits)}]"
     if lead.low > 0:
         return f"ahead by {gap} {span}"
-    return f"**behind** by {gap} {span}" if lead.high < 0 else f"open, {number(lead.value, digits)} {span}"
+    return f"**behind** by {gap} {span}" if lead.high < 0 else f"open, {fixed(lead.value, digits)} {span}"
 
 
 # ---------------------------------------------------------------- sections
 
 
 def group_table(evaluation: Evaluation, group: str) -> str:
-    """All systems on one group."""
+    """Show all systems on one group."""
     rows = []
     for system in evaluation.systems:
         bits = evaluation.mean(group, system, BITS).value
         means = [(evaluation.mean(group, system, metric.key), metric.digits) for metric in METRICS]
         name = f"**{system}**" if system == SILK else system
         if system in evaluation.absences:
-            rows.append([f"{name} ({evaluation.absences[system]})", *["–"] * (len(METRICS) + 1)])
+            rows.append([f"{name} ({evaluation.absences[system]})", *[UNKNOWN] * (len(METRICS) + 1)])
         elif any(mean.n for mean, _ in means):
-            rows.append([name, number(bits, 0), *(cell(mean, digits) for mean, digits in means)])
+            rows.append([name, fixed(bits, 0), *(cell(mean, digits) for mean, digits in means)])
     return table(["codec", "bit/s", *(metric.title for metric in METRICS)], rows)
 
 
 def lead_table(evaluation: Evaluation, group: str) -> str:
-    """Silk against every anchor that was there, metric by metric."""
+    """Compare Silk with every anchor that was there, metric by metric."""
     compared = [metric for metric in METRICS if metric.sign]
     rows = [
         [name, *(verdict(evaluation.lead(group, name, metric), metric.digits) for metric in compared)]
@@ -166,7 +147,7 @@ def _present(evaluation: Evaluation) -> list[str]:
 
 
 def standing_table(evaluation: Evaluation) -> str:
-    """Per group and anchor: on what Silk is behind, by the means."""
+    """Say for each group and anchor on what Silk is behind, by the means."""
     rows = []
     for group, title in GROUPS.items():
         for name in _present(evaluation) if evaluation.of(group) else ():
@@ -174,11 +155,11 @@ def standing_table(evaluation: Evaluation) -> str:
             behind = [metric for metric, lead in leads.items() if lead < 0]
             others = [metric for metric, lead in leads.items() if lead >= 0]
             rows.append([title, name, ", ".join(behind) or "nothing", ", ".join(others) or "nothing"])
-    return table(["clips", "against", "behind on", "not behind on"], rows, "---")
+    return table(["clips", "against", "behind on", "not behind on"], rows, LEFT)
 
 
 def target_rows(evaluation: Evaluation, use: CodebookUse) -> list[list[str]]:
-    """Target, what was found, and whether it is met."""
+    """List each target, what was found, and whether it is met."""
     group = "heldout-voice"
     estoi = evaluation.mean(group, SILK, "estoi")
     rows = [_target(f"ESTOI on held-out voices >= {ESTOI_TARGET}", cell(estoi, 3), estoi.value, ESTOI_TARGET)]
@@ -219,7 +200,7 @@ def _target(wish: str, found: str, value: float, limit: float) -> list[str]:
 
 
 def language_table(evaluation: Evaluation) -> str:
-    """Silk, and the nearest anchors' ESTOI, per group and language."""
+    """Show Silk, and the nearest anchors' ESTOI, per group and language."""
     titles = {metric.key: metric for metric in METRICS}
     anchors = [name for name in ("Codec2 1200", "Opus 6 kbit/s") if name in evaluation.delays]
     head = ["group", "language", "clips", *(f"Silk {titles[key].title}" for key in LANGUAGE_METRICS)]
@@ -229,13 +210,13 @@ def language_table(evaluation: Evaluation) -> str:
             means = [(evaluation.mean(group, SILK, key, language), titles[key].digits) for key in LANGUAGE_METRICS]
             others = [evaluation.mean(group, name, "estoi", language) for name in anchors]
             n_clips = str(len(evaluation.of(group, language)))
-            row = [cell(mean, digits) for mean, digits in means] + [number(mean.value, 3) for mean in others]
+            row = [cell(mean, digits) for mean, digits in means] + [fixed(mean.value, 3) for mean in others]
             rows.append([title, language, n_clips, *row])
     return table([*head, *(f"{name} ESTOI" for name in anchors)], rows)
 
 
 def codebook_table(evaluation: Evaluation, setting: Setting) -> str:
-    """Codebook use of every group and of all clips."""
+    """Show the codebook use of every group and of all clips."""
     groups = {title: evaluation.of(group) for group, title in GROUPS.items() if evaluation.of(group)}
     rows = []
     for title, results in {**groups, "All": evaluation.results}.items():
@@ -266,23 +247,25 @@ def codebook_table(evaluation: Evaluation, setting: Setting) -> str:
 
 
 def _clip_counts(evaluation: Evaluation) -> str:
-    rows = []
+    rows: list[list[object]] = []
     for group, title in GROUPS.items():
         results = evaluation.of(group)
         seconds = sum(result.seconds for result in results)
         voices = {result.clip.voice for result in results} - {""}
         languages = sorted({result.clip.language for result in results} - {""})
-        rows.append([title, str(len(results)), f"{seconds:.0f}", str(len(voices) or "–"), " ".join(languages) or "–"])
+        rows.append(
+            [title, str(len(results)), f"{seconds:.0f}", str(len(voices) or UNKNOWN), " ".join(languages) or UNKNOWN]
+        )
     return table(["group", "clips", "seconds", "voices", "languages"], rows)
 
 
 def overall_use(evaluation: Evaluation, setting: Setting) -> CodebookUse:
-    """Codebook use over all clips."""
+    """Count the codebook use over all clips."""
     return codebook_use(np.concatenate([r.digits for r in evaluation.results]), setting.levels, setting.frame_rate)
 
 
 def evaluation_page(evaluation: Evaluation, setting: Setting, pictures: dict[str, str]) -> str:
-    """The whole page.
+    """Write the whole page.
 
     Args:
         pictures: caption to path beside the page; ``scores`` and ``codebook`` are expected among them.

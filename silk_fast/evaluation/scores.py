@@ -18,6 +18,8 @@ SCORE_RATE = 16_000
 NARROW_BAND = 4000.0
 N_RESAMPLES = 2000
 
+Values = Sequence[float] | np.ndarray
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -49,12 +51,12 @@ METRICS = (
 
 
 def resample(samples: np.ndarray, source_rate: int, target_rate: int) -> np.ndarray:
-    """A whole signal, float32 ``[T]``, at another rate."""
+    """Bring a whole signal, float32 ``[T]``, to another rate."""
     return np.concatenate(list(resample_blocks([samples], source_rate, target_rate)))
 
 
 def score(original: np.ndarray, decoded: np.ndarray) -> dict[str, float]:
-    """Every metric of a decoded clip; NaN where it cannot be computed.
+    """Compute every metric of a decoded clip; NaN where it cannot be computed.
 
     Args:
         original, decoded: float32 ``[T]`` at 24 kHz, aligned.
@@ -77,7 +79,7 @@ def score(original: np.ndarray, decoded: np.ndarray) -> dict[str, float]:
 
 
 def estoi(original: np.ndarray, decoded: np.ndarray) -> float:
-    """Extended short-time objective intelligibility (Jensen and Taal, 2016) by ``pystoi``, of 16 kHz signals.
+    """Compute the extended short-time objective intelligibility (Jensen and Taal, 2016) by ``pystoi``, at 16 kHz.
 
     NaN without the package, and for less than about 0.4 s of speech.
     """
@@ -94,7 +96,7 @@ def estoi(original: np.ndarray, decoded: np.ndarray) -> float:
 
 
 def pesq_wb(original: np.ndarray, decoded: np.ndarray) -> float:
-    """Wide-band PESQ (ITU-T P.862.2) by ``pesq``, of 16 kHz signals; NaN without the package or without speech."""
+    """Compute wide-band PESQ (ITU-T P.862.2) by ``pesq``, at 16 kHz; NaN without the package or without speech."""
     try:
         from pesq import PesqError, pesq
     except ImportError:
@@ -106,7 +108,7 @@ def pesq_wb(original: np.ndarray, decoded: np.ndarray) -> float:
 
 
 def mel_distances(first: Tensor, second: Tensor) -> dict[str, float]:
-    """Mean absolute difference of log-mel spectrograms ``[80, frames]`` in dB, of all bands and of those below 4 kHz.
+    """Average the difference of log-mel spectrograms ``[80, frames]`` in dB, of all bands and of those below 4 kHz.
 
     ``second`` may have one frame, which then stands for all.
     """
@@ -115,7 +117,7 @@ def mel_distances(first: Tensor, second: Tensor) -> dict[str, float]:
 
 
 def narrow_bands() -> Tensor:
-    """Bool ``[80]``: the mel bands that end below 4 kHz."""
+    """Select the mel bands that end below 4 kHz, bool ``[80]``."""
     filters = metrics.mel_filterbank(80, metrics.N_FFT, RATE)
     frequencies = torch.linspace(0, RATE / 2, filters.shape[1])
     return (filters * frequencies.ge(NARROW_BAND)).sum(1) == 0
@@ -134,8 +136,8 @@ class Mean:
     n: int
 
 
-def mean_of(values: Sequence[float]) -> Mean:
-    """Mean of the values that are not NaN; clips are resampled 2000 times, always with the same seed."""
+def mean_of(values: Values) -> Mean:
+    """Average the values that are not NaN; clips are resampled 2000 times, always with the same seed."""
     kept = np.asarray([value for value in values if not math.isnan(value)], np.float64)
     if not len(kept):
         return Mean(math.nan, math.nan, math.nan, 0)
@@ -146,13 +148,13 @@ def mean_of(values: Sequence[float]) -> Mean:
     return Mean(float(kept.mean()), float(low), float(high), len(kept))
 
 
-def difference_of(first: Sequence[float], second: Sequence[float]) -> Mean:
-    """Mean over clips of ``first - second``, of the clips where both are known: a paired comparison."""
+def difference_of(first: Values, second: Values) -> Mean:
+    """Average ``first - second`` over clips, of the clips where both are known: a paired comparison."""
     return mean_of([a - b for a, b in zip(first, second, strict=True)])
 
 
-def gap_of(first: Sequence[float], second: Sequence[float]) -> Mean:
-    """Mean of ``first`` less mean of ``second``, different clips, both resampled; ``n`` is the smaller count."""
+def gap_of(first: Values, second: Values) -> Mean:
+    """Subtract the mean of ``second`` from that of ``first``, both resampled; ``n`` is the smaller count."""
     kept = [np.asarray([value for value in values if math.isfinite(value)], np.float64) for values in (first, second)]
     n = min(map(len, kept))
     if n < 2:

@@ -29,7 +29,7 @@ Alignment = Literal["center", "same", "causal"]
 
 
 def snake(x: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
-    """Snake activation ``x + sin(alpha * x)^2 / (beta + 1e-9)`` (Ziyin et al., 2020; BigVGAN's beta).
+    """Apply the Snake activation ``x + sin(alpha * x)^2 / (beta + 1e-9)`` (Ziyin et al., 2020; BigVGAN's beta).
 
     Args:
         x: ``[B, C, T]``.
@@ -45,7 +45,7 @@ def snake(x: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
 def extend(
     x: Tensor, reach: int, context: Tensor | None = None, padding: Literal["causal", "symmetric"] = "causal"
 ) -> Tensor:
-    """``x`` ``[B, C, T]`` with ``reach`` more samples: context or zeros on the left, or half of the zeros each side."""
+    """Give ``x`` ``[B, C, T]`` ``reach`` more samples: context or zeros on the left, or half of the zeros each side."""
     if padding == "symmetric":
         return F.pad(x, (reach // 2, reach // 2))
     return F.pad(x, (reach, 0)) if context is None else torch.cat([context, x], dim=-1)
@@ -65,7 +65,7 @@ def residual_unit(
     context: Tensor | None = None,
     padding: Literal["causal", "symmetric"] = "causal",
 ) -> Tensor:
-    """Residual unit ``x + conv1(snake(conv_d(snake(x))))`` (DAC, Kumar et al., 2023).
+    """Apply the residual unit ``x + conv1(snake(conv_d(snake(x))))`` (DAC, Kumar et al., 2023).
 
     Args:
         x: ``[B, C, T]``.
@@ -89,7 +89,7 @@ def residual_unit(
 
 
 def _fsq_constants(levels: Sequence[int], like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(levels, half, offset), each float32 ``[D]``."""
+    """Give (levels, half, offset) of the bound, each float32 ``[D]``."""
     n_levels = torch.tensor(levels, dtype=torch.float32, device=like.device)
     half = (n_levels - 1) * (1 + FSQ_EPSILON) / 2
     offset = torch.where(n_levels % 2 == 0, 0.5, 0.0)
@@ -114,13 +114,13 @@ def fsq_bound(z: Tensor, levels: Sequence[int]) -> Tensor:
 
 
 def fsq_digits(z: Tensor, levels: Sequence[int]) -> Tensor:
-    """Digit ``round(bound(z)) + L // 2`` in ``0 .. L - 1`` of each dimension; int32 ``[..., D]``."""
+    """Round to the digit ``round(bound(z)) + L // 2`` in ``0 .. L - 1`` of each dimension; int32 ``[..., D]``."""
     half_width = torch.tensor(levels, dtype=torch.int32, device=z.device) // 2
     return torch.round(fsq_bound(z, levels)).to(torch.int32) + half_width
 
 
 def fsq_quantize(z: Tensor, levels: Sequence[int]) -> Tensor:
-    """Codes ``(digit - L // 2) / (L // 2)``, with the gradient of the bound passed straight through the round.
+    """Quantise to codes ``(digit - L // 2) / (L // 2)``; the gradient of the bound passes straight through the round.
 
     Args:
         z: ``[..., D]``.
@@ -135,18 +135,18 @@ def fsq_quantize(z: Tensor, levels: Sequence[int]) -> Tensor:
 
 
 def group_levels(levels: Sequence[int], group_size: int) -> list[list[int]]:
-    """``levels`` in contiguous groups of ``group_size`` dimensions; the last may be shorter."""
+    """Cut ``levels`` into contiguous groups of ``group_size`` dimensions; the last may be shorter."""
     return [list(levels[i : i + group_size]) for i in range(0, len(levels), group_size)]
 
 
 def _place_values(levels: Sequence[int], group_size: int, like: Tensor) -> Tensor:
-    """int64 ``[D]``: the weight of each digit in its token, ``prod of the earlier levels in its group``."""
+    """Give the weight of each digit in its token, the product of the earlier levels in its group; int64 ``[D]``."""
     values = [math.prod(group[:i]) for group in group_levels(levels, group_size) for i in range(len(group))]
     return torch.tensor(values, dtype=torch.int64, device=like.device)
 
 
 def pack_digits(digits: Tensor, levels: Sequence[int], group_size: int) -> Tensor:
-    """Mixed-radix little-endian packing: ``token_g = sum_i digit_{g, i} * prod_{j < i} L_j``.
+    """Pack digits, mixed-radix and little-endian: ``token_g = sum_i digit_{g, i} * prod_{j < i} L_j``.
 
     Args:
         digits: integer ``[..., D]``, each in ``0 .. L - 1``.
@@ -162,19 +162,19 @@ def pack_digits(digits: Tensor, levels: Sequence[int], group_size: int) -> Tenso
 
 
 def unpack_digits(tokens: Tensor, levels: Sequence[int], group_size: int) -> Tensor:
-    """Inverse of :func:`pack_digits`; int32 ``[..., D]``."""
+    """Undo :func:`pack_digits`; int32 ``[..., D]``."""
     n_levels = torch.tensor(levels, dtype=torch.int64, device=tokens.device)
     per_digit = tokens.to(torch.int64).repeat_interleave(group_size, dim=-1)[..., : len(levels)]
     return (per_digit // _place_values(levels, group_size, tokens) % n_levels).to(torch.int32)
 
 
 def fsq_pack(z: Tensor, levels: Sequence[int], group_size: int) -> Tensor:
-    """Latents ``[..., D]`` to tokens: bound, round and pack; int32 ``[..., ceil(D / group_size)]``."""
+    """Turn latents ``[..., D]`` into tokens: bound, round and pack; int32 ``[..., ceil(D / group_size)]``."""
     return pack_digits(fsq_digits(z, levels), levels, group_size)
 
 
 def fsq_unpack(tokens: Tensor, levels: Sequence[int], group_size: int) -> Tensor:
-    """Tokens ``[..., G]`` to codes float32 ``[..., D]``, the values of :func:`fsq_quantize`."""
+    """Turn tokens ``[..., G]`` into codes float32 ``[..., D]``, the values of :func:`fsq_quantize`."""
     half_width = torch.tensor(levels, dtype=torch.int32, device=tokens.device) // 2
     return (unpack_digits(tokens, levels, group_size) - half_width) / half_width
 
@@ -190,7 +190,7 @@ def attention_mask(
     starts: Tensor | None = None,
     device: torch.device | None = None,
 ) -> Tensor:
-    """True where query i may attend to key j: inside the window and inside ``starts <= j < lengths``.
+    """Mark where query i may attend to key j: inside the window and inside ``starts <= j < lengths``.
 
     The last query stands at the last key, so query i has the position ``i + n_keys - n_queries``.
 
@@ -218,7 +218,7 @@ def attention_mask(
 
 
 def _attend(scores: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-    """Softmax over the keys that the mask allows, then the value product; a query without keys gives zeros."""
+    """Take the softmax over the keys that the mask allows, then the value product; a query without keys gives zeros."""
     weights = torch.softmax(scores.masked_fill(~mask, -torch.inf), dim=-1)
     return torch.nan_to_num(weights, nan=0.0) @ v if scores.numel() else scores @ v
 
@@ -234,7 +234,7 @@ def rel_attention(
     lengths: Tensor | None = None,
     starts: Tensor | None = None,
 ) -> Tensor:
-    """Relative-position attention of Transformer-XL (Dai et al., 2019) as in the Conformer (Gulati et al., 2020).
+    """Attend with the relative positions of Transformer-XL (Dai et al., 2019), as the Conformer (Gulati et al., 2020).
 
     ``score_ij = ((q_i + u) . k_j + (q_i + v_bias) . pos_{i - j}) / sqrt(D)``
 
@@ -270,7 +270,7 @@ def rel_attention(
 def rel_key_attention(
     q: Tensor, k: Tensor, v: Tensor, distance_embedding: Tensor, left: int, right: int, lengths: Tensor | None = None
 ) -> Tensor:
-    """Attention with clipped relative keys (Shaw et al., 2018), as in Wav2Vec2-BERT.
+    """Attend with clipped relative keys (Shaw et al., 2018), as in Wav2Vec2-BERT.
 
     ``score_ij = (q_i . k_j + q_i . E[clip(j - i, -left, right) + left]) / sqrt(D)``
 
@@ -291,14 +291,14 @@ def rel_key_attention(
 
 
 def bias_silu(x: Tensor, bias: Tensor) -> Tensor:
-    """``silu(x + bias)`` for ``x`` ``[..., C]`` and ``bias`` ``[C]``."""
+    """Compute ``silu(x + bias)`` for ``x`` ``[..., C]`` and ``bias`` ``[C]``."""
     return F.silu(x + bias)
 
 
 def add_layer_norm(
     x: Tensor, residual: Tensor, scale: float, weight: Tensor, bias: Tensor, eps: float = 1e-5
 ) -> tuple[Tensor, Tensor]:
-    """The sum ``x + scale * residual`` and its LayerNorm.
+    """Compute the sum ``x + scale * residual`` and its LayerNorm.
 
     Args:
         x, residual: ``[..., C]``.
@@ -321,7 +321,7 @@ def glu_conv_norm_silu(
     eps: float = 1e-5,
     context: Tensor | None = None,
 ) -> Tensor:
-    """``silu(layer_norm(depthwise_conv(glu(x))))``, the middle of a Conformer convolution module; causal.
+    """Compute ``silu(layer_norm(depthwise_conv(glu(x))))``, the middle of a Conformer convolution module; causal.
 
     Args:
         x: ``[B, T, 2C]``; GLU multiplies the first half by the sigmoid of the second.
@@ -343,7 +343,7 @@ def glu_conv_norm_silu(
 
 
 def polar_overlap_add(log_magnitude: Tensor, phase: Tensor, window: Tensor, hop: int) -> Tensor:
-    """Inverse DFT of ``exp(min(m, log 100)) * exp(i p)``, windowed and overlap-added; not yet normalised.
+    """Take the inverse DFT of ``exp(min(m, log 100)) * exp(i p)``, windowed and overlap-added; not yet normalised.
 
     The imaginary parts of DC and Nyquist are ignored. Frame f adds at samples ``f * hop ..``.
 
@@ -365,21 +365,21 @@ def polar_overlap_add(log_magnitude: Tensor, phase: Tensor, window: Tensor, hop:
 
 
 def window_envelope(window: Tensor, n_frames: int, hop: int) -> Tensor:
-    """Overlap-added squared window of ``n_frames`` frames; ``[(n_frames - 1) * hop + n_fft]``."""
+    """Overlap-add the squared window of ``n_frames`` frames; ``[(n_frames - 1) * hop + n_fft]``."""
     squared = window.square().expand(1, n_frames, -1).transpose(1, 2)
     n_total = (n_frames - 1) * hop + window.shape[0]
     return F.fold(squared, (1, n_total), (1, window.shape[0]), stride=(1, hop))[0, 0, 0]
 
 
 def constant_envelope(window: Tensor, hop: int) -> Tensor:
-    """The envelope far from both ends, ``sum(window^2) / hop``; exact for a Hann window and hop <= n_fft / 3."""
+    """Give the envelope far from both ends, ``sum(window^2) / hop``; exact for a Hann window and hop <= n_fft / 3."""
     return window.square().sum() / hop
 
 
 def polar_istft(
     log_magnitude: Tensor, phase: Tensor, window: Tensor, hop: int, alignment: Alignment = "causal"
 ) -> Tensor:
-    """Inverse STFT from log-magnitude and phase, in one of three alignments.
+    """Take the inverse STFT of log-magnitude and phase, in one of three alignments.
 
     ``center`` is ``torch.istft``: ``n_fft / 2`` samples are cut at each end. ``same`` cuts
     ``(n_fft - hop) / 2`` at each end (Vocos, Siuzdak, 2023). Both divide by the window envelope.
@@ -412,7 +412,7 @@ def polar_istft(
 def polar_istft_stream(
     log_magnitude: Tensor, phase: Tensor, window: Tensor, hop: int, overlap: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The ``causal`` inverse STFT of frames that continue a signal.
+    """Take the ``causal`` inverse STFT of frames that continue a signal.
 
     Args:
         log_magnitude, phase: ``[B, N, n_fft // 2 + 1]``.
@@ -433,7 +433,7 @@ def polar_istft_stream(
 
 
 def vector_quantize(x: Tensor, codebook: Tensor, normalize: bool = False) -> Tensor:
-    """Index of the nearest entry in Euclidean distance; the first of equals.
+    """Find the index of the nearest entry in Euclidean distance; the first of equals.
 
     Args:
         x: ``[B, T, D]``.
@@ -450,7 +450,7 @@ def vector_quantize(x: Tensor, codebook: Tensor, normalize: bool = False) -> Ten
 
 
 def residual_vector_quantize(x: Tensor, codebooks: Tensor) -> tuple[Tensor, Tensor]:
-    """Residual vector quantisation (Zeghidour et al., 2021): each stage codes what the earlier ones left.
+    """Quantise by residual vectors (Zeghidour et al., 2021): each stage codes what the earlier ones left.
 
     Args:
         x: ``[B, T, D]``.

@@ -6,8 +6,9 @@ address, so a step can be captured in a CUDA graph. ``state=None`` means one who
 
 import copy
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,11 +23,11 @@ class State:
     """Base of all states: tensors, integers, other states and lists of them."""
 
     def clone(self: StateT) -> StateT:
-        """An independent copy."""
+        """Copy every tensor; nothing is shared."""
         return copy.deepcopy(self)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Every leaf by dotted name, integers as int64 scalars; fit for ``safetensors``."""
+        """Copy every leaf, by dotted name, integers as int64 scalars; fit for ``safetensors``."""
         leaves: dict[str, Tensor] = {}
         for name, value in self._children():
             if isinstance(value, State):
@@ -58,7 +59,7 @@ class State:
             else:
                 setattr(self, name, int(tensors[prefix + name]))
 
-    def _children(self):
+    def _children(self) -> Iterator[tuple[str, Any]]:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, list):

@@ -1,21 +1,55 @@
 """Encoding and decoding a signal as it arrives; equal to the whole signal at once by construction."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from silk_fast.config import SilkConfig
 from silk_fast.errors import SilkInputError
-from silk_fast.reference.conformer import ConformerState
-from silk_fast.reference.decoder import DecoderState
-from silk_fast.reference.encoder import EncoderState
+from silk_fast.reference.conformer import Conformer, ConformerState
+from silk_fast.reference.decoder import Decoder, DecoderState
+from silk_fast.reference.encoder import Encoder, EncoderState
+from silk_fast.reference.quantizer import FiniteScalarQuantizer
 from silk_fast.reference.state import State
 
-if TYPE_CHECKING:
-    from silk_fast.reference.codec import SilkCodec
+
+class CodecParts(Protocol):
+    """What a stream needs of a codec."""
+
+    config: SilkConfig
+    encoder: Encoder
+    conformer: Conformer
+    quantizer: FiniteScalarQuantizer
+    decoder: Decoder
+
+
+def encode_frames(codec: CodecParts, audio: Tensor, encoder: EncoderState, conformer: ConformerState) -> Tensor:
+    """Compute tokens int32 ``[B, F, 19]`` of whole frames ``[B, 1, 9600 F]``, after what the states have seen."""
+    if audio.shape[-1] == 0:
+        return torch.zeros(audio.shape[0], 0, codec.config.tokens_per_frame, dtype=torch.int32, device=audio.device)
+    latents = codec.conformer(codec.encoder(audio, encoder), state=conformer)
+    return codec.quantizer.encode(latents)
+
+
+def decode_frames(codec: CodecParts, tokens: Tensor, decoder: DecoderState) -> Tensor:
+    """Compute audio ``[B, 1, 9600 F]`` of tokens ``[B, F, 19]``, after what the state has seen."""
+    codes = codec.quantizer.decode(tokens)
+    if tokens.shape[1] == 0:
+        return codes.new_zeros(tokens.shape[0], 1, 0)
+    return codec.decoder(codes.to(codec.decoder.head.weight.dtype), decoder)
+
+
+def check_audio(audio: Tensor, batch_size: int | None = None) -> None:
+    """Raise SilkInputError unless ``audio`` is finite floating-point ``[B, 1, T]``; ``batch_size`` None allows any."""
+    expected = "B" if batch_size is None else str(batch_size)
+    if not isinstance(audio, Tensor) or not audio.is_floating_point():
+        raise SilkInputError(f"audio must be a floating-point tensor, got {getattr(audio, 'dtype', type(audio))}")
+    if audio.ndim != 3 or audio.shape[1] != 1 or batch_size not in (None, audio.shape[0]):
+        raise SilkInputError(f"audio must be [{expected}, 1, T], got shape {tuple(audio.shape)}")
+    if audio.numel() and not torch.isfinite(torch.stack(torch.aminmax(audio))).all():  # isfinite copies its input
+        raise SilkInputError("audio must be finite, got NaN or infinite samples")
 
 
 @dataclass
@@ -42,7 +76,7 @@ class Stream:
         batch_size: B.
     """
 
-    def __init__(self, codec: SilkCodec, batch_size: int) -> None:
+    def __init__(self, codec: CodecParts, batch_size: int) -> None:
         self.codec = codec
         self.batch_size = batch_size
         self.state = StreamState(
@@ -54,32 +88,32 @@ class Stream:
             decoder=codec.decoder.initial_state(batch_size),
         )
 
-    def __enter__(self) -> Stream:
+    def __enter__(self) -> "Stream":
         return self
 
-    def __exit__(self, *exception) -> None:
-        self.state = None
+    def __exit__(self, *exception: object) -> None:
+        self.state = None  # type: ignore[assignment]  # frees the buffers; a stream that was left is of no more use
 
     @torch.no_grad()
     def encode(self, chunk: Tensor) -> Tensor:
-        """Tokens int32 ``[B, F, G]`` of the frames that ``chunk`` float ``[B, 1, n]`` completes; n >= 0, F >= 0.
+        """Compute the tokens int32 ``[B, F, G]`` of the frames that ``chunk`` float ``[B, 1, n]`` completes; n, F >= 0.
 
         Raises:
             SilkInputError: wrong shape or dtype, or samples that are not finite; the state is unchanged.
         """
-        self.codec.check_audio(chunk, self.batch_size)
+        check_audio(chunk, self.batch_size)
         return self.encode_checked(chunk)
 
     @torch.no_grad()
     def finish(self) -> Tensor:
-        """End the signal: tokens of the frames that its last samples, padded with zeros, still need."""
+        """End the signal: compute the tokens int32 ``[B, F, G]`` that its last samples, zero-padded, still need."""
         config, n_pending = self.codec.config, self.state.n_pending
         n_padding = config.n_frames(n_pending) * config.frame_samples - n_pending
         return self.encode_checked(self.state.pending.new_zeros(self.batch_size, 1, n_padding))
 
     @torch.no_grad()
     def encode_checked(self, chunk: Tensor) -> Tensor:
-        """:meth:`encode` of samples that ``codec.check_audio`` has seen already."""
+        """Do what :meth:`encode` does with samples that :func:`check_audio` has seen already."""
         state, frame = self.state, self.codec.config.frame_samples
         chunk = chunk.to(state.pending)
         n_total = state.n_pending + chunk.shape[-1]
@@ -91,18 +125,20 @@ class Stream:
             ready = torch.cat([state.pending[..., : state.n_pending], chunk], dim=-1)[..., : n_total - n_left]
             state.pending[..., :n_left] = chunk[..., chunk.shape[-1] - n_left :]
         state.n_pending = n_left
-        return self.codec.encode_frames(ready, state.encoder, state.conformer)
+        return encode_frames(self.codec, ready, state.encoder, state.conformer)
 
     @torch.no_grad()
     def decode(self, tokens: Tensor) -> Tensor:
-        """Audio float32 ``[B, 1, 9600 F]`` of tokens ``[B, F, G]``; the first ``output_delay`` samples are dropped.
+        """Compute the audio float32 ``[B, 1, 9600 F]`` of tokens ``[B, F, G]``.
+
+        Of the first samples in the life of the stream ``output_delay`` are dropped.
 
         Raises:
             SilkInputError: wrong shape or dtype, or a token out of range; the state is unchanged.
         """
         if tokens.shape[0] != self.batch_size:
             raise SilkInputError(f"tokens must have batch size {self.batch_size}, got shape {tuple(tokens.shape)}")
-        audio = self.codec.decode_frames(tokens.to(self.state.pending.device), self.state.decoder)
+        audio = decode_frames(self.codec, tokens.to(self.state.pending.device), self.state.decoder)
         n_dropped = min(self.state.n_skip, audio.shape[-1])
         self.state.n_skip -= n_dropped
         return audio[..., n_dropped:]

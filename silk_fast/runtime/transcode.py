@@ -15,7 +15,6 @@ from silk_fast.files import atomic_file, input_name, open_seekable
 from silk_fast.reference.codec import SilkCodec
 
 Progress = Callable[[int, int | None], None]  # samples done so far, samples in all if known
-Notice = Callable[[str], None]
 
 
 def _no_progress(n_done: int, n_total: int | None) -> None:
@@ -41,62 +40,9 @@ class Transcoded:
     n_lost: int = 0
 
 
-def header_for(codec: SilkCodec, weights_sha256: str) -> SilkHeader:
-    """The ``.silk`` header of what ``codec`` makes, sample count unknown."""
-    config = codec.config
-    return SilkHeader(
-        dims=config.latent_dim,
-        levels=config.levels,
-        group_size=config.group_size,
-        sample_rate=config.sample_rate,
-        frame_samples=config.frame_samples,
-        output_delay=config.output_delay,
-        weights_sha256=weights_sha256,
-    )
-
-
-def encode_file(
-    codec: SilkCodec,
-    source: str | os.PathLike,
-    target: str | os.PathLike,
-    weights_sha256: str,
-    progress: Progress = _no_progress,
-    notice: Notice | None = None,
-) -> Transcoded:
-    """Encode an audio file into a ``.silk`` file, which appears only when complete.
-
-    Args:
-        source: path, or ``"-"`` for standard input; any rate and channel count.
-        target: path, or ``"-"`` for standard output.
-        weights_sha256: ``codec.weights_sha256``, computed once for many files.
-        progress: called with the samples done and, where known, their total.
-        notice: called with a line of text about the source, such as a mix-down.
-
-    Raises:
-        SilkAudioError: the source is missing, damaged, empty, or holds samples that are not finite.
-        SilkFileError: the target cannot be written.
-    """
-    config = codec.config
-    device = codec.decoder.head.weight.device
-    block_samples = codec.chunk_frames() * config.frame_samples
-    with (
-        AudioReader(source, config.sample_rate, block_samples, notice) as reader,
-        atomic_file(target) as file,
-        codec.streaming() as stream,
-    ):
-        writer, n_samples = SilkWriter(file, header_for(codec, weights_sha256)), 0
-        for block in reader:
-            writer.write(stream.encode(torch.from_numpy(block)[None, None].to(device))[0].cpu().numpy())
-            n_samples += len(block)
-            progress(n_samples, reader.n_samples_estimate)
-        writer.write(stream.finish()[0].cpu().numpy())
-        writer.close(n_samples)
-    return Transcoded(n_samples, writer.n_frames, writer.n_frames * config.tokens_per_frame)
-
-
 @contextmanager
 def open_silk(source: str | os.PathLike, *, recover: bool = False) -> Iterator[SilkReader]:
-    """A reader over a ``.silk`` file or, with ``"-"``, over standard input.
+    """Open a ``.silk`` file or, with ``"-"``, standard input for reading.
 
     Raises:
         SilkAudioError: the file cannot be opened.
@@ -114,67 +60,123 @@ def open_silk(source: str | os.PathLike, *, recover: bool = False) -> Iterator[S
             raise SilkFormatError(f"{name}: {error}") from error
 
 
-def decode_file(
-    codec: SilkCodec,
-    source: str | os.PathLike,
-    target: str | os.PathLike,
-    weights_sha256: str,
-    progress: Progress = _no_progress,
-    notice: Notice | None = None,
-    *,
-    subtype: str | None = None,
-    recover: bool = False,
-    force_model: bool = False,
-) -> Transcoded:
-    """Decode a ``.silk`` file into an audio file, which appears only when complete.
+@dataclass(frozen=True)
+class Transcoder:
+    """A codec at work on files.
 
     Args:
-        source: path, or ``"-"`` for standard input.
-        target: path whose suffix gives the format, or ``"-"`` for WAV on standard output.
+        codec: on the device where it is to run.
         weights_sha256: ``codec.weights_sha256``, computed once for many files.
-        progress: called with the samples done and their total.
-        notice: called with a line of text about each piece of damage.
-        subtype: ``"PCM_16"``, ``"PCM_24"``, ``"PCM_32"`` or ``"FLOAT"``; None for the format's own default.
-        recover: decode the intact blocks of a damaged file; silence fills the gaps between them.
-        force_model: decode tokens that other weights have made.
-
-    Raises:
-        SilkFormatError: the source is damaged, or its frames are not those of this codec.
-        SilkModelError: the tokens were made by other weights.
-        SilkAudioError, SilkFileError: the source cannot be opened, or the target not written.
+        notice: called with a line of text about a source, such as a mix-down, and about each piece of damage.
     """
-    with open_silk(source, recover=recover) as reader:
-        _check_model(codec, reader.header, weights_sha256, force_model)
-        with AudioWriter(target, codec.config.sample_rate, subtype, reader.n_samples) as writer:
-            for audio in _decoded_blocks(codec, reader):
-                writer.write(audio[: reader.n_samples - writer.n_samples])
-                progress(writer.n_samples, reader.n_samples)
-            if writer.n_samples == 0:
-                raise SilkFormatError("no intact block to decode")
-        for damage in reader.damage:
-            if notice:
-                lost = f"lost {damage.n_frames} frames from frame {damage.first_frame}"
-                notice(f"{os.fspath(source)}: {lost}: {damage.reason}")
-        n_lost = sum(damage.n_frames for damage in reader.damage)
-    n_tokens = (reader.n_frames - n_lost) * codec.config.tokens_per_frame
-    return Transcoded(writer.n_samples, reader.n_frames, n_tokens, writer.n_clipped, n_lost)
 
+    codec: SilkCodec
+    weights_sha256: str
+    notice: Callable[[str], None] | None = None
 
-def _check_model(codec: SilkCodec, header: SilkHeader, weights_sha256: str, force_model: bool) -> None:
-    expected = header_for(codec, weights_sha256)
-    for name in ("sample_rate", "frame_samples", "output_delay", "dims", "levels", "group_size"):
-        found, needed = getattr(header, name), getattr(expected, name)
-        if found != needed:
-            raise SilkFormatError(f"not a file for this model: {name} is {found}, the model's is {needed}")
-    if header.weights_sha256 != weights_sha256 and not force_model:
-        raise SilkModelError(
-            f"made by a model with weights {header.weights_sha256[:12]}, but this model's are {weights_sha256[:12]}; "
-            "choose it with --model, or decode anyway with --force-model"
+    @property
+    def header(self) -> SilkHeader:
+        """Header of the ``.silk`` files that the codec makes, sample count unknown."""
+        config = self.codec.config
+        return SilkHeader(
+            dims=config.latent_dim,
+            levels=config.levels,
+            group_size=config.group_size,
+            sample_rate=config.sample_rate,
+            frame_samples=config.frame_samples,
+            output_delay=config.output_delay,
+            weights_sha256=self.weights_sha256,
         )
+
+    def encode(
+        self, source: str | os.PathLike, target: str | os.PathLike, progress: Progress = _no_progress
+    ) -> Transcoded:
+        """Encode an audio file into a ``.silk`` file, which appears only when complete.
+
+        Args:
+            source: path, or ``"-"`` for standard input; any rate and channel count.
+            target: path, or ``"-"`` for standard output.
+            progress: called with the samples done and, where known, their total.
+
+        Raises:
+            SilkAudioError: the source is missing, damaged, empty, or holds samples that are not finite.
+            SilkFileError: the target cannot be written.
+        """
+        codec, config = self.codec, self.codec.config
+        device = codec.decoder.head.weight.device
+        block_samples = codec.chunk_frames() * config.frame_samples
+        with (
+            AudioReader(source, config.sample_rate, block_samples, self.notice) as reader,
+            atomic_file(target) as file,
+            codec.streaming() as stream,
+        ):
+            writer, n_samples = SilkWriter(file, self.header), 0
+            for block in reader:
+                writer.write(stream.encode(torch.from_numpy(block)[None, None].to(device))[0].cpu().numpy())
+                n_samples += len(block)
+                progress(n_samples, reader.n_samples_estimate)
+            writer.write(stream.finish()[0].cpu().numpy())
+            writer.close(n_samples)
+        return Transcoded(n_samples, writer.n_frames, writer.n_frames * config.tokens_per_frame)
+
+    def decode(
+        self,
+        source: str | os.PathLike,
+        target: str | os.PathLike,
+        progress: Progress = _no_progress,
+        *,
+        subtype: str | None = None,
+        recover: bool = False,
+        force_model: bool = False,
+    ) -> Transcoded:
+        """Decode a ``.silk`` file into an audio file, which appears only when complete.
+
+        Args:
+            source: path, or ``"-"`` for standard input.
+            target: path whose suffix gives the format, or ``"-"`` for WAV on standard output.
+            progress: called with the samples done and their total.
+            subtype: ``"PCM_16"``, ``"PCM_24"``, ``"PCM_32"`` or ``"FLOAT"``; None for the format's own default.
+            recover: decode the intact blocks of a damaged file; silence fills the gaps between them.
+            force_model: decode tokens that other weights have made.
+
+        Raises:
+            SilkFormatError: the source is damaged, or its frames are not those of this codec.
+            SilkModelError: the tokens were made by other weights.
+            SilkAudioError, SilkFileError: the source cannot be opened, or the target not written.
+        """
+        codec = self.codec
+        with open_silk(source, recover=recover) as reader:
+            self._check_origin(reader.header, force_model)
+            with AudioWriter(target, codec.config.sample_rate, subtype, reader.n_samples) as writer:
+                for audio in _decoded_blocks(codec, reader):
+                    writer.write(audio[: reader.n_samples - writer.n_samples])
+                    progress(writer.n_samples, reader.n_samples)
+                if writer.n_samples == 0:
+                    raise SilkFormatError("no intact block to decode")
+            for damage in reader.damage:
+                if self.notice:
+                    lost = f"lost {damage.n_frames} frames from frame {damage.first_frame}"
+                    self.notice(f"{os.fspath(source)}: {lost}: {damage.reason}")
+            n_lost = sum(damage.n_frames for damage in reader.damage)
+        n_tokens = (reader.n_frames - n_lost) * codec.config.tokens_per_frame
+        return Transcoded(writer.n_samples, reader.n_frames, n_tokens, writer.n_clipped, n_lost)
+
+    def _check_origin(self, header: SilkHeader, force_model: bool) -> None:
+        """Raise unless the tokens are those of a codec with these sizes and, if not forced, these weights."""
+        expected = self.header
+        for name in ("sample_rate", "frame_samples", "output_delay", "dims", "levels", "group_size"):
+            found, needed = getattr(header, name), getattr(expected, name)
+            if found != needed:
+                raise SilkFormatError(f"not a file for this model: {name} is {found}, the model's is {needed}")
+        if header.weights_sha256 != self.weights_sha256 and not force_model:
+            raise SilkModelError(
+                f"made by a model with weights {header.weights_sha256[:12]}, but this model's are "
+                f"{self.weights_sha256[:12]}; choose it with --model, or decode anyway with --force-model"
+            )
 
 
 def _decoded_blocks(codec: SilkCodec, reader: SilkReader) -> Iterator[np.ndarray]:
-    """Audio of every block, float32 ``[n]``; silence for lost ones, but nothing for those lost at the end.
+    """Decode every block to float32 ``[n]``; silence for lost ones, but nothing for those lost at the end.
 
     Silence is owed until the next intact block shows that it is a gap, so a damaged header cannot
     make the output longer than the blocks that were found. After a gap the decoder starts anew.

@@ -6,11 +6,13 @@ from typing import Any
 
 from silk_fast.errors import SilkModelError
 from silk_fast.files import atomic_file
+from silk_fast.history import TRAINING_FILE, read_history
+from silk_fast.markdown import BARE, significant, table
 from silk_fast.reference.codec import SilkCodec
-from silk_fast.training.loop import TRAINING_FILE
 
 CARD_FILE = "README.md"
 EVALUATION_FILE = "evaluation.json"
+RUN_HEAD = ("run", "stage", "data", "steps", "audio per step", "passes over the data", "hardware", "hours")
 SYNTHETIC_LIMITS = [
     "- It has heard synthetic speech only, one speaker at a time. Music, noise and several speakers are untried."
 ]
@@ -40,22 +42,20 @@ def write_card(folder: Path, evaluation: dict[str, Any] | None = None) -> Path:
         SilkFileError: the card cannot be written.
     """
     codec = SilkCodec.from_pretrained(folder)
-    training = _read(folder / TRAINING_FILE)
-    if training is None:
+    training = read_history(folder)
+    if not training:
         raise SilkModelError(f"{folder}: no {TRAINING_FILE}, expected a model that silk train has exported")
-    sha, given = codec.weights_sha256, evaluation is not None
-    if not given:
-        evaluation = _read(folder / EVALUATION_FILE)
+    found = _kept_evaluation(folder) if evaluation is None else evaluation
+    checked = None if found is None else _checked(found, codec.weights_sha256)
+    card = card_text(codec, codec.weights_sha256, training, checked)
     if evaluation is not None:
-        evaluation = _checked(evaluation, sha)
-    card = card_text(codec, sha, training, evaluation)
-    if given:
-        _write(folder / EVALUATION_FILE, json.dumps(evaluation, indent=2) + "\n")
+        _write(folder / EVALUATION_FILE, json.dumps(checked, indent=2) + "\n")
     _write(folder / CARD_FILE, card)
     return folder / CARD_FILE
 
 
-def _read(path: Path) -> Any:
+def _kept_evaluation(folder: Path) -> Any:
+    path = folder / EVALUATION_FILE
     try:
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
     except ValueError as error:
@@ -63,7 +63,7 @@ def _read(path: Path) -> Any:
 
 
 def _checked(evaluation: Any, sha: str) -> dict[str, Any]:
-    """What the card needs of an evaluation.
+    """Check an evaluation, and select what the card needs of it.
 
     Raises:
         SilkModelError: it is no evaluation, or one of other weights.
@@ -81,9 +81,11 @@ def _write(path: Path, text: str) -> None:
 
 
 def card_text(codec: SilkCodec, sha: str, training: list[dict[str, Any]], evaluation: dict[str, Any] | None) -> str:
-    """The card in Markdown."""
+    """Write the card in Markdown."""
     config = codec.config
     n_parameters = sum(p.numel() for p in codec.parameters())
+    last, is_synthetic = training[-1]["last"], all(run.get("synthetic", False) for run in training)
+    losses = ", ".join(f"{name} {value:.3g}" for name, value in last.items() if name not in ("step", "seconds"))
     lines = [
         "# Model card",
         "",
@@ -95,29 +97,14 @@ def card_text(codec: SilkCodec, sha: str, training: list[dict[str, Any]], evalua
         "",
         f"{sum(run['steps'] for run in training)} steps in {len(training)} run{'s' * (len(training) > 1)}.",
         "",
-        "| run | stage | data | steps | audio per step | passes over the data | hardware | hours |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for i, run in enumerate(training):
-        seconds_per_step = run["config"]["batch_size"] * run["config"]["crop_seconds"] * run["processes"]
-        hours = sum(piece["seconds"] for piece in run["pieces"]) / 3600
-        n_passes = f"{run['steps'] * seconds_per_step / 3600 / run['hours']:.1f}" if run["hours"] else "many"
-        devices = "; ".join(sorted({f"{piece['processes']} x {piece['device']}" for piece in run["pieces"]}))
-        lines.append(
-            f"| {i + 1} | {run['stage']} | {', '.join(run['data'])} ({run['hours']:g} h) | {run['steps']} | "
-            f"{seconds_per_step:.0f} s | {n_passes} | {devices} | {hours:.2f} |"
-        )
-    last, is_synthetic = training[-1], all(run.get("synthetic", False) for run in training)
-    losses = ", ".join(f"{name} {value:.3g}" for name, value in last["last"].items() if name not in ("step", "seconds"))
-    lines += [
-        "",
+        table(RUN_HEAD, [_run_cells(i, run) for i, run in enumerate(training, 1)], BARE),
         f"Last values of the last run, on training crops: {losses}.",
         "",
         "Each run's configuration is in `training.json`. A run that starts from another model continues its table.",
         "",
         "## What it can do",
         "",
-        *(_scores(evaluation) if evaluation else ["Not evaluated yet."]),
+        _scores(evaluation) if evaluation else "Not evaluated yet.",
         "",
         "## Limits",
         "",
@@ -133,21 +120,27 @@ def card_text(codec: SilkCodec, sha: str, training: list[dict[str, Any]], evalua
     return "\n".join(lines)
 
 
-def _scores(evaluation: dict[str, Any]) -> list[str]:
-    """A table for each group of clips: one row a codec."""
-    lines = []
+def _run_cells(number: int, run: dict[str, Any]) -> tuple[object, ...]:
+    """Describe a run in the table, cells as in :data:`RUN_HEAD`."""
+    seconds_per_step = run["config"]["batch_size"] * run["config"]["crop_seconds"] * run["processes"]
+    hours = sum(piece["seconds"] for piece in run["pieces"]) / 3600
+    n_passes = f"{run['steps'] * seconds_per_step / 3600 / run['hours']:.1f}" if run["hours"] else "many"
+    devices = "; ".join(sorted({f"{piece['processes']} x {piece['device']}" for piece in run["pieces"]}))
+    data = f"{', '.join(run['data'])} ({run['hours']:g} h)"
+    return number, run["stage"], data, run["steps"], f"{seconds_per_step:.0f} s", n_passes, devices, f"{hours:.2f}"
+
+
+def _scores(evaluation: dict[str, Any]) -> str:
+    """Write a table for each group of clips, one row a codec, and the use of the codebook."""
+    parts = []
     for group, systems in evaluation["groups"].items():
         metrics = list(next(iter(systems.values())))
-        lines += [f"**{group}**", "", f"| codec | {' | '.join(metrics)} |", "|---" * (len(metrics) + 1) + "|"]
-        for system, values in systems.items():
-            lines.append(f"| {system} | {' | '.join(_number(values[name]) for name in metrics)} |")
-        lines.append("")
+        rows = [[name, *(_figure(values[metric]) for metric in metrics)] for name, values in systems.items()]
+        parts.append(f"**{group}**\n\n{table(['codec', *metrics], rows, BARE)}")
     if use := evaluation.get("codebook"):
-        lines += [f"Codebook: {', '.join(f'{name} {_number(value)}' for name, value in use.items())}.", ""]
-    return lines[:-1]
+        parts.append(f"Codebook: {', '.join(f'{name} {_figure(value)}' for name, value in use.items())}.")
+    return "\n".join(parts).rstrip("\n")
 
 
-def _number(value: float | None) -> str:
-    if value is None:
-        return "—"
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+def _figure(value: float | None) -> str:
+    return significant(value, unknown="—")

@@ -38,7 +38,7 @@ class Checkpoint:
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints of a run, oldest first."""
+    """List the checkpoints of a run, oldest first."""
     return sorted(path for path in folder.glob("checkpoint-*.safetensors") if NAME.fullmatch(path.name))
 
 
@@ -88,12 +88,12 @@ def _crc(tensors: dict[str, Tensor]) -> int:
     crc = 0
     for name, tensor in tensors.items():
         crc = zlib.crc32(name.encode(), crc)
-        crc = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy(), crc)
+        crc = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, crc)
     return crc
 
 
 def flatten_optimizer(prefix: str, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The tensors of an optimiser's state, named ``prefix.<parameter index>.<key>``."""
+    """Collect the tensors of an optimiser's state, named ``prefix.<parameter index>.<key>``."""
     state = optimizer.state_dict()["state"]
     return {f"{prefix}.{i}.{key}": torch.as_tensor(value) for i, s in state.items() for key, value in s.items()}
 

@@ -18,12 +18,18 @@ def option(
     largest: float = math.inf,
     is_path: bool = False,
 ) -> Any:
-    """A field with what the command line says about it, and the values it takes.
+    """Make a field with what the command line says about it, and the values it takes.
 
     Of a path it matters only whether there is one: the same files may be elsewhere when a run goes on.
     """
     limits = {"smallest": smallest, "largest": largest, "choices": choices, "is_path": is_path}
     return field(default=default, metadata={"help": text, **limits})
+
+
+def _check_range(name: str, value: float, smallest: float, largest: float) -> None:
+    if not (smallest <= value <= largest and value < math.inf):
+        limit = f"at least {smallest}" if largest == math.inf else f"in {smallest} .. {largest}"
+        raise SilkConfigError(f"{name} must be {limit}, got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -54,8 +60,9 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         for entry in dataclasses.fields(self):
-            value, limits = getattr(self, entry.name), entry.metadata
-            kind = type(entry.default)
+            limits = entry.metadata
+            value: Any = getattr(self, entry.name)
+            kind: type = type(entry.default)
             if kind is float and isinstance(value, int) and not isinstance(value, bool):
                 value = float(value)
                 object.__setattr__(self, entry.name, value)
@@ -63,12 +70,11 @@ class TrainingConfig:
                 raise SilkConfigError(f"{entry.name} must be {kind.__name__}, got {value!r}")
             if limits["choices"] and value not in limits["choices"]:
                 raise SilkConfigError(f"{entry.name} must be one of {', '.join(limits['choices'])}, got {value!r}")
-            smallest, largest = limits["smallest"], limits["largest"]
-            if kind in (int, float) and not (smallest <= value <= largest and value < math.inf):
-                limit = f"at least {smallest}" if largest == math.inf else f"in {smallest} .. {largest}"
-                raise SilkConfigError(f"{entry.name} must be {limit}, got {value!r}")
+            if kind in (int, float):
+                _check_range(entry.name, getattr(self, entry.name), limits["smallest"], limits["largest"])
 
     def to_dict(self) -> dict[str, Any]:
+        """Collect all fields by name."""
         return dataclasses.asdict(self)
 
     @classmethod
@@ -84,7 +90,7 @@ class TrainingConfig:
         return cls(**values)
 
     def differences(self, other: "TrainingConfig") -> str:
-        """``name: mine, theirs`` of every field that differs; empty when none does."""
+        """Say ``name: mine, theirs`` of every field that differs; empty when none does."""
         paths = {entry.name for entry in dataclasses.fields(self) if entry.metadata["is_path"]}
         mine, theirs = (
             {name: bool(value) if name in paths else value for name, value in config.to_dict().items()}

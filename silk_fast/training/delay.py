@@ -1,12 +1,14 @@
 """Carry a trained codec over to another output delay without loss."""
 
 from dataclasses import replace
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 
 from silk_fast.errors import SilkConfigError
 from silk_fast.reference.codec import SilkCodec
+from silk_fast.reference.encoder import EncoderStage
 
 
 @torch.no_grad()
@@ -34,7 +36,7 @@ def set_output_delay_(codec: SilkCodec, output_delay: int) -> SilkCodec:
             f"output_delay must differ from the initial model's {codec.config.output_delay} by a multiple of "
             f"{config.hop_samples} samples, got {output_delay}"
         )
-    gather = codec.encoder.stages[-1].down
+    gather = cast(EncoderStage, codec.encoder.stages[-1]).down
     gather.weight.copy_(F.pad(gather.weight, (-n_taps, n_taps)))
     codec.config = config
     return codec

@@ -37,11 +37,11 @@ class Discriminator(nn.Module):
         self.head = weight_norm(nn.Conv2d(widths[-1], 1, final, padding=(final[0] // 2, final[1] // 2)))
 
     def view(self, audio: Tensor) -> Tensor:
-        """What the convolutions see: ``[B, inputs, rows, columns]``."""
+        """Arrange audio ``[B, 1, T]`` for the convolutions: ``[B, inputs, rows, columns]``."""
         raise NotImplementedError
 
     def forward(self, audio: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Logits, and the feature map of every layer."""
+        """Judge audio ``[B, 1, T]``; returns logits, and the feature map of every layer."""
         x, features = self.view(audio), []
         for layer in self.layers:
             x = F.leaky_relu(layer(x), SLOPE)
@@ -63,6 +63,8 @@ class PeriodDiscriminator(Discriminator):
 
 class ResolutionDiscriminator(Discriminator):
     """Judges the complex STFT at one resolution (UnivNet: Jang et al., 2021; complex as in EnCodec)."""
+
+    window: Tensor
 
     def __init__(self, n_fft: int, channels: int) -> None:
         super().__init__([(1, 1), (1, 2), (1, 2), (1, 2), (1, 1)], (3, 9), 2, channels, (3, 3))
@@ -88,6 +90,6 @@ class Discriminators(nn.Module):
         self.members = nn.ModuleList([*by_period, *by_resolution])
 
     def forward(self, audio: Tensor) -> tuple[list[Tensor], list[list[Tensor]]]:
-        """Logits and feature maps of each discriminator."""
+        """Judge audio ``[B, 1, T]``; returns logits and feature maps of each discriminator."""
         judged = [member(audio) for member in self.members]
         return [logits for logits, _ in judged], [features for _, features in judged]

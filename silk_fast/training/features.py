@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -18,9 +19,10 @@ from torch import Tensor, nn
 from silk_fast.audio import AudioReader
 from silk_fast.errors import SilkAudioError, SilkFileError, SilkInputError, SilkTrainingError
 from silk_fast.files import atomic_file
-from silk_fast.reference.encoder import Encoder
+from silk_fast.reference.encoder import Encoder, EncoderStage
 from silk_fast.training.compiling import compiled
-from silk_fast.training.data import RATE, Clip, CropDataset, Excerpt, Notice
+from silk_fast.training.data import CropDataset, Excerpt
+from silk_fast.training.recordings import RATE, Clip, Notice
 
 BLOCK_SECONDS = 3.2  # computed at once: activations that fit a processor's cache
 NOTICES = 10  # while features of a corpus are computed
@@ -48,7 +50,7 @@ class FeatureStore:
         frozen = nn.ModuleList([encoder.input, *encoder.stages[:n_stages]])
         self.folder = Path(folder) / _digest(frozen, precision)
         self.hop, self._context = _hop_and_context(frozen)
-        self.channels = encoder.stages[n_stages - 1].down.out_channels
+        self.channels = cast(EncoderStage, encoder.stages[n_stages - 1]).down.out_channels
         self.sample_rate, self._precision = sample_rate, precision
         self._device = encoder.input.weight.device
         self._stages = compiled(encoder.features) if compile else encoder.features
@@ -99,7 +101,7 @@ class FeatureStore:
         return there
 
     def path(self, recording: str) -> Path:
-        """Of the features of a recording as it is now; a changed one has another."""
+        """Name the file of the features of a recording as it is now; a changed one has another."""
         status = os.stat(recording)
         key = f"{os.path.abspath(recording)} {status.st_size} {status.st_mtime_ns}"
         return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.f16"
@@ -111,11 +113,11 @@ class FeatureStore:
             return False
 
     def n_frames(self, recording: str) -> int:
-        """Feature vectors of a recording."""
+        """Count the feature vectors of a recording."""
         return self.path(recording).stat().st_size // (2 * self.channels)
 
     def read(self, recording: str, start: int, n: int) -> np.ndarray:
-        """Feature vectors ``start`` to ``start + n`` of a recording, float16 ``[n, C]``.
+        """Read feature vectors ``start`` to ``start + n`` of a recording, float16 ``[n, C]``.
 
         Raises:
             SilkAudioError: they are not there.
@@ -152,7 +154,7 @@ class FeatureStore:
 
 
 def _digest(frozen: nn.Module, precision: str) -> str:
-    """Name of what the stages compute."""
+    """Name what the stages compute, by a digest of their weights."""
     digest = hashlib.sha256(precision.encode())
     for name, tensor in sorted(frozen.state_dict().items()):
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
@@ -160,7 +162,7 @@ def _digest(frozen: nn.Module, precision: str) -> str:
 
 
 def _hop_and_context(frozen: nn.Module) -> tuple[int, int]:
-    """Samples per feature vector, and samples before one on which it depends, in whole hops."""
+    """Count the samples per feature vector, and the samples before one on which it depends, in whole hops."""
     hop, context = 1, 0
     for module in frozen.modules():
         if isinstance(module, nn.Conv1d):
@@ -175,7 +177,7 @@ class FeatureCropDataset(CropDataset):
     Crops begin at feature vectors, and levels are as recorded: features are not those of another gain.
 
     Args:
-        clips: as :func:`~silk_fast.training.data.find_clips` gives them.
+        clips: as :func:`~silk_fast.training.recordings.find_clips` gives them.
         crop_samples: length of a crop.
         store: whose features are computed now where they are missing.
         seed, notice, pieces: as :class:`CropDataset` takes them.
@@ -199,7 +201,7 @@ class FeatureCropDataset(CropDataset):
         super().__init__(store.add(self.clips, notice), *arguments)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Crop ``index``: float32 ``[1, crop_samples]`` and float16 ``[C, crop_samples / hop]``."""
+        """Read crop ``index``: float32 ``[1, crop_samples]`` and float16 ``[C, crop_samples / hop]``."""
         excerpts = list(self.excerpts(index))
         features = np.concatenate([excerpt.features for excerpt in excerpts])
         return self.joined(excerpts), torch.from_numpy(features).T.contiguous()

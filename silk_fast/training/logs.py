@@ -2,13 +2,16 @@
 
 import json
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from torch import Tensor
 
 from silk_fast.files import atomic_file
 from silk_fast.metrics import log_mel_spectrogram
 from silk_fast.training.stage import Stage
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 LOG_FILE = "log.jsonl"
 
@@ -26,7 +29,7 @@ class Logs:
     def __init__(self, folder: Path, active: bool, sample_rate: int, first_step: int = 0) -> None:
         self.folder, self.active, self.sample_rate, self.first_step = folder, active, sample_rate, first_step
         self.lines: IO[str] | None = None
-        self.board = None
+        self.board: SummaryWriter | None = None
 
     def __enter__(self) -> "Logs":
         if self.active:
@@ -56,7 +59,7 @@ class Logs:
 
     def scalars(self, step: int, values: dict[str, float], seconds: float) -> None:
         """Log the values of one step, ``seconds`` after the start."""
-        if not self.active:
+        if self.lines is None:
             return
         rounded = {name: float(f"{value:.6g}") for name, value in values.items()}
         self.lines.write(json.dumps({"step": step, "seconds": round(seconds, 1), **rounded}) + "\n")

@@ -19,17 +19,18 @@ from torch import Tensor
 
 from silk_fast.errors import SilkConfigError, SilkFileError, SilkTrainingError
 from silk_fast.files import atomic_file
+from silk_fast.history import write_history
 from silk_fast.reference.codec import SilkCodec
 from silk_fast.reference.initialisation import calibrate_
 from silk_fast.training.checkpoint import Checkpoint, checkpoints, load_checkpoint, save_checkpoint
 from silk_fast.training.config import TrainingConfig
-from silk_fast.training.data import Clip, batches, make_loader, whole_clips
+from silk_fast.training.data import batches, make_loader
 from silk_fast.training.logs import LOG_FILE, Logs
 from silk_fast.training.monitors import CollapseMonitor
+from silk_fast.training.recordings import Clip, whole_clips
 from silk_fast.training.stage import Stage
 
 RUN_FILE = "run.json"
-TRAINING_FILE = "training.json"
 CALIBRATION_CROPS = 16
 STATISTICS_CLIPS = 64
 STATISTICS_SECONDS = 30.0
@@ -102,7 +103,9 @@ class Trainer:
         self.device = torch.device(options.device)
         self.rank = dist.get_rank() if dist.is_initialized() else 0
         self.world = dist.get_world_size() if dist.is_initialized() else 1
-        self.first_step, self.earlier_pieces, self.pieces = 0, [], []
+        self.first_step = 0
+        self.earlier_pieces: list[dict[str, Any]] = []
+        self.pieces: list[dict[str, Any]] = []
         found = checkpoints(self.folder) if self.folder.is_dir() else []
         if options.resume:
             if not found:
@@ -119,7 +122,7 @@ class Trainer:
 
     def _start(self, facts: dict[str, Any], fresh: bool) -> None:
         if fresh:
-            crops = torch.stack([self.dataset[i] for i in range(CALIBRATION_CROPS)])
+            crops = torch.stack([self.dataset.joined(self.dataset.excerpts(i)) for i in range(CALIBRATION_CROPS)])
             calibrate_(self.stage.codec, crops.to(self.device))
         self.average = {name: t.detach().clone() for name, t in self.stage.codec.state_dict().items()}
         if self.rank:
@@ -165,7 +168,7 @@ class Trainer:
         tensors = {f"average.{name}": t for name, t in self.average.items()}
         for name, learner in self.stage.learners.items():
             tensors |= learner.state(name)
-        piece = {"from": self.first_step, "to": step, "seconds": round(time.monotonic() - started, 1)}
+        piece: dict[str, Any] = {"from": self.first_step, "to": step, "seconds": round(time.monotonic() - started, 1)}
         piece |= {"device": device_name(self.device), "processes": self.world}
         self.pieces = [*self.earlier_pieces, piece]
         save_checkpoint(self.folder, Checkpoint(step, self.config.to_dict(), tensors, self.pieces))
@@ -195,10 +198,10 @@ class Trainer:
                 values = self._step(step, audio, *more)
                 step += 1
                 if step % options.log_every == 0 or step == config.steps:
-                    values = {name: float(value) for name, value in values.items()}
-                    monitor.check(step, values)
-                    logs.scalars(step, values, time.monotonic() - started)
-                    self.progress(step, config.steps, values)
+                    logged = {name: float(value) for name, value in values.items()}
+                    monitor.check(step, logged)
+                    logs.scalars(step, logged, time.monotonic() - started)
+                    self.progress(step, config.steps, logged)
                 if step % options.listen_every == 0:
                     logs.listen(step, audio[:1], self.stage)
                 if step % options.checkpoint_every == 0:
@@ -286,12 +289,11 @@ class Trainer:
             "last": json.loads((self.folder / LOG_FILE).read_text(encoding="utf-8").splitlines()[-1]),
             "weights_sha256": SilkCodec.from_pretrained(folder).weights_sha256,
         }
-        with atomic_file(folder / TRAINING_FILE) as file:
-            file.write((json.dumps([*earlier, record], indent=2) + "\n").encode())
+        write_history(folder, [*earlier, record])
 
 
 def device_name(device: torch.device) -> str:
-    """Name of the GPU, or of the processor."""
+    """Name the GPU, or the processor."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"CPU, {torch.get_num_threads()} of {os.cpu_count()} threads"

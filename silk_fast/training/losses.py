@@ -74,18 +74,18 @@ class ReconstructionLoss(nn.Module):
             self.register_buffer(f"mel_{n_fft}", mel, persistent=False)
 
     def forward(self, audio: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Losses ``waveform``, ``stft`` and ``mel`` of ``audio`` against ``target``, scalars."""
+        """Compute the losses ``waveform``, ``stft`` and ``mel`` of ``audio`` against ``target``, scalars."""
         distances = []
         for n_fft in FFT_SIZES:
             window, mel = getattr(self, f"window_{n_fft}"), getattr(self, f"mel_{n_fft}")
-            spectra = (STFT.apply(signal[:, 0], window) for signal in (audio, target))
-            distances.append(torch.stack(self._distances(*spectra, mel)))
+            ours, theirs = (STFT.apply(signal[:, 0], window) for signal in (audio, target))
+            distances.append(torch.stack(self._distances(ours, theirs, mel)))
         stft, mel = torch.stack(distances).mean(0)
         return {"waveform": F.l1_loss(audio, target), "stft": stft, "mel": mel}
 
 
 def spectral_distances(ours: Tensor, theirs: Tensor, mel: Tensor) -> tuple[Tensor, Tensor]:
-    """STFT and mel loss of spectra ``[B, N, K, 2]`` at one resolution; ``mel`` is ``[bands, K]``."""
+    """Compute the STFT and mel loss of spectra ``[B, N, K, 2]`` at one resolution; ``mel`` is ``[bands, K]``."""
     ours, theirs = (x.square().sum(-1).clamp(min=MAGNITUDE_FLOOR**2).sqrt() for x in (ours, theirs))
     convergence = (ours - theirs).norm() / theirs.norm()
     stft = F.l1_loss(ours.log(), theirs.log()) + CONVERGENCE_WEIGHT * convergence
@@ -94,18 +94,18 @@ def spectral_distances(ours: Tensor, theirs: Tensor, mel: Tensor) -> tuple[Tenso
 
 
 def discriminator_loss(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
-    """Least-squares loss (Mao et al., 2017) of logits on real and on generated audio, averaged over discriminators."""
+    """Average the least-squares loss (Mao et al., 2017) of logits on real and on made audio over discriminators."""
     losses = [(r - 1).square().mean() + f.square().mean() for r, f in zip(real, fake, strict=True)]
     return torch.stack(losses).mean()
 
 
 def adversarial_loss(fake: Sequence[Tensor]) -> Tensor:
-    """Least-squares loss of a generator whose audio got these logits, averaged over discriminators."""
+    """Average the least-squares loss of a generator whose audio got these logits over discriminators."""
     return torch.stack([(f - 1).square().mean() for f in fake]).mean()
 
 
 def feature_loss(real: Sequence[Sequence[Tensor]], fake: Sequence[Sequence[Tensor]]) -> Tensor:
-    """Mean L1 distance of discriminator features, each relative to the mean size of the real ones (Kumar et al., 2023).
+    """Average the L1 distance of discriminator features, relative to the size of the real ones (Kumar et al., 2023).
 
     Args:
         real: per discriminator the feature maps of real audio; no gradient flows into them.

@@ -12,7 +12,7 @@ LIMITS = {"fsq_entropy": 2.0, "latent_deviation": 0.3, "encoder_gradient": 1e-4}
 
 @torch.no_grad()
 def fsq_entropy(codes: Tensor, levels: int) -> Tensor:
-    """Mean over dimensions of the entropy, in bits, of the levels in ``codes`` ``[B, F, D]``; a scalar."""
+    """Average the entropy of the levels in ``codes`` ``[B, F, D]``, in bits, over dimensions; a scalar."""
     digits = ((codes.detach().float() + 1) * (levels / 2)).round().long().flatten(0, -2)  # [N, D]
     shares = torch.nn.functional.one_hot(digits, levels).float().mean(0)  # [D, L]
     return torch.special.entr(shares).sum(-1).mean() / math.log(2)
@@ -20,14 +20,14 @@ def fsq_entropy(codes: Tensor, levels: int) -> Tensor:
 
 @torch.no_grad()
 def latent_deviation(latents: Tensor) -> Tensor:
-    """Deviation over frames of latents ``[B, F, D]`` relative to their rms: 0 for latents that never change."""
+    """Compute the deviation over frames of latents ``[B, F, D]`` relative to their rms: 0 if they never change."""
     flat = latents.detach().float().flatten(0, -2)
     return flat.std(0, unbiased=False).square().mean().sqrt() / flat.square().mean().sqrt().clamp(min=1e-12)
 
 
 @torch.no_grad()
 def effective_rank(latents: Tensor) -> Tensor:
-    """Exponential of the entropy of the normalised singular values of centred latents (Roy and Vetterli, 2007)."""
+    """Compute e to the entropy of the normalised singular values of centred latents (Roy and Vetterli, 2007)."""
     flat = latents.detach().float().flatten(0, -2)
     shares = torch.linalg.svdvals(flat - flat.mean(0))
     shares = shares / shares.sum().clamp(min=1e-12)

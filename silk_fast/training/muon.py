@@ -1,6 +1,6 @@
 """Muon: momentum whose direction is made orthogonal, for weight matrices; Adam for what is no matrix."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ NEWTON_SCHULZ_STEPS = 5
 
 
 def is_matrix(parameter: Tensor) -> bool:
-    """Whether a parameter maps vectors to vectors: not biases, gains, or norms ``[C, 1, 1]`` of weight norm."""
+    """Tell whether a parameter maps vectors to vectors: not biases, gains, or norms ``[C, 1, 1]`` of weight norm."""
     return parameter.ndim > 1 and min(parameter.shape[0], parameter[0].numel()) > 1
 
 
@@ -40,8 +40,16 @@ class Muon(torch.optim.Optimizer):
         super().__init__(parameters, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self) -> None:
-        """Take one step along the gradients; parameters without one stay."""
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Take one step along the gradients; parameters without one stay.
+
+        Args:
+            closure: computes loss and gradients first, as with any optimiser; its loss is returned.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is None:
@@ -49,6 +57,7 @@ class Muon(torch.optim.Optimizer):
                 update = self._matrix_update if is_matrix(parameter) else self._adam_update
                 direction = update(parameter.grad, self.state[parameter], group["betas"])
                 parameter.mul_(1 - group["lr"] * group["weight_decay"]).sub_(direction, alpha=group["lr"])
+        return loss
 
     @staticmethod
     def _matrix_update(gradient: Tensor, state: dict[str, Tensor], betas: tuple[float, float]) -> Tensor:
@@ -71,7 +80,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """A matrix ``[m, n]`` with its singular vectors, and singular values of about 1; float32.
+    """Make a matrix ``[m, n]`` of the same singular vectors, and singular values of about 1; float32.
 
     Five Newton-Schulz steps in bfloat16; singular values that are not far below the largest end in 0.7 .. 1.2.
     """

@@ -20,6 +20,8 @@ class Resampler(nn.Module):
         sample_rate: Hz, of the input.
     """
 
+    filters: Tensor
+
     def __init__(self, sample_rate: int) -> None:
         super().__init__()
         common = math.gcd(sample_rate, WAVLM_RATE)
@@ -32,7 +34,7 @@ class Resampler(nn.Module):
         self.register_buffer("filters", (bandwidth * torch.sinc(bandwidth * distance) * window)[:, None])
 
     def forward(self, audio: Tensor) -> Tensor:
-        """``[B, T']`` with T' = T * 16000 / sample_rate, rounded up to whole groups of phases."""
+        """Resample ``[B, 1, T]`` to ``[B, T']`` with T' = T * 16000 / sample_rate, up to whole groups of phases."""
         right = -audio.shape[-1] % self.stride + HALF_TAPS
         padded = F.pad(audio, (HALF_TAPS, right))
         return F.conv1d(padded, self.filters, stride=self.stride).transpose(1, 2).flatten(1)
@@ -62,7 +64,7 @@ class WavLMLoss(nn.Module):
         self.resample = Resampler(sample_rate)
 
     def forward(self, audio: Tensor, target: Tensor) -> Tensor:
-        """Distance of ``audio`` ``[B, 1, T]`` from ``target``; a scalar, differentiable in ``audio``."""
+        """Compute the distance of ``audio`` ``[B, 1, T]`` from ``target``; a scalar, differentiable in ``audio``."""
         with torch.no_grad():
             theirs = self.resample(target)
             scale = theirs.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-4)

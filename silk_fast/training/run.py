@@ -1,6 +1,5 @@
 """A whole training run: processes, data, model, stage, loop, export."""
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,18 +11,22 @@ import torch.distributed as dist
 
 from silk_fast.config import SilkConfig
 from silk_fast.errors import SilkConfigError, SilkModelError
-from silk_fast.reference.codec import SilkCodec, find_model
-from silk_fast.training.config import Stage1Config, TrainingConfig
-from silk_fast.training.data import find_clips
+from silk_fast.history import read_history
+from silk_fast.reference.codec import SilkCodec
+from silk_fast.reference.pretrained import find_model
+from silk_fast.training.config import Stage1Config, Stage2Config
 from silk_fast.training.delay import set_output_delay_
-from silk_fast.training.loop import TRAINING_FILE, RunOptions, Trainer
+from silk_fast.training.loop import RunOptions, Trainer
+from silk_fast.training.recordings import find_clips
 from silk_fast.training.stage import Stage
+from silk_fast.training.stage1 import Stage1
+from silk_fast.training.stage2 import Stage2
 
 MODEL_FOLDER = "model"
 
 
 def train(
-    config: TrainingConfig,
+    config: Stage1Config | Stage2Config,
     data: list[str],
     options: dict[str, Any],
     split: str | None = None,
@@ -36,7 +39,7 @@ def train(
     Under ``torchrun`` every process calls it; they share the work and the first of them writes.
 
     Args:
-        config: a :class:`Stage1Config` or a :class:`Stage2Config`.
+        config: of the stage, which it decides.
         data: audio files, folders, or corpora with a manifest.
         options: of :class:`~silk_fast.training.loop.RunOptions`.
         split: of a corpus; None for all of it.
@@ -49,31 +52,40 @@ def train(
         SilkError: as :class:`~silk_fast.training.loop.Trainer` says, or the model does not fit the configuration.
     """
     resume = options.get("resume", False)
-    if not init and not resume and getattr(config, "frozen_encoder_stages", 0):
+    if not init and not resume and isinstance(config, Stage2Config) and config.frozen_encoder_stages:
         raise SilkConfigError("frozen_encoder_stages keeps the weights of a trained model, but init names none")
     with processes(options["device"]) as (rank, device):
-        options = RunOptions(**{**options, "device": device})
+        how = RunOptions(**{**options, "device": device})
         quiet = notice if rank == 0 else lambda _: None
         clips = find_clips(data, split=split, notice=quiet)
-        stage = make_stage(config, torch.device(device), options, None if resume else init)
+        stage = make_stage(config, torch.device(device), how, None if resume else init)
         seconds = sum(clip.n_samples for clip in clips) / stage.codec.config.sample_rate
         quiet(f"{len(clips)} clips, {seconds / 3600:.2f} h, on {device}")
-        facts = {"data": [os.path.basename(os.path.normpath(path)) for path in data], "split": split, "init": init}
-        facts |= {"clips": len(clips), "hours": round(seconds / 3600, 3), "torch": torch.__version__}
-        facts |= {"synthetic": all("engine" in clip.labels for clip in clips), "earlier": earlier_runs(init)}
-        trainer = Trainer(stage, clips, options, facts, init is None, quiet, progress if rank == 0 else lambda *_: None)
+        facts = {
+            "data": [os.path.basename(os.path.normpath(path)) for path in data],
+            "split": split,
+            "init": init,
+            "clips": len(clips),
+            "hours": round(seconds / 3600, 3),
+            "torch": torch.__version__,
+            "synthetic": all("engine" in clip.labels for clip in clips),
+            "earlier": read_history(find_model(init)) if init else [],
+        }
+        trainer = Trainer(stage, clips, how, facts, init is None, quiet, progress if rank == 0 else lambda *_: None)
         steps = trainer.run()
         if rank:
             return None
         model = None
         if steps == config.steps:
-            model = str(Path(options.folder) / MODEL_FOLDER)
+            model = str(Path(how.folder) / MODEL_FOLDER)
             trainer.export(Path(model))
         return {"steps": steps, "all_steps": config.steps, "model": model}
 
 
-def make_stage(config: TrainingConfig, device: torch.device, options: RunOptions, init: str | None = None) -> Stage:
-    """A stage with its codec on ``device``.
+def make_stage(
+    config: Stage1Config | Stage2Config, device: torch.device, options: RunOptions, init: str | None = None
+) -> Stage:
+    """Make a stage with its codec on ``device``.
 
     Raises:
         SilkModelError: ``init`` is no model, or of other sizes than the configuration asks for.
@@ -87,11 +99,11 @@ def make_stage(config: TrainingConfig, device: torch.device, options: RunOptions
         if codec.config != silk_config:
             raise SilkModelError(f"init {init!r} has other sizes than preset {config.preset!r}")
     codec = codec.to(device).train()
+    stage: Stage
     if isinstance(config, Stage1Config):
-        from silk_fast.training.stage1 import Stage1 as stage_type
+        stage = Stage1(config, codec, device, options.compile)
     else:
-        from silk_fast.training.stage2 import Stage2 as stage_type
-    stage = stage_type(config, codec, device, options.compile)
+        stage = Stage2(config, codec, device, options.compile)
     if options.kernels and device.type == "cuda":
         from silk_fast.acceleration import accelerate_
 
@@ -100,15 +112,9 @@ def make_stage(config: TrainingConfig, device: torch.device, options: RunOptions
     return stage
 
 
-def earlier_runs(init: str | None) -> list[dict[str, Any]]:
-    """What ``training.json`` of the initial model tells, oldest first; empty where there is none."""
-    path = find_model(init) / TRAINING_FILE if init else None
-    return json.loads(path.read_text(encoding="utf-8")) if path and path.is_file() else []
-
-
 @contextmanager
 def processes(device: str) -> Iterator[tuple[int, str]]:
-    """This process's rank and device; joins the others when ``torchrun`` started it."""
+    """Give this process's rank and device; join the others when ``torchrun`` started it."""
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         yield 0, device
         return

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from typing import Generic, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -10,14 +11,16 @@ from torch import Tensor, nn
 
 from silk_fast.config import SilkConfig
 from silk_fast.errors import SilkTrainingError
+from silk_fast.reference.codec import SilkCodec
 from silk_fast.training.checkpoint import flatten_optimizer, restore_optimizer
 from silk_fast.training.config import TrainingConfig
-from silk_fast.training.data import Clip, CropDataset, Notice
+from silk_fast.training.data import CropDataset
 from silk_fast.training.muon import Muon
+from silk_fast.training.recordings import Clip, Notice
 
 
 def learning_rate_factor(step: int, config: TrainingConfig) -> float:
-    """Linear warm-up to 1, then a cosine down to ``final_learning_rate``."""
+    """Compute the factor of ``step``: linear warm-up to 1, then a cosine down to ``final_learning_rate``."""
     if step < config.warmup_steps:
         return (step + 1) / config.warmup_steps
     progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
@@ -26,7 +29,7 @@ def learning_rate_factor(step: int, config: TrainingConfig) -> float:
 
 
 def crop_samples(config: TrainingConfig, sizes: SilkConfig) -> int:
-    """Samples of a crop: ``crop_seconds`` in whole latent frames."""
+    """Count the samples of a crop: ``crop_seconds`` in whole latent frames."""
     return max(1, round(config.crop_seconds * sizes.sample_rate / sizes.frame_samples)) * sizes.frame_samples
 
 
@@ -45,16 +48,21 @@ class Learner:
         self.optimizer = optimizer(groups, learning_rate, (config.beta1, config.beta2))
 
     def state(self, name: str) -> dict[str, Tensor]:
+        """Collect the tensors of module and optimiser, for a checkpoint, by names that begin with ``name``."""
         module = {f"{name}.module.{key}": tensor for key, tensor in self.module.state_dict().items()}
         return module | flatten_optimizer(f"{name}.optimizer", self.optimizer)
 
     def load(self, name: str, tensors: dict[str, Tensor]) -> None:
+        """Put back what :meth:`state` collected."""
         prefix = f"{name}.module."
         self.module.load_state_dict({k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)})
         restore_optimizer(f"{name}.optimizer", self.optimizer, tensors)
 
 
-class Stage:
+Config = TypeVar("Config", bound=TrainingConfig)
+
+
+class Stage(Generic[Config]):
     """One stage of training. Sub-classes set the attributes and define :meth:`step`.
 
     Attributes:
@@ -64,13 +72,13 @@ class Stage:
         networks: what runs faster with kernels.
     """
 
-    config: TrainingConfig
-    codec: nn.Module
+    config: Config
+    codec: SilkCodec
     learners: dict[str, Learner]
     networks: list[nn.Module]
 
     def dataset(self, clips: Sequence[Clip], notice: Notice) -> CropDataset:
-        """Crops as :meth:`step` takes them.
+        """Make a dataset of crops as :meth:`step` takes them.
 
         Raises:
             SilkInputError: no clip is long enough.
@@ -98,13 +106,14 @@ class Stage:
         """Take note of the averaged weights of the codec, after every step."""
 
     def listen(self, audio: Tensor) -> Tensor | None:
-        """What the codec makes of ``audio`` ``[B, 1, 9600 F]``, for pictures and ears; None if it cannot decode yet."""
+        """Pass ``audio`` ``[B, 1, 9600 F]`` through the codec, for pictures and ears; None if it cannot decode yet."""
 
     def autocast(self, device: torch.device) -> AbstractContextManager:
+        """Enter the precision of the configuration."""
         return torch.autocast(device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
 
     def learn(self, name: str, loss: Tensor, step: int) -> dict[str, Tensor]:
-        """One optimiser step; gradients are averaged over processes and clipped. Returns the norm before clipping."""
+        """Take one optimiser step with gradients averaged over processes and clipped; returns the norm before that."""
         learner = self.learners[name]
         for group in learner.optimizer.param_groups:
             group["lr"] = learner.learning_rate * learning_rate_factor(step, self.config)
@@ -119,7 +128,7 @@ class Stage:
 
     @staticmethod
     def gradient_norm(module: nn.Module) -> Tensor:
-        """Norm of the (clipped) gradient of a part."""
+        """Compute the norm of the (clipped) gradient of a part."""
         return torch.stack([p.grad.norm() for p in module.parameters() if p.grad is not None]).norm()
 
 
@@ -127,11 +136,11 @@ def average_gradients(parameters: list[nn.Parameter], loss: Tensor) -> Tensor:
     """Replace every gradient by its mean over all processes, in one exchange; returns the mean loss."""
     if not dist.is_initialized():
         return loss
-    with_gradient = [p for p in parameters if p.grad is not None]
-    flat = torch.cat([*(p.grad.flatten() for p in with_gradient), loss.reshape(1)])
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([*(gradient.flatten() for gradient in gradients), loss.reshape(1)])
     dist.all_reduce(flat)
     flat /= dist.get_world_size()
-    *parts, loss = flat.split([*(p.numel() for p in with_gradient), 1])
-    for parameter, part in zip(with_gradient, parts, strict=True):
-        parameter.grad.copy_(part.view_as(parameter))
+    *parts, loss = flat.split([*(gradient.numel() for gradient in gradients), 1])
+    for gradient, part in zip(gradients, parts, strict=True):
+        gradient.copy_(part.view_as(gradient))
     return loss

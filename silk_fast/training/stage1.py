@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from silk_fast.config import SilkConfig
 from silk_fast.reference.codec import SilkCodec
 from silk_fast.reference.conformer import Conformer
 from silk_fast.training.compiling import compiled
@@ -23,7 +22,7 @@ from silk_fast.training.stage import Learner, Stage
 
 
 def span_mask(n_frames: int, ratio: float, span: int, generator: torch.Generator) -> Tensor:
-    """Bool ``[F]``, true on exactly ``round(ratio * F)`` frames (at least 1), in random spans that count once.
+    """Draw bool ``[F]``, true on exactly ``round(ratio * F)`` frames (at least 1), in random spans that count once.
 
     Args:
         ratio: share of frames, 0 .. 1.
@@ -44,7 +43,7 @@ class LatentPredictor(nn.Module):
 
     def __init__(self, codec: SilkCodec, layers: int) -> None:
         super().__init__()
-        sizes: SilkConfig = codec.config
+        sizes = codec.config
         both_ways = dataclasses.replace(sizes, conformer_layers=layers, attention_left=None, attention_right=None)
         self.encoder, self.conformer = codec.encoder, codec.conformer
         self.mask_token = nn.Parameter(torch.randn(sizes.latent_dim))  # zeros would blow up in the norms' gradients
@@ -52,13 +51,13 @@ class LatentPredictor(nn.Module):
         self.output = nn.Linear(sizes.latent_dim, sizes.latent_dim)
 
     def forward(self, audio: Tensor, mask: Tensor) -> Tensor:
-        """Latents ``[B, F, D]`` of ``audio`` ``[B, 1, 9600 F]``, predicted without the masked frames (``[B, F]``)."""
+        """Predict latents ``[B, F, D]`` of ``audio`` ``[B, 1, 9600 F]`` without the masked frames (``[B, F]``)."""
         x = self.encoder(audio)
         x = torch.where(mask[..., None], self.mask_token.to(x.dtype), x)
         return self.output(self.predictor(self.conformer(x)))
 
 
-class Stage1(Stage):
+class Stage1(Stage[Stage1Config]):
     """Masked latent prediction against an averaged teacher.
 
     Args:
@@ -82,7 +81,7 @@ class Stage1(Stage):
         self.learners = {"student": Learner(self.student, config, config.learning_rate)}
 
     def masks(self, step: int, batch_size: int, n_frames: int) -> Tensor:
-        """Bool ``[B, F]`` of one step: a function of seed, step and process alone."""
+        """Draw the bool ``[B, F]`` of one step: a function of seed, step and process alone."""
         rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
         seed = int(np.random.SeedSequence((self.config.seed, step, rank)).generate_state(1)[0])
         generator = torch.Generator().manual_seed(seed)

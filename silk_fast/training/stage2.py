@@ -2,20 +2,22 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from silk_fast.config import SilkConfig
 from silk_fast.errors import SilkConfigError
 from silk_fast.reference.codec import SilkCodec
+from silk_fast.reference.conformer import ConformerBlock
 from silk_fast.training.compiling import compiled
 from silk_fast.training.config import Stage2Config
-from silk_fast.training.data import Clip, CropDataset, Notice
+from silk_fast.training.data import CropDataset
 from silk_fast.training.discriminators import Discriminators
 from silk_fast.training.features import FeatureCropDataset, FeatureStore
 from silk_fast.training.losses import ReconstructionLoss, adversarial_loss, discriminator_loss, feature_loss
 from silk_fast.training.monitors import fsq_entropy, latent_deviation
+from silk_fast.training.recordings import Clip, Notice
 from silk_fast.training.stage import Learner, Stage, crop_samples
 
 SMALLEST_GAIN = 1e-4
@@ -29,7 +31,7 @@ class Autoencoder(nn.Module):
         self.codec = codec
 
     def forward(self, x: Tensor, n_stages: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-        """Latents and codes ``[B, F, 128]``, and the decoded audio ``[B, 1, 9600 F]``.
+        """Compute latents and codes ``[B, F, 128]``, and the decoded audio ``[B, 1, 9600 F]``.
 
         Args:
             x: audio ``[B, 1, 9600 F]``, or what the encoder's first ``n_stages`` made of it.
@@ -47,7 +49,7 @@ def fix_last_affine_(codec: SilkCodec) -> None:
     Standardisation undoes both, so no reconstruction loss moves them, but the centre loss would: they would hide from
     it a constant that grows on the frames block by block.
     """
-    last, statistics = codec.conformer.blocks[-1].norm5, codec.quantizer.norm
+    last, statistics = cast(ConformerBlock, codec.conformer.blocks[-1]).norm5, codec.quantizer.norm
     size = last.weight.abs().clamp(min=SMALLEST_GAIN)
     statistics.mean.copy_((statistics.mean - last.bias) / size)
     statistics.variance.copy_(statistics.variance / size.square())
@@ -56,7 +58,7 @@ def fix_last_affine_(codec: SilkCodec) -> None:
     last.requires_grad_(False)
 
 
-class Stage2(Stage):
+class Stage2(Stage[Stage2Config]):
     """Reconstruction (L1, multi-resolution STFT, log-mel), adversarial and perceptual training.
 
     Args:
@@ -77,21 +79,21 @@ class Stage2(Stage):
         fix_last_affine_(codec)
         self.networks = [codec]
         self.learners = {"codec": Learner(codec, config, config.learning_rate)}
-        self.discriminators = None
+        self.discriminators: Discriminators | None = None
         if config.adversarial_from >= 0:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(config.seed)
                 self.discriminators = Discriminators(config.discriminator_channels).to(device)
             learner = Learner(self.discriminators, config, config.discriminator_learning_rate)
             self.learners["discriminators"] = learner
-        self.perceptual = None
+        self.perceptual: nn.Module | None = None
         if config.wavlm:
             from silk_fast.training.perceptual import WavLMLoss
 
             self.perceptual = WavLMLoss(config.wavlm, codec.config.sample_rate).to(device)
 
     def _freeze_encoder(self, n_stages: int) -> None:
-        """The first stage runs at the audio's rate: without its gradients a step costs half."""
+        """Fix the first stages: the first runs at the audio's rate, and without its gradients a step costs half."""
         encoder = self.codec.encoder
         if n_stages > len(encoder.stages):
             raise SilkConfigError(f"frozen_encoder_stages must be at most {len(encoder.stages)}, got {n_stages}")
@@ -99,10 +101,6 @@ class Stage2(Stage):
             raise SilkConfigError("features are of frozen stages, but frozen_encoder_stages is 0")
         for module in [encoder.input, *encoder.stages[:n_stages]] if n_stages else []:
             module.requires_grad_(False)
-
-    @property
-    def silk_config(self) -> SilkConfig:
-        return self.codec.config
 
     @property
     def statistics_frozen_from(self) -> int | None:
@@ -124,53 +122,55 @@ class Stage2(Stage):
 
     def step(self, audio: Tensor, step: int, features: Tensor | None = None) -> dict[str, Tensor]:
         config = self.config
-        adversarial = self.discriminators is not None and step >= config.adversarial_from
-        self.codec.quantizer.norm.frozen = adversarial
+        judges = self.discriminators if step >= config.adversarial_from else None
+        self.codec.quantizer.norm.frozen = judges is not None
         with self.autocast(audio.device):
             if features is None:
                 latents, codes, decoded = self.forward(audio)
             else:
                 latents, codes, decoded = self.forward(features.float(), config.frozen_encoder_stages)
         decoded, target = self.aligned(decoded.float(), audio)
-        values = {}
-        if adversarial:
-            values |= self._step_discriminators(decoded.detach(), target, step)
+        values: dict[str, Tensor] = {}
+        if judges is not None:
+            values |= self._step_discriminators(judges, decoded.detach(), target, step)
         losses = self.reconstruction(decoded, target)
         losses["centre"] = latents.float().mean((0, 1)).square().mean()
-        weighted = [getattr(config, f"{name}_weight") * loss for name, loss in losses.items()]
-        if adversarial:
-            self.discriminators.requires_grad_(False)
-            with self.autocast(audio.device):
-                logits, features = self.discriminators(decoded)
-                real_features = self.discriminators(target)[1]
-            self.discriminators.requires_grad_(True)
-            losses |= {"adversarial": adversarial_loss(logits), "feature": feature_loss(real_features, features)}
-            weighted += [config.adversarial_weight * losses["adversarial"], config.feature_weight * losses["feature"]]
+        if judges is not None:
+            losses |= self._adversarial_losses(judges, decoded, target)
         if self.perceptual is not None:
             losses["wavlm"] = self.perceptual(decoded, target)
-            weighted.append(config.wavlm_weight * losses["wavlm"])
-        total = torch.stack(weighted).sum()
+        total = torch.stack([getattr(config, f"{name}_weight") * loss for name, loss in losses.items()]).sum()
         values |= self.learn("codec", total, step)
         values |= {name: loss.detach() for name, loss in losses.items()} | {"loss": total.detach()}
-        values["fsq_entropy"] = fsq_entropy(codes, self.silk_config.levels)
+        values["fsq_entropy"] = fsq_entropy(codes, self.codec.config.levels)
         values["latent_deviation"] = latent_deviation(latents)
         values["encoder_gradient"] = self.gradient_norm(self.codec.encoder)
         return values
 
-    def _step_discriminators(self, decoded: Tensor, target: Tensor, step: int) -> dict[str, Tensor]:
+    def _step_discriminators(
+        self, judges: Discriminators, decoded: Tensor, target: Tensor, step: int
+    ) -> dict[str, Tensor]:
         with self.autocast(decoded.device):
-            loss = discriminator_loss(self.discriminators(target)[0], self.discriminators(decoded)[0])
+            loss = discriminator_loss(judges(target)[0], judges(decoded)[0])
         learned = self.learn("discriminators", loss, step)
         return {"discriminator": loss.detach(), "discriminator_gradient": learned["gradient"]}
 
+    def _adversarial_losses(self, judges: Discriminators, decoded: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Judge the decoded audio ``[B, 1, T]``, without gradients for the discriminators."""
+        judges.requires_grad_(False)
+        with self.autocast(decoded.device):
+            logits, ours = judges(decoded)
+            theirs = judges(target)[1]
+        judges.requires_grad_(True)
+        return {"adversarial": adversarial_loss(logits), "feature": feature_loss(theirs, ours)}
+
     def aligned(self, decoded: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
-        """Decoded audio and its target with the decoder's delay taken out."""
-        delay = self.silk_config.output_delay
+        """Take the decoder's delay out of decoded audio and target, ``[B, 1, T]`` each."""
+        delay = self.codec.config.output_delay
         return (decoded[..., delay:], audio[..., : audio.shape[-1] - delay]) if delay else (decoded, audio)
 
     @torch.no_grad()
     def listen(self, audio: Tensor) -> Tensor:
-        """What the codec makes of ``audio`` ``[B, 1, 9600 F]``, for pictures and ears."""
         self.codec.eval()
         decoded = self.codec(audio)
         self.codec.train()

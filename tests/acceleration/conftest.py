@@ -8,8 +8,7 @@ import torch
 from silk_fast import SilkCodec
 from tests.acceleration.support import N_FRAMES, TINY
 from tests.kernels.support import DEVICE
-from tests.test_codec import make_codec
-from tests.test_initialisation import voices
+from tests.support import make_codec, voices
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from silk_fast.training.loop import RunOptions
 from silk_fast.training.run import make_stage
 from tests.acceleration.support import N_FRAMES
 from tests.kernels.support import DEVICE
-from tests.test_initialisation import voices
+from tests.support import voices
 
 
 def autocast() -> torch.autocast:

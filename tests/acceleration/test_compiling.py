@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from silk_fast import accelerate_
 from tests.acceleration.support import TINY
 from tests.kernels.support import DEVICE
-from tests.test_codec import make_codec
+from tests.support import make_codec
 
 
 def test_compiles_in_one_graph_before_and_after(audio):

@@ -7,7 +7,7 @@ from silk_fast.reference.conformer import RelativeAttention
 from silk_fast.reference.layers import Snake
 from tests.acceleration.support import TINY
 from tests.kernels.support import DEVICE
-from tests.test_codec import make_codec
+from tests.support import make_codec
 
 
 def test_changed_weights_are_seen(codec):

@@ -6,7 +6,7 @@ import torch
 from silk_fast import accelerate_
 from tests.acceleration.support import N_FRAMES, TINY
 from tests.kernels.support import ATOL, DEVICE
-from tests.test_codec import assert_same_tokens, make_codec
+from tests.support import assert_same_tokens, make_codec
 
 
 def test_accelerated_codec_gives_the_same_tokens_and_audio(codec, audio):

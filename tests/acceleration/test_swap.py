@@ -14,7 +14,7 @@ from silk_fast.acceleration import known_ops
 from silk_fast.reference.layers import CausalConv1d, Snake
 from tests.acceleration.support import TINY, types
 from tests.kernels.support import DEVICE
-from tests.test_codec import make_codec
+from tests.support import make_codec
 
 # ---------------------------------------------------------------- nothing else changes
 

@@ -10,7 +10,7 @@ import soundfile
 from silk_fast import SilkInputError
 from silk_fast.audio import load
 from silk_fast.evaluation import clips
-from tests.test_initialisation import VOICES
+from tests.support import VOICES
 
 RATE = 24_000
 SPEECH = load(VOICES)

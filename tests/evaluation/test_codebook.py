@@ -1,7 +1,5 @@
 """Codebook statistics of digits with known statistics."""
 
-import shutil
-
 import numpy as np
 import pytest
 import torch
@@ -9,6 +7,7 @@ import torch
 from silk_fast import SilkCodec
 from silk_fast.evaluation import latent
 from silk_fast.evaluation.codebook import codebook_use
+from tests.programs import needs
 
 
 def test_uniform_digits_have_three_bits():
@@ -35,10 +34,9 @@ def test_collapsed_dimensions_are_found():
     assert use.summary()["collapsed dimensions"] == 2
 
 
+@needs("espeak-ng")
 def test_the_bundled_model_uses_its_codebook():
     """At least 90 % of the levels in every dimension, none collapsed, on speech of voices that were held out."""
-    if shutil.which("espeak-ng") is None:
-        pytest.skip("espeak-ng is absent: apt-get install espeak-ng")
     codec, digits = SilkCodec.from_pretrained("silk-small-24khz"), []
     for voice in latent.VOICES:
         audio = torch.from_numpy(np.concatenate([latent.speak(text, voice) for text in latent.SENTENCES]))

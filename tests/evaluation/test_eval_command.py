@@ -15,12 +15,11 @@ from silk_fast.cli import main
 from silk_fast.evaluation import latent
 from silk_fast.evaluation.anchors import ANCHORS
 from silk_fast.evaluation.clips import GROUPS
-from tests.test_codec import TINY
-from tests.test_initialisation import VOICES
+from tests.programs import needs
+from tests.support import TINY, VOICES
 
 RATE = 24_000
 OPUS = ANCHORS[-1]
-WHICH = shutil.which
 SPEECH = load(VOICES)
 HELD_OUT = (("validation", "en"), ("heldout-voice", "de"), ("heldout-voice", "fr"), ("heldout-language", "pl"))
 
@@ -50,13 +49,14 @@ def corpus(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def report(model, corpus, tmp_path_factory) -> Path:
+def report(espeak, model, corpus, tmp_path_factory) -> Path:
     """A report made without Codec2, as on a machine that lacks it."""
     out = tmp_path_factory.mktemp("docs")
     recording = corpus.parent / "person.wav"
     soundfile.write(recording, SPEECH[-5 * RATE :], RATE)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("shutil.which", lambda name: None if name.startswith("c2") else WHICH(name))
+        which = shutil.which
+        patch.setattr("shutil.which", lambda name: None if name.startswith("c2") else which(name))
         patch.setattr(latent, "SENTENCES", latent.SENTENCES[:2])
         patch.setattr(latent, "VOICES", latent.VOICES[:6])
         patch.setattr(latent, "speak", speak)
@@ -91,9 +91,8 @@ def test_absent_anchors_say_so_with_their_package(report):
     assert "| ahead of Codec2 1200 on every metric of every group | on 0 of 0 | unknown |" in page
 
 
+@needs(*OPUS.programs)
 def test_present_anchors_are_compared_with(report):
-    if OPUS.absence:
-        pytest.skip(f"{OPUS.name} is {OPUS.absence}")
     page = (report / "evaluation.md").read_text()
     assert page.count(f"| {OPUS.name} | **behind** by ") + page.count(f"| {OPUS.name} | behind by ") == len(GROUPS)
     assert re.search(rf"\| Human recordings \| {OPUS.name} \| ESTOI, PESQ-wb,", page)

@@ -1,7 +1,5 @@
 """Latent measures on vectors with a known answer, and sentences that follow from them."""
 
-import shutil
-
 import numpy as np
 import pytest
 import torch
@@ -12,8 +10,8 @@ from silk_fast.evaluation import latent
 from silk_fast.evaluation.latent import GAINS_DB, STAGES, PitchStudy, Purity, TimbreStudy, VolumeStudy
 from silk_fast.evaluation.latent_report import language_sentence, pitch_sentence, timbre_sentence, volume_sentence
 from silk_fast.evaluation.scores import Mean
-from tests.test_codec import TINY
-from tests.test_initialisation import VOICES
+from tests.programs import needs
+from tests.support import TINY, VOICES
 
 GENERATOR = np.random.default_rng(0)
 NAN = float("nan")
@@ -85,9 +83,8 @@ def test_latent_frames_are_those_of_speech_and_of_the_codec():
     assert latent.latent_frames(codec, speech[:100])[STAGES[0]].shape == (1, 128)
 
 
+@needs("espeak-ng")
 def test_espeak_speaks_higher_with_a_higher_pitch(monkeypatch):
-    if shutil.which("espeak-ng") is None:
-        pytest.skip("espeak-ng is absent: apt-get install espeak-ng")
     low, high = (latent.speak("Nobody had expected rain.", latent.PITCH_VOICES[0], pitch) for pitch in (20, 80))
     assert 1.3 * median_pitch(low) < median_pitch(high)
     for samples in (low, high):

@@ -1,3 +1,8 @@
+"""Recordings, runs and models that tests of training share."""
+
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 import soundfile
@@ -17,6 +22,31 @@ def voiced(seconds: float, pitch: float, seed: int) -> np.ndarray:
     return (0.2 * harmonics * syllables + 0.003 * random.standard_normal(len(times))).astype(np.float32)
 
 
+def speechlike(n, rate, seed=0):
+    """Smooth noise below 3 kHz, float32 ``[n]``, so that lossy formats keep it."""
+    spectrum = np.fft.rfft(np.random.default_rng(seed).standard_normal(n))
+    spectrum[np.fft.rfftfreq(n, 1 / rate) > 3000] = 0
+    samples = np.fft.irfft(spectrum, n)
+    return (0.3 * samples / np.abs(samples).max()).astype(np.float32)
+
+
+def write(path, seconds=3.0, rate=RATE, channels=1, seed=0):
+    columns = [speechlike(int(seconds * rate), rate, seed + i) for i in range(channels)]
+    soundfile.write(path, np.stack(columns, axis=1), rate)
+    return str(path)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    write(tmp_path / "a.wav")
+    write(tmp_path / "deep" / "b.FLAC", rate=44_100, channels=2, seed=1)
+    write(tmp_path / "deep" / "er" / "c.ogg", rate=16_000, seed=3)
+    write(tmp_path / "deep" / "er" / "d.mp3", rate=44_100, seed=4)
+    (tmp_path / "notes.txt").write_text("not audio")
+    return tmp_path
+
+
 @pytest.fixture(scope="session")
 def speech_folder(tmp_path_factory) -> str:
     """Six clips of 2 s."""
@@ -24,6 +54,24 @@ def speech_folder(tmp_path_factory) -> str:
     for i, pitch in enumerate((90, 110, 130, 160, 190, 220)):
         soundfile.write(folder / f"{i}.wav", voiced(2.0, pitch, i), RATE)
     return str(folder)
+
+
+@pytest.fixture(scope="session")
+def finished_run(speech_folder, tmp_path_factory) -> Path:
+    """A run of two steps with a checkpoint after each; :func:`finished` is a copy to change."""
+    from silk_fast.training.config import Stage2Config
+    from silk_fast.training.run import train
+    from tests.training.runs import TWO_STEPS, options
+
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    train(Stage2Config(**TWO_STEPS), [speech_folder], options(folder, checkpoint_every=1))
+    return folder
+
+
+@pytest.fixture
+def finished(finished_run, tmp_path) -> Path:
+    """The folder of a run of two steps with a checkpoint after each."""
+    return Path(shutil.copytree(finished_run, tmp_path / "run"))
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,10 @@ import torch
 
 from silk_fast import SilkCodec, SilkConfig
 from silk_fast.training.compiling import compiled
+from tests.programs import needs
 
 
+@needs("g++")
 def test_a_compiled_decoder_in_bfloat16_is_the_eager_one():
     """At this size torch 2.13's code for AVX-512, with vectors of 512 bits, gave NaN."""
     decoder = SilkCodec(SilkConfig.preset("small"), seed=0).decoder

@@ -13,12 +13,13 @@ import torch.distributed as dist
 from silk_fast import SilkCodec, SilkConfig
 from silk_fast.errors import SilkAudioError, SilkConfigError, SilkInputError, SilkTrainingError
 from silk_fast.training.config import Stage2Config
-from silk_fast.training.data import batches, find_clips, make_loader, read_excerpt
+from silk_fast.training.data import batches, make_loader
 from silk_fast.training.features import FeatureCropDataset, FeatureStore
 from silk_fast.training.loop import RunOptions
+from silk_fast.training.recordings import find_clips, read_excerpt
 from silk_fast.training.run import make_stage, train
 from tests.training.conftest import RATE, voiced
-from tests.training.test_training import log_of, options, tensors_of
+from tests.training.runs import log_of, options, tensors_of
 
 CONFIG = Stage2Config(preset="tiny", precision="fp32", warmup_steps=5, steps=6, batch_size=2, crop_seconds=0.8)
 

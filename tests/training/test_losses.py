@@ -7,6 +7,7 @@ from silk_fast.errors import SilkModelError
 from silk_fast.training.discriminators import Discriminators
 from silk_fast.training.losses import STFT, ReconstructionLoss, adversarial_loss, discriminator_loss, feature_loss
 from silk_fast.training.perceptual import Resampler, WavLMLoss
+from tests.programs import needs
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -48,6 +49,7 @@ def test_stft_and_its_gradient_are_those_of_torch(n_samples):
     torch.testing.assert_close(*gradients)
 
 
+@needs("g++")
 def test_compiled_reconstruction_is_the_eager_one():
     audio, target = noise(1, 1, 9600).requires_grad_(), noise(1, 1, 9600, seed=1)
     values, gradients = [], []

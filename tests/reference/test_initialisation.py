@@ -1,29 +1,16 @@
 """A fresh codec must be alive: latents that vary, FSQ levels that are used, a gradient that reaches the first layer."""
 
-from pathlib import Path
-
 import pytest
-import soundfile
 import torch
 
-from silk_fast import SilkCodec
+from silk_fast import SilkCodec, SilkConfig
 from silk_fast.reference import ops
-from silk_fast.reference.initialisation import calibrate_
-
-VOICES = Path(__file__).with_name("data") / "voices.ogg"
-
-
-def voices() -> torch.Tensor:
-    samples, rate = soundfile.read(VOICES, dtype="float32")
-    assert rate == 24_000
-    return torch.from_numpy(samples[: len(samples) // 9600 * 9600])[None, None]
+from tests.support import make_codec, voices
 
 
 @pytest.fixture(scope="module")
 def codec() -> SilkCodec:
-    codec = SilkCodec(weight_norm=False, seed=0).eval()
-    calibrate_(codec, voices())
-    return codec
+    return make_codec(SilkConfig())
 
 
 def test_latents_vary_across_the_frames_of_one_utterance(codec):

@@ -1,0 +1,140 @@
+"""Writing audio files block by block; none is left unfinished, and no write that fails is missed."""
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from silk_fast.audio.formats import FORMATS, check_finite
+from silk_fast.errors import SilkAudioError, SilkInputError
+from silk_fast.files import atomic_file, cannot_write, output_name
+
+_PCM_BITS = {"PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
+_WAV_BYTES = 2**32 - 2**16  # sample data of a WAV file; its sizes are 32-bit
+_SLICE = 65_536  # samples per call: libsndfile's Vorbis encoder overflows the stack on one of millions
+
+
+def save(target: str | os.PathLike, samples: np.ndarray, sample_rate: int = 24_000, subtype: str | None = None) -> int:
+    """Write float32 ``[n]`` to a file; returns how many samples were clipped. See :class:`AudioWriter`."""
+    with AudioWriter(target, sample_rate, subtype, expected_samples=len(samples)) as writer:
+        writer.write(samples)
+    return writer.n_clipped
+
+
+class AudioWriter:
+    """Write a mono audio file block by block; it appears under its name only when complete. A context manager.
+
+    Integer formats are rounded to the nearest step; an int16 sample read as float comes back as itself.
+
+    Args:
+        target: path with a suffix in :data:`FORMATS`, or ``"-"`` for WAV on standard output.
+        sample_rate: Hz.
+        subtype: one that :data:`FORMATS` lists for the suffix; None for the first.
+        expected_samples: the number to come, if known: a WAV file beyond 4 GiB must be RF64 from the start.
+
+    Attributes:
+        n_samples: written so far.
+        n_clipped: those of them that were beyond [-1, 1] and became its nearer end; always 0 for FLOAT.
+
+    Raises:
+        SilkAudioError: the suffix, subtype or sample rate cannot be written, or a sample is not finite.
+        SilkFileError: the target cannot be written or the disk is full. The target is then as it was before.
+    """
+
+    def __init__(
+        self,
+        target: str | os.PathLike,
+        sample_rate: int = 24_000,
+        subtype: str | None = None,
+        expected_samples: int | None = None,
+    ) -> None:
+        self.name = output_name(target)
+        suffix = ".wav" if target == "-" else os.path.splitext(self.name)[1].lower()
+        if suffix not in FORMATS:
+            raise SilkAudioError(f"{self.name}: cannot write '{suffix}', expected one of {' '.join(FORMATS)}")
+        self.format, subtypes = FORMATS[suffix]
+        self.subtype = (subtype or subtypes[0]).upper()
+        if self.subtype not in subtypes:
+            raise SilkAudioError(f"{self.name}: cannot write {self.subtype}, expected one of {' '.join(subtypes)}")
+        self._n_most = _WAV_BYTES // (_PCM_BITS.get(self.subtype, 32) // 8)
+        if self.format == "WAV" and (expected_samples or 0) > self._n_most:
+            self.format = "RF64"
+        self.target, self.sample_rate = target, sample_rate
+        self.n_samples = self.n_clipped = 0
+
+    def __enter__(self) -> "AudioWriter":
+        self._session = self._open()
+        return self._session.__enter__()
+
+    def __exit__(self, *exception: Any) -> bool | None:
+        return self._session.__exit__(*exception)
+
+    @contextmanager
+    def _open(self) -> Iterator["AudioWriter"]:
+        import soundfile
+
+        with atomic_file(self.target) as file:
+            self._sink = _Sink(file.raw)
+            try:
+                sound = soundfile.SoundFile(self._sink, "w", self.sample_rate, 1, self.subtype, format=self.format)
+            except soundfile.LibsndfileError as error:
+                what = f"{self.format} {self.subtype} at {self.sample_rate} Hz"
+                raise SilkAudioError(f"{self.name}: cannot write {what} ({error.error_string})") from error
+            sound.seekable = lambda: False  # spares two seeks per write
+            with sound as self._sound:
+                yield self
+            self._check_written()
+
+    def write(self, samples: np.ndarray) -> None:
+        """Append float ``[n]``, n >= 0."""
+        samples = np.asarray(samples, dtype=np.float32)
+        if samples.ndim != 1:
+            raise SilkInputError(f"samples must be [n], got {list(samples.shape)}")
+        check_finite(samples[:, None], self.n_samples, self.sample_rate, self.name)
+        if self.format == "WAV" and self.n_samples + len(samples) > self._n_most:
+            raise SilkAudioError(f"{self.name}: longer than a WAV file can be (4 GiB), expected .flac or fewer samples")
+        for start in range(0, len(samples), _SLICE):
+            self._sound.write(self._quantise(samples[start : start + _SLICE]))
+        self.n_samples += len(samples)
+        self._check_written()
+
+    def _quantise(self, samples: np.ndarray) -> np.ndarray:
+        """Clip float32 ``[n]``, or round to int32 with the value in the upper bits, which libsndfile keeps."""
+        if self.subtype == "FLOAT":
+            return samples
+        self.n_clipped += int(np.count_nonzero(np.abs(samples) > 1))
+        if self.subtype not in _PCM_BITS:
+            return samples.clip(-1, 1)
+        scale = 2 ** (_PCM_BITS[self.subtype] - 1)
+        steps = np.rint(samples.astype(np.float64) * scale).clip(-scale, scale - 1)
+        return steps.astype(np.int32) * np.int32(2**31 // scale)
+
+    def _check_written(self) -> None:
+        if isinstance(self._sink.error, OSError):
+            raise cannot_write(self.name, self._sink.error)
+        if self._sink.error:
+            raise self._sink.error
+
+
+class _Sink:
+    """The raw file that libsndfile writes to through callbacks; keeps the first error for whoever asks.
+
+    An exception in a callback would be printed and lost, and a short write is not noticed by every encoder, so a write
+    that fails is kept, here, and reported to libsndfile as done.
+    """
+
+    def __init__(self, raw: io.RawIOBase) -> None:
+        self._write, self.seek, self.tell, self.readinto = raw.write, raw.seek, raw.tell, raw.readinto
+        self.error: BaseException | None = None
+
+    def write(self, data: bytes) -> int:
+        rest = memoryview(data)
+        try:
+            while rest and self.error is None:
+                rest = rest[self._write(rest) :]
+        except BaseException as error:
+            self.error = error
+        return len(data)

@@ -1,0 +1,38 @@
+"""Weight norm: a weight as direction and magnitude, to train on, or as one plain tensor, to run and to store."""
+
+from collections.abc import Iterable
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations, parametrize
+
+
+def apply_weight_norm_(convolutions: Iterable[nn.Conv1d]) -> None:
+    """Parametrise the weights that are plain, in place, by direction and magnitude (Salimans and Kingma, 2016)."""
+    for conv in convolutions:
+        if not parametrize.is_parametrized(conv):
+            parametrizations.weight_norm(conv)
+            magnitude, direction = conv.get_submodule("parametrizations.weight").parameters()
+            with torch.no_grad():  # a channel of zeros has no direction, which would make it NaN
+                direction.masked_fill_(magnitude == 0, 1.0)
+
+
+def fold_weight_norm_(convolutions: Iterable[nn.Conv1d]) -> None:
+    """Turn every parametrised weight into a plain one, in place, on the device where it lives."""
+    for conv in convolutions:
+        if parametrize.is_parametrized(conv):
+            parametrize.remove_parametrizations(conv, "weight")
+
+
+@torch.no_grad()
+def plain_state_dict(model: nn.Module) -> dict[str, Tensor]:
+    """Give the state dict as it is after :func:`fold_weight_norm_`, on the CPU, in order of names."""
+    plain: dict[str, Tensor] = {}
+    for name, tensor in model.state_dict().items():
+        if ".parametrizations." not in name:
+            plain[name] = tensor
+        elif name.endswith("original0"):
+            owner = name.split(".parametrizations.")[0]
+            plain[f"{owner}.weight"] = cast(Tensor, model.get_submodule(owner).weight)
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(plain.items())}
