@@ -3,7 +3,7 @@
 #   demo    encode and decode a recording, print a table, draw demo/speech.png
 #   test    all tests; kernels run in Triton's interpreter where there is no GPU
 #   lint    ruff; format applies what it asks for
-#   bench   time ops and codec on this CPU; results go to bench/results/
+#   bench   time ops and codec on this CPU, within 15 minutes; results go to bench/results/
 #   bench-gpu  check, then time everything on the GPU, within 8 minutes; takes the system's torch where there is no .venv
 #   report  docs/performance.md from bench/results/
 #   static  compile every kernel for GPU targets and write bench/static/*.csv
@@ -28,10 +28,10 @@ format: .venv/installed
 	$(BIN)/ruff format .
 
 bench: .venv/installed
-	$(BIN)/pytest bench --benchmark-enable --benchmark-only
+	$(BIN)/python -m bench --device cpu
 
 bench-gpu:
-	$(if $(wildcard .venv/installed),$(BIN)/python,$(PYTHON)) -m bench.gpu
+	$(if $(wildcard .venv/installed),$(BIN)/python,$(PYTHON)) -m bench
 
 report: .venv/installed
 	$(BIN)/python -m bench.report bench/results/*.json

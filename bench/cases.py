@@ -7,11 +7,13 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from silk_fast.benchmark.costs import Cost, op_cost
+from silk_fast.benchmark.rows import dtype_name
 from silk_fast.reference import ops as reference
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -58,36 +60,36 @@ class TimingCase:
         op: name of the op, as ``op_cost`` knows it.
         layer: whose layer it is: ``"Silk small 24 kHz"``.
         point: batch size and seconds of audio.
-        shape: of the main input, ``"8x32x240000"``.
         dtype: of the main input.
         direction: ``"forward"`` or ``"backward"``; the latter alone, without the forward pass before it.
-        sizes: arguments of ``op_cost``.
-        make: the inputs on a device; those that a backward pass differentiates to require gradients.
-        calls: by provider, the function of the inputs: ``"ours"``, ``"eager"`` and library rivals.
-        eager_bytes: about what the eager call allocates; decides what is left out for want of memory.
-        layouts: by provider, what makes its inputs of those of the case before the clock starts: packed weights.
-        uncapturable: providers that synchronise with the host, so that no CUDA graph can hold them.
         is_main: whether the layer is one of those measured first.
         is_stream: whether it continues a signal, with a context, a cache or an overlap of earlier frames.
+        sizes: arguments of ``op_cost``.
+        dims: of the main input.
+        make: the inputs, from a source of tensors.
+        calls: by provider, the function of the inputs: ``"ours"``, ``"eager"`` and library rivals.
+        scratch: bytes of what the eager call holds beside tensors of the size of its inputs and outputs.
+        layouts: by provider, what makes its inputs of those of the case before the clock starts: packed weights.
+        uncapturable: providers that synchronise with the host, so that no CUDA graph can hold them.
     """
 
     op: str
     layer: str
     point: Point
-    shape: str
     dtype: torch.dtype
     direction: str
-    sizes: dict[str, object]
-    make: Callable[[torch.device], list]
+    is_main: bool
+    is_stream: bool
+    sizes: dict[str, Any]
+    dims: Sequence[int]
+    make: Callable[["Source"], list]
     calls: dict[str, Callable]
-    eager_bytes: int
+    scratch: int = 0
     layouts: dict[str, Callable] = field(default_factory=dict)
     uncapturable: frozenset[str] = frozenset()
-    is_main: bool = False
-    is_stream: bool = False
 
     @property
-    def case(self) -> str:
+    def name(self) -> str:
         """``"Silk small 24 kHz, 10 s, batch 8"``."""
         batch, seconds = self.point
         return f"{self.layer}, {seconds:g} s, batch {batch}"
@@ -96,6 +98,16 @@ class TimingCase:
     def cost(self) -> Cost:
         """Least traffic and arithmetic."""
         return op_cost(self.op, self.direction, self.dtype, **self.sizes)
+
+    @property
+    def eager_bytes(self) -> int:
+        """About what the eager call allocates: some four tensors for each input or output that is needed."""
+        return 4 * self.cost.bytes + self.scratch
+
+    @property
+    def family(self) -> tuple[str, str, str]:
+        """What a parity check speaks for."""
+        return self.op, dtype_name(self.dtype), self.direction
 
     @property
     def is_served(self) -> bool:
@@ -107,51 +119,36 @@ class TimingCase:
         """Whether it is measured first, and by every provider."""
         return self.is_main and self.point in TELLING
 
-
-def timing_case(
-    op: str,
-    layer: str,
-    point: Point,
-    dtype: torch.dtype,
-    direction: str,
-    sizes: dict[str, object],
-    main_shape: Sequence[int],
-    make: Callable[["Source"], list],
-    calls: dict[str, Callable],
-    scratch: int = 0,
-    **options,
-) -> TimingCase:
-    """A :class:`TimingCase` whose inputs come from a :class:`Source`.
-
-    Args:
-        make: the inputs, from a source of tensors.
-        scratch: bytes of what the eager call holds beside tensors of the size of its inputs and outputs.
-    """
-    is_backward = direction == "backward"
-
-    def inputs(device: torch.device) -> list:
-        return make(Source(torch.device(device), dtype, is_backward))
-
-    # The reference keeps about four tensors of the size of an input or output for each that is needed.
-    eager_bytes = 4 * op_cost(op, direction, dtype, **sizes).bytes + scratch
-    shape = "x".join(map(str, main_shape))
-    return TimingCase(op, layer, point, shape, dtype, direction, sizes, inputs, calls, eager_bytes, **options)
+    def inputs(self, device: torch.device) -> list:
+        """Tensors on a device; those that a backward pass differentiates to require gradients."""
+        return self.make(Source(torch.device(device), self.dtype, self.direction == "backward"))
 
 
 def all_cases(
-    make_case: Callable[[str, Point, torch.dtype, str], TimingCase],
+    op: str,
+    describe: Callable[[str, Point, torch.dtype, str], dict[str, Any]],
     layers: Iterable[str],
     points: Sequence[Point],
     dtypes: Sequence[torch.dtype],
+    main: Iterable[str] | None = None,
     streams: Iterable[str] = (),
+    directions: Sequence[str] = ("forward", "backward"),
 ) -> list[TimingCase]:
-    """``make_case`` of every layer, point, dtype and direction; of streams, which go frame by frame, forward alone."""
+    """Cases of every layer, point, dtype and direction; of streams, which go frame by frame, forward alone.
+
+    Args:
+        describe: gives the other fields of a case, by layer, point, dtype and direction.
+        main: layers that are measured first; None for all.
+    """
     frames = [point for point in points if point[1] == FRAME]
     choices = [
-        *itertools.product(layers, points, dtypes, ("forward", "backward")),
+        *itertools.product(layers, points, dtypes, directions),
         *itertools.product(streams, frames, dtypes, ("forward",)),
     ]
-    return [make_case(*choice) for choice in choices]
+    return [
+        TimingCase(op, *choice, main is None or choice[0] in main, choice[0] in streams, **describe(*choice))
+        for choice in choices
+    ]
 
 
 class Source:
@@ -168,20 +165,20 @@ class Source:
         self.generator = torch.Generator(device).manual_seed(0)
 
     def normal(self, *shape: int, scale: float = 1.0, constant: bool = False) -> Tensor:
-        """Of a normal distribution."""
+        """Draw from a normal distribution."""
         return self._input(torch.randn(shape, generator=self.generator, device=self.device) * scale, constant)
 
     def positive(self, *shape: int) -> Tensor:
-        """Between 0.5 and 1.5."""
+        """Draw between 0.5 and 1.5."""
         return self._input(torch.rand(shape, generator=self.generator, device=self.device) + 0.5, False)
 
     def heads(self, batch: int, heads: int, n_time: int, dim: int) -> Tensor:
-        """``[B, H, T, D]`` as a projection leaves it: heads side by side in memory."""
+        """Draw ``[B, H, T, D]`` as a projection leaves it: heads side by side in memory."""
         flat = torch.randn(batch, n_time, heads * dim, generator=self.generator, device=self.device)
         return self._input(flat.unflatten(-1, (heads, dim)).transpose(1, 2), False)
 
     def integers(self, high: int, *shape: int) -> Tensor:
-        """int32, uniform below ``high``."""
+        """Draw int32, uniform below ``high``."""
         return torch.randint(high, shape, generator=self.generator, device=self.device, dtype=torch.int32)
 
     def _input(self, tensor: Tensor, constant: bool) -> Tensor:

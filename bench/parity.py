@@ -1,23 +1,60 @@
-"""Whether our call of a case computes what the reference computes: asked before its speed is."""
+"""Whether ours computes what the reference computes: asked before its speed is."""
 
+import math
+import multiprocessing
+import time
 from collections.abc import Callable, Sequence
+from functools import partial
+from multiprocessing.connection import Connection
 
 import torch
 from torch import Tensor
 
-from bench.cases import TimingCase
-from bench.providers import outputs_of
-from silk_fast.benchmark.codec import CodecCase, build_codec, example_input
+from bench.bound import assert_matches
+from bench.cases import FRAME, TimingCase
+from bench.checkout import find_kernels
+from bench.jobs import incoming_gradients, outputs_of
+from bench.ops import timing_cases
+from silk_fast.benchmark.codec import build_codec, example_input
+from silk_fast.benchmark.runner import failure, ieee_float32
 from silk_fast.reference.ops import fsq_bound, unpack_digits
-from tests.kernels.support import assert_matches
 
+# A sentence, and less: a batch adds programs, not code. Gradients of attention to a single frame are rounding alone.
+POINTS = {"forward": ((1, FRAME), (1, 10)), "backward": ((2, 2), (1, 10))}
 CODEC_SECONDS, CODEC_BATCH = 4.0, 2
 FROM_BOUNDARY = 1e-3  # of the step between two levels: what rounding errors of the whole encoder may amount to
 AUDIO_ATOL = 1e-4
 
+Family = tuple[str, str, str]
+"""What a check speaks for: op, dtype and direction."""
 
-def check(case: TimingCase, device: torch.device | str) -> None:
-    """The three-way bound of the kernel tests on every output, or gradient of a backward case; integers are equal.
+
+def parity_cases() -> list[TimingCase]:
+    """The layers that are measured first, what Silk serves before other dtypes, and those at the largest size only."""
+    cases = [
+        case
+        for direction, points in POINTS.items()
+        for case in timing_cases(points)
+        if case.is_main and case.direction == direction
+    ]
+    largest = {(case.family, case.layer): case.point for case in cases}
+    cases = [case for case in cases if case.is_served or case.point == largest[case.family, case.layer]]
+    return sorted(cases, key=lambda case: (not case.is_served, case.direction == "backward"))
+
+
+def checks() -> dict[str, tuple[Family, Callable[[torch.device], None]]]:
+    """Every check by name: what it speaks for, and the function of a device that raises where ours is wrong."""
+    found: dict[str, tuple[Family, Callable[[torch.device], None]]] = {
+        direction: ((direction, "float32", "forward"), partial(check_codec, direction))
+        for direction in ("encode", "decode")
+    }
+    for case in parity_cases():
+        found["-".join((*case.family, case.name))] = case.family, partial(check, case)
+    return found
+
+
+def check(case: TimingCase, device: torch.device) -> None:
+    """Hold every output, or gradient of a backward case, to the bound of the kernel tests; integers are equal.
 
     Results larger than 1 are scaled to 1, for the bound's absolute part means values of that order, and gradients of
     parameters are sums over all of the audio.
@@ -25,8 +62,7 @@ def check(case: TimingCase, device: torch.device | str) -> None:
     Raises:
         AssertionError: ours differs; the message names the result, the error, the bound and the element.
     """
-    device = torch.device(device)
-    inputs = case.make(device)
+    inputs = case.inputs(device)
     wide = [_float64(value) for value in inputs]
     ours = case.layouts["ours"](*inputs) if "ours" in case.layouts else inputs
     exact = _results(case, case.calls["eager"], wide)
@@ -36,23 +72,23 @@ def check(case: TimingCase, device: torch.device | str) -> None:
         if x.is_floating_point():
             scale = x.abs().max().double().clamp(min=1)
             scaled = (t.double() / scale for t in (o, e, x))
-            assert_matches(*scaled, case.dtype, f"{case.op} {case.direction} {case.case}: result {i}")
+            assert_matches(*scaled, case.dtype, f"{case.op} {case.direction} {case.name}: result {i}")
         else:
-            assert torch.equal(o, x), f"{case.op} {case.case}: {int((o != x).sum())} of {x.numel()} integers differ"
+            assert torch.equal(o, x), f"{case.op} {case.name}: {int((o != x).sum())} of {x.numel()} integers differ"
 
 
 @torch.no_grad()
-def check_codec(direction: str, device: torch.device | str, preset: str = "small") -> None:
-    """The accelerated codec against the reference in float32, on noise and on tokens drawn at random.
+def check_codec(direction: str, device: torch.device, preset: str = "small") -> None:
+    """Hold the accelerated codec to the reference in float32, on noise and on tokens drawn at random.
 
     Tokens are equal, except for digits whose latent sits near a rounding boundary; audio agrees within 1e-4.
 
     Raises:
         AssertionError: they differ by more.
     """
-    case = CodecCase(direction, CODEC_SECONDS, CODEC_BATCH, "float32", "ours", None, preset)
     ours, eager = (build_codec(preset, torch.float32, provider, device) for provider in ("ours", "eager"))
-    source = example_input(case, device)
+    n_samples = round(CODEC_SECONDS * eager.config.sample_rate)
+    source = example_input(eager.config, direction, CODEC_BATCH, n_samples).to(device)
     if direction == "decode":
         error = (ours.decode(source) - eager.decode(source)).abs().max().item()
         assert error <= AUDIO_ATOL, f"decoded audio differs by {error:.2e}"
@@ -73,12 +109,61 @@ def _results(case: TimingCase, call: Callable, inputs: Sequence) -> list[Tensor]
             return outputs_of(call(*inputs))
     outputs = outputs_of(call(*inputs))
     leaves = [x for x in inputs if isinstance(x, Tensor) and x.requires_grad]
-    generator = torch.Generator(outputs[0].device).manual_seed(1)
-    gradients = [torch.randn(y.shape, generator=generator, device=y.device).to(y.dtype) for y in outputs]
-    return list(torch.autograd.grad(outputs, leaves, gradients))
+    return list(torch.autograd.grad(outputs, leaves, incoming_gradients(outputs)))
 
 
 def _float64(value: object) -> object:
     if isinstance(value, Tensor) and value.is_floating_point():
         return value.detach().double().requires_grad_(value.requires_grad)
     return value
+
+
+# ---------------------------------------------------------------- all checks, before anything is measured
+
+
+def faults(device: torch.device, seconds: float) -> dict[Family, str]:
+    """Make every check within ``seconds``: by family, the status of our rows that must not be measured.
+
+    What a check found wrong has failed; what none was reached for in the time is skipped. The checks run in a process
+    of their own, for a wrong kernel can spoil the device for all that follows in a process.
+    """
+    context, end = multiprocessing.get_context("spawn"), time.monotonic() + seconds
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=run_checks, args=(str(device), sender), daemon=True)
+    process.start()
+    sender.close()
+    outcomes: dict[str, str] = {}
+    unknown = f"skipped: parity not reached within {seconds:.0f} s"
+    try:
+        while receiver.poll(max(0.0, end - time.monotonic()) if math.isfinite(end) else None):
+            name, outcome = receiver.recv()
+            outcomes[name] = outcome
+    except EOFError:  # it ended: after all checks, or in the middle of one
+        process.join()
+        unknown = f"failed: parity: the process ended with {process.exitcode}"
+    finally:
+        process.kill()
+        process.join()
+    found: dict[Family, str] = {}
+    for name, (family, _) in checks().items():
+        if name not in outcomes:
+            found.setdefault(family, unknown)
+        elif outcomes[name]:
+            found[family] = f"failed: parity of {name}: {outcomes[name]}"
+    return found
+
+
+def run_checks(device: str, results: Connection) -> None:
+    """Make every check, and send its name and what is wrong; empty if nothing is."""
+    find_kernels()
+    if torch.device(device).index is not None:
+        torch.cuda.set_device(torch.device(device))
+    with ieee_float32():
+        for name, (_, check) in checks().items():
+            try:
+                check(torch.device(device))
+                results.send((name, ""))
+            except Exception as error:
+                results.send((name, failure(error).removeprefix("failed: ")))
+            if device.startswith("cuda"):
+                torch.cuda.empty_cache()

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from bench.cases import DTYPES, Point, StaticCase, TimingCase, all_cases, both, frames, timing_case
+from bench.cases import DTYPES, Point, StaticCase, TimingCase, all_cases, both, frames
 
 SHAPES = {"silk": (2, 1500, 128), "wav2vec2_bert": (2, 1500, 1024)}
 LAYERS = {"Silk": (128, 2.5), "Wav2Vec2-BERT": (1024, 50)}  # channels, frames per second
@@ -28,25 +28,15 @@ def _case(name: str, shape: tuple[int, ...], dtype: torch.dtype) -> StaticCase:
 
 
 def timing_cases(points: Sequence[Point], dtypes: Sequence[torch.dtype]) -> list[TimingCase]:
-    return all_cases(_timing_case, LAYERS, points, dtypes)
+    return all_cases("add_layer_norm", _describe, LAYERS, points, dtypes)
 
 
-def _timing_case(layer: str, point: Point, dtype: torch.dtype, direction: str) -> TimingCase:
+def _describe(layer: str, point: Point, dtype: torch.dtype, direction: str) -> dict:
     n_channels, rate = LAYERS[layer]
-    shape = (point[0], frames(point[1], rate), n_channels)
+    dims = (point[0], frames(point[1], rate), n_channels)
 
     def make(source):
-        return [source.normal(*shape), source.normal(*shape), source.positive(n_channels), source.normal(n_channels)]
+        return [source.normal(*dims), source.normal(*dims), source.positive(n_channels), source.normal(n_channels)]
 
-    return timing_case(
-        "add_layer_norm",
-        layer,
-        point,
-        dtype,
-        direction,
-        {"N": shape[0] * shape[1], "C": n_channels},
-        shape,
-        make,
-        both(lambda ops, x, residual, weight, bias: ops.add_layer_norm(x, residual, 0.5, weight, bias)),
-        is_main=True,
-    )
+    calls = both(lambda ops, x, residual, weight, bias: ops.add_layer_norm(x, residual, 0.5, weight, bias))
+    return {"sizes": {"N": dims[0] * dims[1], "C": n_channels}, "dims": dims, "make": make, "calls": calls}

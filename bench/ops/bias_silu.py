@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from bench.cases import DTYPES, Point, StaticCase, TimingCase, all_cases, both, frames, timing_case
+from bench.cases import DTYPES, Point, StaticCase, TimingCase, all_cases, both, frames
 
 SHAPE = (2, 1500, 512)  # wider inputs are cut into the same tiles
 LAYERS = {"Silk": (512, 2.5), "Wav2Vec2-BERT": (4096, 50)}  # channels, frames per second
@@ -27,21 +27,15 @@ def _case(dtype: torch.dtype) -> StaticCase:
 
 
 def timing_cases(points: Sequence[Point], dtypes: Sequence[torch.dtype]) -> list[TimingCase]:
-    return all_cases(_timing_case, LAYERS, points, dtypes)
+    return all_cases("bias_silu", _describe, LAYERS, points, dtypes, main=("Silk",))
 
 
-def _timing_case(layer: str, point: Point, dtype: torch.dtype, direction: str) -> TimingCase:
+def _describe(layer: str, point: Point, dtype: torch.dtype, direction: str) -> dict:
     n_channels, rate = LAYERS[layer]
-    shape = (point[0], frames(point[1], rate), n_channels)
-    return timing_case(
-        "bias_silu",
-        layer,
-        point,
-        dtype,
-        direction,
-        {"N": shape[0] * shape[1], "C": n_channels},
-        shape,
-        lambda source: [source.normal(*shape), source.normal(n_channels)],
-        both(lambda ops, x, bias: ops.bias_silu(x, bias)),
-        is_main=layer == "Silk",
-    )
+    dims = (point[0], frames(point[1], rate), n_channels)
+    return {
+        "sizes": {"N": dims[0] * dims[1], "C": n_channels},
+        "dims": dims,
+        "make": lambda source: [source.normal(*dims), source.normal(n_channels)],
+        "calls": both(lambda ops, x, bias: ops.bias_silu(x, bias)),
+    }

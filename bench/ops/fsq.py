@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from bench.cases import DTYPES, Point, Source, StaticCase, TimingCase, both, frames, timing_case
+from bench.cases import DTYPES, Point, Source, StaticCase, TimingCase, all_cases, both, frames
 from silk_fast.reference.ops import FSQ_EPSILON
 
 CASES = {  # shape, levels, group size, dim, dtypes
@@ -47,16 +48,15 @@ def _call(shape: tuple, levels: list[int], group_size: int, dim: int, dtype: tor
 
 def timing_cases(points: Sequence[Point], dtypes: Sequence[torch.dtype]) -> list[TimingCase]:
     """Tokens are integers: unpacking has one dtype, and only quantising a backward pass."""
-    places = [(layer, point) for layer in LAYERS for point in points]
+
+    def cases(op: str, dtypes: Sequence[torch.dtype], *directions: str) -> list[TimingCase]:
+        return all_cases(op, partial(_describe, op), LAYERS, points, dtypes, ("Silk",), directions=directions)
+
+    single = [dtype for dtype in dtypes if dtype == torch.float32]
     return [
-        *(_timing_case("fsq_pack", *place, dtype, "forward") for place in places for dtype in dtypes),
-        *(_timing_case("fsq_unpack", *place, torch.float32, "forward") for place in places if torch.float32 in dtypes),
-        *(
-            _timing_case("fsq_quantize", *place, dtype, direction)
-            for place in places
-            for dtype in dtypes
-            for direction in ("forward", "backward")
-        ),
+        *cases("fsq_pack", dtypes, "forward"),
+        *cases("fsq_unpack", single, "forward"),
+        *cases("fsq_quantize", dtypes, "forward", "backward"),
     ]
 
 
@@ -70,31 +70,20 @@ def latents(source: Source, *shape: int, n_levels: int) -> Tensor:
     return z.to(source.dtype).requires_grad_(source.with_gradients)
 
 
-def _timing_case(op: str, layer: str, point: Point, dtype: torch.dtype, direction: str) -> TimingCase:
+def _describe(op: str, layer: str, point: Point, dtype: torch.dtype, direction: str) -> dict:
     levels, group_size, rate = LAYERS[layer]
-    shape = (point[0], frames(point[1], rate), len(levels))
-    n_tokens = -(-shape[2] // group_size)
-    calls = {
-        "fsq_pack": both(lambda ops, z: ops.fsq_pack(z, levels, group_size)),
-        "fsq_unpack": both(lambda ops, tokens: ops.fsq_unpack(tokens, levels, group_size)),
-        "fsq_quantize": both(lambda ops, z: ops.fsq_quantize(z, levels)),
-    }[op]
+    dims = (point[0], frames(point[1], rate), len(levels))
 
     def make(source: Source) -> list[Tensor]:
         if op == "fsq_unpack":
-            return [source.integers(64, *shape[:2], n_tokens)]
-        return [latents(source, *shape, n_levels=levels[0])]
+            return [source.integers(64, *dims[:2], -(-dims[2] // group_size))]
+        return [latents(source, *dims, n_levels=levels[0])]
 
-    return timing_case(
-        op,
-        layer,
-        point,
-        dtype,
-        direction,
-        {"N": shape[0] * shape[1], "D": shape[2], "group_size": group_size},
-        shape,
-        make,
-        calls,
-        uncapturable=UNCAPTURABLE,
-        is_main=layer == "Silk",
-    )
+    options = (levels,) if op == "fsq_quantize" else (levels, group_size)
+    return {
+        "sizes": {"N": dims[0] * dims[1], "D": dims[2], "group_size": group_size},
+        "dims": dims,
+        "make": make,
+        "calls": both(lambda ops, x: getattr(ops, op)(x, *options)),
+        "uncapturable": UNCAPTURABLE,
+    }

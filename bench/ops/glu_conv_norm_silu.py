@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from bench.cases import DTYPES, Point, Source, StaticCase, TimingCase, all_cases, both, frames, timing_case
+from bench.cases import DTYPES, Point, Source, StaticCase, TimingCase, all_cases, both, frames
 
 SHAPES = {"silk": (2, 1500, 128, 15), "wav2vec2_bert": (2, 1500, 1024, 31)}  # batch, frames, channels, taps
 LAYERS = {"Silk": (128, 15, 2.5), "Wav2Vec2-BERT": (1024, 31, 50)}  # channels, taps, frames per second
@@ -38,34 +38,24 @@ def _case(name: str, dtype: torch.dtype, has_context: bool) -> StaticCase:
 
 
 def timing_cases(points: Sequence[Point], dtypes: Sequence[torch.dtype]) -> list[TimingCase]:
-    return all_cases(_timing_case, LAYERS, points, dtypes, STREAMS)
+    main = ("Silk", *STREAMS)
+    return all_cases("glu_conv_norm_silu", _describe, LAYERS, points, dtypes, main, STREAMS)
 
 
-def _timing_case(layer: str, point: Point, dtype: torch.dtype, direction: str) -> TimingCase:
+def _describe(layer: str, point: Point, dtype: torch.dtype, direction: str) -> dict:
     is_stream = layer in STREAMS
     n_channels, n_taps, rate = (LAYERS | STREAMS)[layer]
-    shape = (point[0], frames(point[1], rate), 2 * n_channels)
+    dims = (point[0], frames(point[1], rate), 2 * n_channels)
     n_before = n_taps - 1 if is_stream else 0
 
     def make(source: Source) -> list[Tensor | None]:
         weight = source.normal(n_channels, n_taps, scale=n_taps**-0.5)
         vectors = [source.normal(n_channels), source.positive(n_channels), source.normal(n_channels)]
-        context = source.normal(shape[0], n_before, shape[2]) if is_stream else None
-        return [source.normal(*shape), weight, *vectors, context]
+        context = source.normal(dims[0], n_before, dims[2]) if is_stream else None
+        return [source.normal(*dims), weight, *vectors, context]
 
     def call(ops, x, weight, bias, norm_weight, norm_bias, context):
         return ops.glu_conv_norm_silu(x, weight, bias, norm_weight, norm_bias, context=context)
 
-    return timing_case(
-        "glu_conv_norm_silu",
-        layer,
-        point,
-        dtype,
-        direction,
-        {"B": shape[0], "T": shape[1], "C": n_channels, "K": n_taps, "context": n_before},
-        shape,
-        make,
-        both(call),
-        is_main=layer != "Wav2Vec2-BERT",
-        is_stream=is_stream,
-    )
+    sizes = {"B": dims[0], "T": dims[1], "C": n_channels, "K": n_taps, "context": n_before}
+    return {"sizes": sizes, "dims": dims, "make": make, "calls": both(call)}

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from bench.cases import DTYPES, Point, Source, StaticCase, TimingCase, all_cases, both, frames, timing_case
+from bench.cases import DTYPES, Point, Source, StaticCase, TimingCase, all_cases, both, frames
 from silk_fast.reference.ops import LOG_MAGNITUDE_LIMIT
 
 KERNELS = frozenset(
@@ -54,10 +54,13 @@ def static_cases() -> list[StaticCase]:
 
 
 def timing_cases(points: Sequence[Point], dtypes: Sequence[torch.dtype]) -> list[TimingCase]:
-    return all_cases(_timing_case, LAYERS, points, dtypes, STREAMS)
+    return [
+        *all_cases("polar_istft", _describe, LAYERS, points, dtypes, MAIN),
+        *all_cases("polar_istft_stream", _describe, (), points, dtypes, MAIN, STREAMS),
+    ]
 
 
-def _timing_case(layer: str, point: Point, dtype: torch.dtype, direction: str) -> TimingCase:
+def _describe(layer: str, point: Point, dtype: torch.dtype, direction: str) -> dict:
     is_stream = layer in STREAMS
     n_fft, hop, rate, alignment = (LAYERS | STREAMS)[layer]
     n_bins = n_fft // 2 + 1
@@ -79,20 +82,13 @@ def _timing_case(layer: str, point: Point, dtype: torch.dtype, direction: str) -
     calls["eager"] = _in_float32(calls["eager"])
     if alignment == "center":
         calls["torch.istft"] = _in_float32(lambda *inputs: library_istft(*inputs, hop))
-    return timing_case(
-        "polar_istft_stream" if is_stream else "polar_istft",
-        layer,
-        point,
-        dtype,
-        direction,
-        {"B": point[0], "N": n_frames, "n_fft": n_fft, "hop": hop},
-        (point[0], n_frames, n_bins),
-        make,
-        calls,
-        uncapturable=frozenset({"torch.istft"}),  # it checks the envelope on the host
-        is_main=layer in MAIN,
-        is_stream=is_stream,
-    )
+    return {
+        "sizes": {"B": point[0], "N": n_frames, "n_fft": n_fft, "hop": hop},
+        "dims": (point[0], n_frames, n_bins),
+        "make": make,
+        "calls": calls,
+        "uncapturable": frozenset({"torch.istft"}),  # it checks the envelope on the host
+    }
 
 
 def _in_float32(call: Callable) -> Callable:

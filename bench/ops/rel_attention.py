@@ -1,20 +1,13 @@
 """`rel_attention`: Silk (8 heads of 16, window 63, 0) and Wav2Vec2Conformer (heads of 64, all keys)."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import torch
 from torch import Tensor
 
 from bench import attention
-from bench.cases import Point, Source, StaticCase, TimingCase, all_cases, both, frames, timing_case
+from bench.cases import Point, Source, StaticCase, TimingCase, all_cases, both, frames
 
-KERNELS = (
-    "_attention_fwd_kernel",
-    "_attention_bwd_dq_kernel",
-    "_attention_bwd_dkv_kernel",
-    "_attention_bwd_dpos_kernel",
-)
 SHAPES = {  # name: samples, heads, queries, keys, D, window, with lengths
     "silk [16, 8, 75, 16]": (16, 8, 75, 75, 16, (63, 0), True),
     "silk stream [1, 8, 1 of 64, 16]": (1, 8, 1, 64, 16, (63, 0), False),
@@ -55,58 +48,40 @@ def _run(name: str, dtype: torch.dtype) -> None:
 
 
 def static_cases() -> list[StaticCase]:
-    return [
-        StaticCase(
-            op="rel_attention",
-            shape=name,
-            dtype=dtype,
-            run=partial(_run, name, dtype),
-            tensor_cores=frozenset(KERNELS) if dtype.itemsize == 2 else frozenset(),
-        )
-        for name in SHAPES
-        for dtype in attention.static_dtypes(name)
-    ]
+    return attention.static_cases("rel_attention", SHAPES, _run)
 
 
 def timing_cases(points: Sequence[Point], dtypes: Sequence[torch.dtype]) -> list[TimingCase]:
-    return all_cases(_timing_case, LAYERS, points, dtypes, STREAMS)
+    return all_cases("rel_attention", _describe, LAYERS, points, dtypes, streams=STREAMS)
 
 
-def _timing_case(layer: str, point: Point, dtype: torch.dtype, direction: str) -> TimingCase:
+def _describe(layer: str, point: Point, dtype: torch.dtype, direction: str) -> dict:
     is_stream = layer in STREAMS
     n_heads, dim, window, rate = (LAYERS | STREAMS)[layer]
-    shape = (point[0], n_heads, frames(point[1], rate), dim)
+    dims = (point[0], n_heads, frames(point[1], rate), dim)
     n_cached = window[0] if is_stream else 0
-    n_keys = n_cached + shape[2]
-    n_pairs = shape[0] * n_heads * shape[2] * n_keys
+    n_keys = n_cached + dims[2]
     left, right = (n_keys - 1 if extent is None else extent for extent in window)
 
     def make(source: Source) -> list[Tensor | None]:
         """A projection leaves heads side by side in memory; what is joined to a cache lies head by head."""
-        keys = [source.normal(*shape[:2], n_keys, dim) if is_stream else source.heads(*shape) for _ in range(2)]
+        keys = [source.normal(*dims[:2], n_keys, dim) if is_stream else source.heads(*dims) for _ in range(2)]
         positions = [source.normal(n_heads, left + right + 1, dim), *(source.normal(n_heads, dim) for _ in range(2))]
-        starts = torch.zeros(shape[0], dtype=torch.int64, device=source.device) if is_stream else None
-        return [source.heads(*shape), *keys, *positions, starts]
+        starts = torch.zeros(dims[0], dtype=torch.int64, device=source.device) if is_stream else None
+        return [source.heads(*dims), *keys, *positions, starts]
 
     calls = both(lambda ops, *inputs: ops.rel_attention(*inputs[:-1], window, starts=inputs[-1]))
     if not is_stream:
         calls["sdpa"] = _by(attention.sdpa, left, right, window)
-        if direction == "forward" or shape[2] > 1:  # a single frame has no gradient but that of its value
+        if direction == "forward" or dims[2] > 1:  # a single frame has no gradient but that of its value
             calls["flex_attention"] = _by(attention.flex, left, right, window)
-    return timing_case(
-        "rel_attention",
-        layer,
-        point,
-        dtype,
-        direction,
-        {"B": shape[0], "H": n_heads, "T": shape[2], "D": dim, "window": window, "cached": n_cached},
-        shape,
-        make,
-        calls,
-        scratch=n_pairs * (8 + 6 * dtype.itemsize),  # int64 rows, scores and copies of them
-        is_main=True,
-        is_stream=is_stream,
-    )
+    return {
+        "sizes": {"B": dims[0], "H": n_heads, "T": dims[2], "D": dim, "window": window, "cached": n_cached},
+        "dims": dims,
+        "make": make,
+        "calls": calls,
+        "scratch": attention.scratch(dims[0] * n_heads * dims[2] * n_keys, dtype),
+    }
 
 
 def _by(library: Callable, left: int, right: int, window: tuple[int | None, int | None]) -> Callable[..., Tensor]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from bench.cases import Point, Source, StaticCase, TimingCase, all_cases, frames, kernels, timing_case
+from bench.cases import Point, Source, StaticCase, TimingCase, all_cases, frames, kernels
 from silk_fast.reference import ops as reference
 
 KERNELS = frozenset({"_residual_unit_fwd_kernel", "_conv_fwd_kernel"})
@@ -59,13 +59,13 @@ def static_cases() -> list[StaticCase]:
 
 
 def timing_cases(points: Sequence[Point], dtypes: Sequence[torch.dtype]) -> list[TimingCase]:
-    return all_cases(_timing_case, LAYERS, points, dtypes, STREAMS)
+    return all_cases("residual_unit", _describe, LAYERS, points, dtypes, MAIN, STREAMS)
 
 
-def _timing_case(layer: str, point: Point, dtype: torch.dtype, direction: str) -> TimingCase:
+def _describe(layer: str, point: Point, dtype: torch.dtype, direction: str) -> dict:
     is_stream = layer in STREAMS
     n_channels, rate, padding = (LAYERS | STREAMS)[layer]
-    shape = (point[0], n_channels, frames(point[1], rate))
+    dims = (point[0], n_channels, frames(point[1], rate))
     n_before = (N_TAPS - 1) * DILATION if is_stream else 0
     is_fused = direction == "forward" and dtype != torch.float32
 
@@ -74,25 +74,18 @@ def _timing_case(layer: str, point: Point, dtype: torch.dtype, direction: str) -
         weight2 = source.normal(n_channels, n_channels, 1, scale=n_channels**-0.5)
         snakes = [[source.positive(n_channels), source.positive(n_channels)] for _ in range(2)]
         biases = [source.normal(n_channels) for _ in range(2)]
-        context = source.normal(*shape[:2], n_before) if is_stream else None
-        return [source.normal(*shape), *snakes[0], weight1, biases[0], *snakes[1], weight2, biases[1], context]
+        context = source.normal(*dims[:2], n_before) if is_stream else None
+        return [source.normal(*dims), *snakes[0], weight1, biases[0], *snakes[1], weight2, biases[1], context]
 
     calls = {"ours": _fused(padding), "cudnn": _by_cudnn(padding)} if is_fused else {"ours": _by_cudnn(padding)}
     calls["eager"] = lambda *inputs: reference.residual_unit(*inputs[:-1], DILATION, inputs[-1], padding)
-    return timing_case(
-        "residual_unit",
-        layer,
-        point,
-        dtype,
-        direction,
-        {"B": shape[0], "C": n_channels, "T": shape[2], "context": n_before},
-        shape,
-        make,
-        calls,
-        layouts={"ours": _packed} if is_fused else {},
-        is_main=layer in MAIN,
-        is_stream=is_stream,
-    )
+    return {
+        "sizes": {"B": dims[0], "C": n_channels, "T": dims[2], "context": n_before},
+        "dims": dims,
+        "make": make,
+        "calls": calls,
+        "layouts": {"ours": _packed} if is_fused else {},
+    }
 
 
 def _packed(x: Tensor, *inputs: Tensor | None) -> list:

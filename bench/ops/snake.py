@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from bench.cases import DTYPES, Point, StaticCase, TimingCase, all_cases, both, frames, timing_case
+from bench.cases import DTYPES, Point, StaticCase, TimingCase, all_cases, both, frames
 
 SHAPES = {  # (B, C, T), fused with bias and residual
     "Silk 24 kHz, 1 s": ((1, 64, 24000), False),
@@ -49,16 +49,16 @@ def _call(shape: tuple[int, int, int], dtype: torch.dtype, fused: bool) -> Calla
 
 
 def timing_cases(points: Sequence[Point], dtypes: Sequence[torch.dtype]) -> list[TimingCase]:
-    return all_cases(_timing_case, LAYERS, points, dtypes)
+    return all_cases("snake", _describe, LAYERS, points, dtypes, MAIN)
 
 
-def _timing_case(layer: str, point: Point, dtype: torch.dtype, direction: str) -> TimingCase:
+def _describe(layer: str, point: Point, dtype: torch.dtype, direction: str) -> dict:
     n_channels, rate, fused = LAYERS[layer]
-    shape = (point[0], n_channels, frames(point[1], rate))
+    dims = (point[0], n_channels, frames(point[1], rate))
 
     def make(source):
-        inputs = [source.normal(*shape), source.positive(n_channels), source.positive(n_channels)]
-        return [*inputs, source.normal(n_channels), source.normal(*shape)] if fused else inputs
+        inputs = [source.normal(*dims), source.positive(n_channels), source.positive(n_channels)]
+        return [*inputs, source.normal(n_channels), source.normal(*dims)] if fused else inputs
 
     calls = both(lambda ops, x, alpha, beta: ops.snake(x, alpha, beta))
     if fused:
@@ -67,5 +67,5 @@ def _timing_case(layer: str, point: Point, dtype: torch.dtype, direction: str) -
             **both(lambda ops, *inputs: ops.snake(*inputs)),
             "eager": lambda x, alpha, beta, bias, residual: residual + plain(x + bias[:, None], alpha, beta),
         }
-    sizes = {"B": shape[0], "C": shape[1], "T": shape[2], "bias": fused, "residual": fused}
-    return timing_case("snake", layer, point, dtype, direction, sizes, shape, make, calls, is_main=layer in MAIN)
+    sizes = {"B": dims[0], "C": dims[1], "T": dims[2], "bias": fused, "residual": fused}
+    return {"sizes": sizes, "dims": dims, "make": make, "calls": calls}

@@ -6,7 +6,7 @@ outside matrix units as well. Each is measured in several rounds, of which the f
 in a slow moment would be below what is measured later.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 
@@ -14,7 +14,10 @@ import torch
 
 from silk_fast.benchmark.costs import Ceilings
 from silk_fast.benchmark.rows import Row, dtype_name
+from silk_fast.benchmark.runner import ieee_float32
 from silk_fast.benchmark.timing import measure
+
+ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -25,77 +28,69 @@ class Sizes:
         copy_bytes: of the tensor that is copied.
         matmul: rows and columns of the factors.
         seconds: for each round of a measurement; a few repetitions are made in any case.
+        dtypes: of products; float32 is among them.
     """
 
     copy_bytes: int
     matmul: int
     seconds: float
+    dtypes: tuple[torch.dtype, ...] = (torch.float32,)
 
 
-GPU = Sizes(2**30, 8192, 0.2)
-CPU = Sizes(2**28, 1536, 0.2)
+SIZES = {
+    "cuda": Sizes(2**30, 8192, 0.2, (torch.float32, torch.float16, torch.bfloat16)),
+    "cpu": Sizes(2**28, 1536, 0.2),
+}
+
+
 SMOKE = Sizes(2**26, 256, 0.02)
-ROUNDS = 3
+"""Says little, to test the path itself."""
 
 
-def use_ieee_float32() -> None:
-    """float32 means float32 for every provider: no TF32 in products or convolutions."""
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
+def measure_ceilings(
+    device: torch.device, threads: Iterable[int | None], sizes: Sizes, add: Callable[[Iterable[Row]], Sequence[Row]]
+) -> dict[tuple[int | None, str], Ceilings]:
+    """Measure what the machine reaches, by the number of threads (None on a GPU) and the name of the dtype.
+
+    Args:
+        add: receives the rows, and returns them as they were written.
+    """
+    before = torch.get_num_threads()
+    found: dict[tuple[int | None, str], Ceilings] = {}
+    for n_threads in threads:
+        torch.set_num_threads(n_threads or before)
+        with ieee_float32():
+            (copy,) = add([_copy_row(device, n_threads, sizes)])
+            products = [row for dtype in sizes.dtypes for row in add([_matmul_row(device, n_threads, sizes, dtype)])]
+        bandwidth = 1e3 * (copy.bytes or 0) / copy.timing.p50
+        rates = {row.dtype: 1e3 * (row.flops or 0) / row.timing.p50 for row in products}
+        found |= {(n_threads, dtype): Ceilings(bandwidth, rate, rates["float32"]) for dtype, rate in rates.items()}
+    torch.set_num_threads(before)
+    return found
 
 
-def measure_card(
-    device: torch.device, sizes: Sizes, add: Callable[[Row], Row], dtypes: Sequence[torch.dtype]
-) -> dict[torch.dtype, Ceilings]:
-    """Measure the ceilings, by dtype, float32 among them; ``add`` receives a row for each."""
-    copy = add(_copy_row(device, sizes))
-    bandwidth = _rate(copy, copy.bytes)
-    rates = {}
-    for dtype in dtypes:
-        row = add(_matmul_row(device, sizes, dtype))
-        rates[dtype] = _rate(row, row.flops)
-    return {dtype: Ceilings(bandwidth, rates[dtype], rates[torch.float32]) for dtype in dtypes}
-
-
-def _rate(row: Row, amount: int) -> float:
-    """Per second."""
-    return amount / ((row.kernel or row.call).p50 / 1e3)
-
-
-def _copy_row(device: torch.device, sizes: Sizes) -> Row:
+def _copy_row(device: torch.device, threads: int | None, sizes: Sizes) -> Row:
     source = torch.ones(sizes.copy_bytes // 4, device=device)
     target = torch.empty_like(source)
-    row = _row("copy", device, source.shape[0], torch.float32, 2 * source.nbytes, 0, "bandwidth")
+    row = _row("copy", str(len(source)), torch.float32, threads)
+    row = replace(row, bytes=2 * source.nbytes, flops=0, ceiling="bandwidth")
     return _fastest(row, lambda: target.copy_(source), device, sizes)
 
 
-def _matmul_row(device: torch.device, sizes: Sizes, dtype: torch.dtype) -> Row:
+def _matmul_row(device: torch.device, threads: int | None, sizes: Sizes, dtype: torch.dtype) -> Row:
     n = sizes.matmul
     a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
     out = torch.empty_like(a)
-    row = _row("matmul", device, f"{n}x{n}x{n}", dtype, 3 * a.nbytes, 2 * n**3, "compute")
+    row = replace(_row("matmul", f"{n}x{n}x{n}", dtype, threads), bytes=3 * a.nbytes, flops=2 * n**3, ceiling="compute")
     return _fastest(row, lambda: torch.mm(a, b, out=out), device, sizes)
+
+
+def _row(op: str, shape: str, dtype: torch.dtype, threads: int | None) -> Row:
+    return Row("card", op, "ceiling", shape, dtype_name(dtype), "forward", "eager", threads, share=1.0)
 
 
 def _fastest(row: Row, call: Callable[[], object], device: torch.device, sizes: Sizes) -> Row:
     """``row`` with the figures of the fastest round, and whether the others confirm it."""
-    rounds = [replace(row, **measure(call, device, seconds_budget=sizes.seconds).figures) for _ in range(ROUNDS)]
-    first, *others = sorted(rounds, key=lambda row: (row.kernel or row.call).p50)
+    rounds = [replace(row, **vars(measure(call, device, seconds_budget=sizes.seconds))) for _ in range(ROUNDS)]
+    first, *others = sorted(rounds, key=lambda row: row.timing.p50)
     return reduce(Row.confirmed_by, others, first)
-
-
-def _row(op, device, shape, dtype, n_bytes, flops, ceiling) -> Row:
-    return Row(
-        section="card",
-        op=op,
-        case="ceiling",
-        shape=str(shape),
-        dtype=dtype_name(dtype),
-        direction="forward",
-        provider="eager",
-        threads=torch.get_num_threads() if device.type == "cpu" else None,
-        bytes=n_bytes,
-        flops=flops,
-        share=1.0,
-        ceiling=ceiling,
-    )

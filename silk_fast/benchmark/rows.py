@@ -6,13 +6,9 @@ a run that is killed loses the case in progress and nothing else.
 
 import json
 import os
-import platform
-import re
-import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
-from datetime import datetime, timezone
 from math import isfinite
 from pathlib import Path
 from types import NoneType
@@ -20,8 +16,7 @@ from typing import Any, get_args, get_type_hints
 
 import torch
 
-from silk_fast import __version__
-from silk_fast.benchmark.limit import TimeLimit
+from silk_fast.benchmark.provenance import Provenance
 from silk_fast.errors import SilkInputError
 from silk_fast.files import atomic_file
 
@@ -29,7 +24,6 @@ FORMAT = 1
 NOISE = 0.1  # medians that differ by more than this share do not confirm each other
 OK = "ok"
 CONFIRMED, CONTRADICTED = "confirmed", "contradicted"
-ROOT = Path(__file__).resolve().parents[2]
 CHOICES = {
     "section": ("card", "ops", "codec"),
     "direction": ("forward", "backward"),
@@ -63,38 +57,9 @@ class Timing:
         return replace(self, noisy=self.noisy or repeat.noisy or disagree(self.p50, repeat.p50))
 
 
-def failure(error: BaseException) -> str:
-    """Status of a row whose provider raised: ``"failed: OutOfMemoryError: ..."``, on one line of modest length."""
-    if isinstance(error, TimeLimit):
-        return f"skipped: time budget, {error}"
-    return f"failed: {type(error).__name__}: {' '.join(str(error).split())}"[:300]
-
-
 def disagree(a: float, b: float) -> bool:
     """Whether two medians are too far apart to be the same figure."""
     return bool(max(a, b) > (1 + NOISE) * min(a, b))
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """Where, when and of what code a row was measured.
-
-    Args:
-        commit: of this repository, with ``+dirty`` if tracked files differ from it, ``+unchecked`` where git cannot
-            say; the version if there is no repository.
-        device: what the vendor calls it; for a CPU with the number of its logical cores.
-        driver: of the GPU; None on a CPU.
-        torch, triton, python: versions; triton None where it is absent.
-        date: UTC, ISO 8601, to the second.
-    """
-
-    commit: str
-    device: str
-    driver: str | None
-    torch: str
-    triton: str | None
-    python: str
-    date: str
 
 
 @dataclass(frozen=True)
@@ -159,6 +124,24 @@ class Row:
         return tuple(getattr(self, name) for name in names)
 
     @property
+    def timing(self) -> Timing:
+        """Time on the device; of the whole call where only that is known. The row must have a figure."""
+        timing = self.kernel or self.call
+        assert timing is not None, f"no figure: {self.status}"
+        return timing
+
+    @property
+    def model(self) -> str:
+        """The codec or layer: ``"Silk small 24 kHz"``."""
+        return self.case.split(",")[0]
+
+    @property
+    def realtime(self) -> float:
+        """Seconds of audio per second of a call. The row must have a figure."""
+        assert self.call is not None, f"no figure: {self.status}"
+        return 1e3 * (self.seconds or 0.0) / self.call.p50
+
+    @property
     def is_left_out(self) -> bool:
         """Whether it was not measured for reasons that say nothing of the provider: no time, or no such device."""
         return self.status.startswith(("skipped", "absent"))
@@ -175,101 +158,7 @@ class Row:
         return replace(self, repeat=CONFIRMED if agree else CONTRADICTED, **times)
 
 
-# ---------------------------------------------------------------- provenance
-
-
-def provenance(device: torch.device | str) -> Provenance:
-    """Of the code, the machine and the moment."""
-    device = torch.device(device)
-    is_gpu = device.type == "cuda"
-    return Provenance(
-        commit=_commit(),
-        device=torch.cuda.get_device_name(device) if is_gpu else cpu_name(),
-        driver=_driver() if is_gpu else None,
-        torch=torch.__version__,
-        triton=_triton_version(),
-        python=platform.python_version(),
-        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-    )
-
-
-def cpu_name() -> str:
-    """``"AMD EPYC 7B13 (2 cores)"``."""
-    try:
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
-    except OSError:
-        found = None
-    name = found[1].strip() if found else platform.processor() or platform.machine()
-    return f"{name} ({os.cpu_count()} cores)"
-
-
-def _output(*command: str | os.PathLike) -> str | None:
-    """What a command prints; None if it is absent or fails."""
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def _commit() -> str:
-    # A package installed in a virtual environment may lie inside an unrelated repository.
-    top = _output("git", "-C", ROOT, "rev-parse", "--show-toplevel")
-    if top is None and (commit := _commit_on_disk(ROOT / ".git")):
-        return f"{commit[:10]}+unchecked"
-    if top is None or Path(top).resolve() != ROOT:
-        return f"v{__version__}"
-    commit = _output("git", "-C", ROOT, "rev-parse", "--short=10", "HEAD") or "unknown"
-    changed = _output("git", "-C", ROOT, "status", "--porcelain", "--untracked-files=no")
-    return f"{commit}+dirty" if changed else commit
-
-
-def _commit_on_disk(git: Path) -> str | None:
-    """The commit that ``.git`` names, read without git, which may be absent or refuse another user's files."""
-    try:
-        if git.is_file():  # of a worktree: "gitdir: <path>"
-            git = git.parent / git.read_text().strip().removeprefix("gitdir: ")
-        head = (git / "HEAD").read_text().strip()
-        if not head.startswith("ref: "):
-            return head
-        ref = head.removeprefix("ref: ")
-        common = git / (git / "commondir").read_text().strip() if (git / "commondir").is_file() else git
-        if (common / ref).is_file():
-            return (common / ref).read_text().strip()
-        packed = (line.split() for line in (common / "packed-refs").read_text().splitlines())
-        return next((words[0] for words in packed if words[1:] == [ref]), None)
-    except OSError:
-        return None
-
-
-def _driver() -> str:
-    driver = _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
-    return f"{driver.splitlines()[0] if driver else 'unknown'} (CUDA {torch.version.cuda})"
-
-
-def _triton_version() -> str | None:
-    try:
-        import triton
-    except ImportError:
-        return None
-    return triton.__version__
-
-
 # ---------------------------------------------------------------- files
-
-
-def slug(text: str) -> str:
-    """``"NVIDIA GeForce RTX 3090"`` as part of a file name: ``"nvidia-geforce-rtx-3090"``."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
-
-
-def result_path(directory: str | os.PathLike, where: Provenance) -> Path:
-    """``<device>-<date>-<commit>.json`` in ``directory``, with a number behind it if that exists."""
-    stem = f"{slug(where.device)}-{where.date[:10]}-{slug(where.commit)}"
-    path, i_run = Path(directory) / f"{stem}.json", 1
-    while path.exists():
-        i_run += 1
-        path = path.with_name(f"{stem}-{i_run}.json")
-    return path
 
 
 class ResultWriter:
@@ -293,10 +182,6 @@ class ResultWriter:
         """What was added, in order."""
         return list(self._rows.values())
 
-    def get(self, key: tuple) -> Row | None:
-        """The row of a key; None if there is none."""
-        return self._rows.get(key)
-
     def add(self, row: Row) -> Row:
         """Write ``row`` to the file, with the provenance; it replaces one of the same key. Returns what was written.
 
@@ -308,7 +193,7 @@ class ResultWriter:
         return row
 
     def extend(self, rows: Iterable[Row]) -> list[Row]:
-        """:meth:`add` of many at once."""
+        """:meth:`add` many at once."""
         rows = [replace(row, **asdict(self.provenance)) for row in rows]
         rows = [row.confirmed_by(self._earlier[row.key]) if row.key in self._earlier else row for row in rows]
         for row in rows:
@@ -316,25 +201,11 @@ class ResultWriter:
             _row(str(self.path), len(self._rows), values)
             self._rows[row.key] = row
             self._lines[row.key] = json.dumps(values, allow_nan=False)
-        _write_lines(self.path, self._lines.values())
+        lines = ",\n".join(self._lines.values())
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(self.path) as file:
+            file.write(f'{{"format": {FORMAT}, "rows": [\n{lines}\n]}}\n'.encode())
         return rows
-
-
-def write_results(path: str | os.PathLike, rows: Iterable[Row]) -> None:
-    """Write a result file, atomically.
-
-    Raises:
-        SilkFileError: the file cannot be written.
-    """
-    _write_lines(path, (json.dumps(asdict(row), allow_nan=False) for row in rows))
-
-
-def _write_lines(path: str | os.PathLike, lines: Iterable[str]) -> None:
-    """Write rows that are JSON already, one a line."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    rows = ",\n".join(lines)
-    with atomic_file(path) as file:
-        file.write(f'{{"format": {FORMAT}, "rows": [\n{rows}\n]}}\n'.encode())
 
 
 def read_results(path: str | os.PathLike) -> list[Row]:
@@ -391,7 +262,7 @@ def _checked(where: str, kind: type, values: object) -> dict[str, Any]:
     return dict(values)
 
 
-def _is_a(value: object, kind: type) -> bool:
+def _is_a(value: Any, kind: type) -> bool:
     if kind is Timing:
         return isinstance(value, dict)
     if kind is float:

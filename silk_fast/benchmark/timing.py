@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import ceil, floor, sqrt
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from silk_fast.benchmark.rows import Timing, disagree
 from silk_fast.errors import SilkInputError
 
 MIN_REPEATS, MAX_REPEATS = 5, 1000
+FEW = 2  # repetitions of a call that is longer than its share of the time
 WARM_UP_SECONDS = 0.05  # an idle GPU needs about this long to raise its clocks
 CPU_CACHE_BYTES = 64 * 2**20  # where the system does not say
 GPU_FLUSH_BYTES = 256 * 2**20  # long enough to read to hide the launch of a graph
@@ -43,11 +44,6 @@ class Measurement:
     kernel: Timing | None = None
     peak_bytes: int | None = None
     captured: bool | None = None
-
-    @property
-    def figures(self) -> dict[str, Timing | int | bool | None]:
-        """The fields, by name, as a row has them."""
-        return vars(self).copy()
 
 
 # ---------------------------------------------------------------- statistics
@@ -127,25 +123,29 @@ def measure(
         Whatever ``fn`` raises.
     """
     device = torch.device(device)
-    step = _Step(fn, prepare)
+    step = (lambda: fn) if prepare is None else (lambda: partial(fn, prepare()))
     if device.type != "cuda":
         return Measurement(_wall_clock(step, cpu_cache_clearer(), lambda: None, seconds_budget))
     with torch.cuda.device(device), side_stream(device):
-        return _measure_on_gpu(step, device, seconds_budget, capture and prepare is None)
+        return _measure_on_gpu(step, device, seconds_budget, fn if capture and prepare is None else None)
 
 
-class _Step:
-    """A call and what must happen before each."""
+def measure_long(fn: Callable[[], object], device: torch.device) -> Measurement:
+    """Time a call so long that it is repeated twice only; it needs neither warm-up nor a cold cache."""
+    is_gpu = device.type == "cuda"
+    if is_gpu:
+        torch.cuda.reset_peak_memory_stats(device)
+    milliseconds = [1e3 * seconds_of(fn, device) for _ in range(FEW)]
+    return Measurement(summarise(milliseconds), None, torch.cuda.max_memory_allocated(device) if is_gpu else None)
 
-    def __init__(self, fn: Callable[..., object], prepare: Callable[[], object] | None) -> None:
-        self.fn, self.prepare = fn, prepare
 
-    def ready(self) -> Callable[[], object]:
-        """Prepares; the rest is to be timed."""
-        if self.prepare is None:
-            return self.fn
-        prepared = self.prepare()
-        return lambda: self.fn(prepared)
+def seconds_of(fn: Callable[[], object], device: torch.device) -> float:
+    """Time one call, as it is."""
+    start = time.perf_counter()
+    fn()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
 
 
 @contextmanager
@@ -165,7 +165,12 @@ def side_stream(device: torch.device | str) -> Iterator[None]:
     outer.wait_stream(inner)
 
 
-def _measure_on_gpu(step: _Step, device: torch.device, budget: float, capture: bool) -> Measurement:
+Step = Callable[[], Callable[[], object]]
+"""Does what must happen before a call; the call itself, which it returns, is to be timed."""
+
+
+def _measure_on_gpu(step: Step, device: torch.device, budget: float, fn: Callable | None) -> Measurement:
+    """``fn``: what may be captured."""
     peak_bytes = _peak_bytes(step, device)
     clear = gpu_cache_clearer(device)
 
@@ -174,25 +179,26 @@ def _measure_on_gpu(step: _Step, device: torch.device, budget: float, capture: b
 
     _warm_up(step, synchronise)
     call = _wall_clock(step, clear, synchronise, budget / 2)
-    graph = _captured(step.fn, device) if capture else None
-    kernel = _device_clock(_Step(graph.replay, None) if graph else step, clear, budget / 2)
+    graph = _captured(fn, device) if fn else None
+    kernel = _device_clock((lambda: graph.replay) if graph else step, clear, budget / 2)
     return Measurement(call, kernel, peak_bytes, captured=graph is not None)
 
 
-def _warm_up(step: _Step, synchronise: Callable[[], None]) -> None:
+def _warm_up(step: Step, synchronise: Callable[[], None]) -> None:
     end = time.perf_counter() + WARM_UP_SECONDS
     for i_call in range(MAX_REPEATS):
         if i_call >= 2 and time.perf_counter() > end:
             return
-        step.ready()()
+        step()()
         synchronise()
 
 
-def _wall_clock(step: _Step, clear: Callable, synchronise: Callable, budget: float) -> Timing:
+def _wall_clock(step: Step, clear: Callable, synchronise: Callable, budget: float) -> Timing:
     """Repetitions until the budget is spent; the first, which warms up, is not counted."""
-    milliseconds, end = [], None
+    milliseconds: list[float] = []
+    end: float | None = None
     while end is None or _wants_more(milliseconds, end):
-        call = step.ready()
+        call = step()
         clear()
         synchronise()
         start = time.perf_counter()
@@ -211,9 +217,10 @@ def _wants_more(milliseconds: Sequence[float], end: float) -> bool:
     return n < MIN_REPEATS or (n < MAX_REPEATS and time.perf_counter() < end)
 
 
-def _device_clock(step: _Step, clear: Callable, budget: float) -> Timing:
+def _device_clock(step: Step, clear: Callable, budget: float) -> Timing:
     """Repetitions between events; they are queued in bursts, so that the host stays ahead of the device."""
-    milliseconds, end = [], time.perf_counter() + budget
+    milliseconds: list[float] = []
+    end = time.perf_counter() + budget
     while _wants_more(milliseconds, end):
         burst = [_between_events(step, clear) for _ in range(MIN_REPEATS)]
         burst[-1][1].synchronize()
@@ -221,9 +228,9 @@ def _device_clock(step: _Step, clear: Callable, budget: float) -> Timing:
     return summarise(milliseconds)
 
 
-def _between_events(step: _Step, clear: Callable) -> tuple[torch.cuda.Event, torch.cuda.Event]:
+def _between_events(step: Step, clear: Callable) -> tuple[torch.cuda.Event, torch.cuda.Event]:
     start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    call = step.ready()
+    call = step()
     clear()
     start.record()
     call()
@@ -278,11 +285,11 @@ def release(device: torch.device) -> None:
             torch.cuda.empty_cache()
 
 
-def _peak_bytes(step: _Step, device: torch.device) -> int:
+def _peak_bytes(step: Step, device: torch.device) -> int:
     """Of one call after a first, which may compile, tune and allocate workspaces."""
-    step.ready()()
+    step()()
     torch.cuda.synchronize(device)
     torch.cuda.reset_peak_memory_stats(device)
-    step.ready()()
+    step()()
     torch.cuda.synchronize(device)
     return torch.cuda.max_memory_allocated(device)

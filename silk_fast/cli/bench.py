@@ -2,12 +2,16 @@
 
 import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from silk_fast.cli.console import Commands, Console
 from silk_fast.cli.files import check_target
 from silk_fast.cli.transcode import pick_device
 from silk_fast.config import PRESETS
+
+if TYPE_CHECKING:
+    from silk_fast.benchmark.rows import Row
 
 QUICK_SECONDS = 45.0
 FULL_SECONDS = 900.0
@@ -17,61 +21,65 @@ def run_bench(arguments: argparse.Namespace, console: Console) -> int:
     """Measure, and print a table or one JSON object; 1 if a provider failed."""
     from dataclasses import asdict, replace
 
-    from silk_fast.benchmark.codec import CodecBenchmark, full_cases, quick_cases, run_cases, table
-    from silk_fast.benchmark.rows import ResultWriter, provenance
+    import torch
+
+    from silk_fast.benchmark import card, codec_cases
+    from silk_fast.benchmark.provenance import provenance
+    from silk_fast.benchmark.rows import ResultWriter, Row
+    from silk_fast.benchmark.runner import Bench, Runner
 
     if arguments.output:
         check_target("-", arguments.output, arguments.force)
-    device, full = pick_device(arguments), arguments.full
+    device, full = torch.device(pick_device(arguments)), arguments.full
     where = provenance(device)
     writer = ResultWriter(arguments.output, where) if arguments.output else None
-    rows = []
-    threads = _thread_counts(arguments, device)
-    cases = (full_cases if full else quick_cases)(device, threads, arguments.preset)
+    rows: list[Row] = []
+    threads = _thread_counts(arguments, device.type)
+    cases = (codec_cases.full_cases if full else codec_cases.quick_cases)(device, threads, arguments.preset)
 
     def started(case) -> None:
         threads = f", {case.threads} threads" if case.threads else ""
         i_case = sum(row.section == "codec" for row in rows)
         console.notice(f"[{i_case + 1}/{len(cases)}] {case.op}, {case.name}, {case.provider}{threads}")
 
-    def add(row):
-        rows.append(writer.add(row) if writer else replace(row, **asdict(where)))
-        return rows[-1]
+    def add(found: Iterable[Row]) -> Sequence[Row]:
+        written = writer.extend(found) if writer else [replace(row, **asdict(where)) for row in found]
+        rows.extend(written)
+        return written
 
     console.notice(f"{where.device}, torch {where.torch}, commit {where.commit}")
-    ceilings = _ceilings(device, threads, add)
-    benchmark = CodecBenchmark(device, lambda dtype, threads: ceilings[threads][dtype], 2.0 if full else 1.0)
+    ceilings = card.measure_ceilings(device, threads, card.SIZES[device.type], add)
+    bench = Bench(device, ceilings, seconds=2.0 if full else 1.0, with_memory=True)
     budget = arguments.budget or (FULL_SECONDS if full else QUICK_SECONDS)
-    run_cases(cases, benchmark, add, seconds_budget=budget, memory=True, started=started)
-    console.result({"rows": [asdict(row) for row in rows]}, table([row for row in rows if row.section == "codec"]))
+    Runner(bench, add, budget, started=started).run(cases)
+    console.result({"rows": [asdict(row) for row in rows]}, table(row for row in rows if row.section == "codec"))
     return 1 if any(row.status.startswith("failed") for row in rows) else 0
 
 
-def _thread_counts(arguments: argparse.Namespace, device: str) -> list[int | None]:
+def _thread_counts(arguments: argparse.Namespace, kind: str) -> list[int | None]:
     import torch
 
-    if device != "cpu":
+    if kind != "cpu":
         return [None]
     if arguments.threads or not arguments.full:
         return [torch.get_num_threads()]
-    return sorted({1, os.cpu_count() or 1})
+    return [*sorted({1, os.cpu_count() or 1})]
 
 
-def _ceilings(device: str, thread_counts: list, add: Callable) -> dict:
-    """What this machine reaches, by the number of threads and the name of the dtype."""
-    import torch
-
-    from silk_fast.benchmark import card
-    from silk_fast.benchmark.rows import dtype_name
-
-    on_cpu, before, found = device == "cpu", torch.get_num_threads(), {}
-    dtypes = [torch.float32] if on_cpu else [torch.float32, torch.float16, torch.bfloat16]
-    for threads in thread_counts:
-        torch.set_num_threads(threads or before)
-        measured = card.measure_card(torch.device(device), card.CPU if on_cpu else card.GPU, add, dtypes)
-        found[threads] = {dtype_name(dtype): ceilings for dtype, ceilings in measured.items()}
-    torch.set_num_threads(before)
-    return found
+def table(rows: "Iterable[Row]") -> list[str]:
+    """Lay out a short table for people: median, spread, seconds of audio per second, peak memory; ``~`` marks noise."""
+    columns = f"{'dtype':<9}{'threads':>7}  {'provider':<12}{'ms':>10}  {'p20 .. p80':<20}{'x real time':>11}{'MB':>7}"
+    lines = [f"{'':<46}{columns}"]
+    for row in rows:
+        label = f"{row.op}, {row.case.split(', ', 1)[-1]}"
+        head = f"{label:<46}{row.dtype:<9}{row.threads or '-':>7}  {row.provider:<12}"
+        if row.call is None:
+            lines.append(f"{head}  {row.status}")
+            continue
+        spread = f"{row.call.p20:.4g} .. {row.call.p80:.4g}{' ~' * row.call.noisy}"
+        memory = f"{row.peak_bytes / 1e6:.0f}" if row.peak_bytes else "-"
+        lines.append(f"{head}{row.call.p50:>10.3f}  {spread:<20}{row.realtime:>11.1f}{memory:>7}")
+    return lines
 
 
 def _seconds(text: str) -> float:
@@ -85,6 +93,7 @@ def _seconds(text: str) -> float:
 
 
 def add_commands(commands: Commands) -> None:
+    """Add ``bench`` to the command line."""
     description = "Measure how fast this machine encodes and decodes, and in how much memory."
     bench = commands.add("bench", run_bench, description, [commands.device, commands.common])
     bench.add_argument("--preset", choices=sorted(PRESETS), default="small", help="codec (default: %(default)s)")

@@ -5,27 +5,13 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from bench.bound import ATOL as ATOL  # the tests import it from here
+from bench.bound import assert_matches
+
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 # The interpreter is silently wrong for bfloat16 arithmetic, so bfloat16 is tested on a GPU only.
 DTYPES = [torch.float32, torch.float16] + ([torch.bfloat16] if DEVICE == "cuda" else [])
-ATOL = {torch.float64: 1e-9, torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 1e-2}
 SIZES = [1, 7, 63, 500, 1000]
-
-
-def assert_matches(ours: Tensor, eager: Tensor, exact: Tensor, dtype: torch.dtype, what: str = "") -> None:
-    """``max|ours - exact| <= 2 * max|eager - exact| + atol``; the message names the worst element.
-
-    Args:
-        ours: the kernel's result; eager: the reference's in the same dtype; exact: the reference's in float64.
-        dtype: the tested dtype, which selects ``atol``.
-    """
-    assert ours.shape == exact.shape, f"{what}: shape {tuple(ours.shape)}, expected {tuple(exact.shape)}"
-    if not exact.numel():
-        return
-    error = (ours.double().cpu() - exact.cpu()).abs().nan_to_num(nan=torch.inf)
-    bound = 2 * (eager.double().cpu() - exact.cpu()).abs().max() + ATOL[dtype]
-    worst = tuple(i.item() for i in torch.unravel_index(error.argmax(), error.shape))
-    assert error.max() <= bound, f"{what}: error {error.max():.2e} > {bound:.2e} at {worst}"
 
 
 def run(function: Callable, inputs: Sequence, grads: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor | None]:

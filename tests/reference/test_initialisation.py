@@ -13,14 +13,18 @@ def codec() -> SilkCodec:
     return make_codec(SilkConfig())
 
 
+@pytest.fixture(scope="module")
+def tokens(codec) -> torch.Tensor:
+    return codec.encode(voices()).tokens
+
+
 def test_latents_vary_across_the_frames_of_one_utterance(codec):
     with torch.no_grad():
         latents = codec.latents(voices()[..., : 16 * 9600])
     assert latents.std(1).mean() > 0.3 * latents.square().mean().sqrt()
 
 
-def test_every_dimension_uses_at_least_six_levels_on_speech(codec):
-    tokens = codec.encode(voices()).tokens
+def test_every_dimension_uses_at_least_six_levels_on_speech(codec, tokens):
     digits = ops.unpack_digits(tokens, codec.quantizer.levels, codec.quantizer.group_size)
     used = [len(digits[..., d].unique()) for d in range(digits.shape[-1])]
     assert min(used) >= 6, f"dimension {used.index(min(used))} uses {min(used)} levels"
@@ -37,9 +41,8 @@ def test_gradient_reaches_the_first_convolution(weight_norm):
     assert relative > 1e-3, f"relative gradient {relative:.1e}"
 
 
-def test_decoder_starts_at_the_level_of_speech(codec):
-    audio = voices()
-    decoded = codec.decode(codec.encode(audio).tokens)
+def test_decoder_starts_at_the_level_of_speech(codec, tokens):
+    audio, decoded = voices(), codec.decode(tokens)
     ratio = decoded.square().mean().sqrt() / audio.square().mean().sqrt()
     assert 0.01 < ratio < 10
 

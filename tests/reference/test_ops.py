@@ -1,6 +1,7 @@
 """The specification against independent peers: vector-quantize-pytorch, torch.istft, transformers, diffusers."""
 
 import math
+from functools import cache
 
 import numpy as np
 import pytest
@@ -62,10 +63,13 @@ def test_residual_unit_equals_dac_with_its_weights(dilation):
 # ---------------------------------------------------------------- FSQ
 
 
+peer_quantizer = cache(FSQ)  # which lists its whole codebook when it is made
+
+
 def peer_tokens(z: torch.Tensor, levels: tuple[int, ...], group_size: int) -> torch.Tensor:
     groups = ops.group_levels(levels, group_size)
     parts = z.split([len(group) for group in groups], dim=-1)
-    return torch.stack([FSQ(levels=g)(p[None])[1][0] for g, p in zip(groups, parts, strict=True)], dim=-1)
+    return torch.stack([peer_quantizer(g)(p[None])[1][0] for g, p in zip(groups, parts, strict=True)], dim=-1)
 
 
 def test_fsq_tokens_equal_vector_quantize_pytorch_on_100_000_latents():

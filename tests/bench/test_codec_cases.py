@@ -3,7 +3,6 @@
 import contextlib
 import gc
 import json
-import re
 import subprocess
 import sys
 import time
@@ -16,32 +15,20 @@ import torch
 
 from silk_fast.acceleration import Report, Swap, restore_
 from silk_fast.acceleration.folding import Folding
-from silk_fast.benchmark import codec as benchmark
-from silk_fast.benchmark.codec import (
-    DURATIONS,
-    CodecBenchmark,
-    CodecCase,
-    build_codec,
-    captured_step,
-    example_input,
-    full_cases,
-    peak_memory,
-    quick_cases,
-    run_cases,
-    table,
-)
-from silk_fast.benchmark.costs import Ceilings, codec_cost, codec_floor_seconds, codec_layers
-from silk_fast.benchmark.rows import OK, Provenance, ResultWriter, Timing, read_results
-from silk_fast.benchmark.timing import Measurement
+from silk_fast.benchmark import codec as calls
+from silk_fast.benchmark.codec import build_codec, captured_step
+from silk_fast.benchmark.codec_cases import DURATIONS, CodecCase, full_cases, quick_cases
+from silk_fast.benchmark.codec_costs import codec_cost, codec_layers
+from silk_fast.benchmark.costs import Ceilings
+from silk_fast.benchmark.rows import OK, Timing
+from silk_fast.benchmark.runner import Bench, row_with, run_job
+from silk_fast.benchmark.timing import FEW, Measurement
 from silk_fast.errors import SilkInputError
 
 FRAME = CodecCase("decode_frame", 0.4, 1, "float32", "eager", 1, "tiny")
 CLIP = CodecCase("encode", 1.0, 2, "float32", "eager", 1, "tiny")
 CPU = torch.device("cpu")
-
-
-def fast() -> CodecBenchmark:
-    return CodecBenchmark(CPU, seconds_per_case=0.02)
+FAST = Bench(CPU, seconds=0.02)
 
 
 def test_names_and_shapes():
@@ -53,7 +40,7 @@ def test_names_and_shapes():
 
 
 def test_a_row_has_time_cost_and_the_case():
-    row = fast().run(CLIP)
+    row = run_job(CLIP, FAST)
     cost = codec_cost(CLIP.config, 3, 2, torch.float32, "encode")
     assert (row.status, row.section, row.op, row.provider, row.threads) == (OK, "codec", "encode", "eager", 1)
     assert (row.bytes, row.flops, row.seconds) == (cost.bytes, cost.flops, 2.0)
@@ -65,17 +52,17 @@ def test_a_row_has_time_cost_and_the_case():
 def test_the_share_is_the_floor_over_the_time():
     ceilings = Ceilings(1e10, 1e11, 1e11)
     found = Measurement(Timing(4.0, 5.0, 6.0, False))
-    row = CodecBenchmark(CPU, lambda dtype, threads: ceilings).row(CLIP, found)
+    row = row_with(CLIP, replace(FAST, ceilings={(1, "float32"): ceilings}), found)
     layers = codec_layers(CLIP.config, 3, 2, torch.float32, "encode")
-    assert row.share == pytest.approx(codec_floor_seconds(layers, 1e10, 1e11, 1e11) / 5e-3)
-    assert row.ceiling in ("bandwidth", "compute")
+    floor, ceiling = ceilings.floor(layers.values())
+    assert (row.share, row.ceiling) == (pytest.approx(floor / 5e-3), ceiling)
 
 
 @pytest.mark.parametrize("op", ["encode", "decode"])
 def test_calls_are_those_of_the_codec(op):
     case = replace(CLIP, op=op)
-    codec, source = build_codec("tiny", torch.float32, "eager", CPU), example_input(case, CPU)
-    result = fast().call(case)()
+    codec, source = build_codec("tiny", torch.float32, "eager", CPU), case.source(CPU)
+    result = case.call(CPU)()
     if op == "encode":
         assert torch.equal(result.tokens, codec.encode(source).tokens)
     else:
@@ -85,10 +72,10 @@ def test_calls_are_those_of_the_codec(op):
 @pytest.mark.parametrize("op", ["encode_frame", "decode_frame"])
 def test_frames_are_those_of_a_stream_that_goes_on(op):
     case = replace(FRAME, op=op)
-    source = example_input(case, CPU)
+    source = case.source(CPU)
     stream = build_codec("tiny", torch.float32, "eager", CPU).streaming()
     step = stream.encode if op == "encode_frame" else stream.decode
-    call = fast().call(case)
+    call = case.call(CPU)
     for _ in range(2):
         torch.testing.assert_close(call(), step(source))
 
@@ -97,9 +84,9 @@ def test_frames_are_those_of_a_stream_that_goes_on(op):
 def test_whole_signals_without_state_give_the_same(direction):
     """What compiled providers call on a GPU."""
     codec, case = build_codec("tiny", torch.float32, "eager", CPU), replace(CLIP, op=direction)
-    source = example_input(case, CPU)
+    source = case.source(CPU)
     with torch.no_grad():
-        found = benchmark._whole(codec, direction, source)
+        found = calls._whole(codec, direction, source)
     if direction == "encode":
         assert torch.equal(found, codec.encode(source).tokens)
     else:
@@ -130,11 +117,11 @@ def fake_graphs(monkeypatch):
 @pytest.mark.parametrize("op", ["encode_frame", "decode_frame"])
 def test_captured_step_is_the_step_of_a_stream(op, fake_graphs):
     case = replace(FRAME, op=op)
-    codec, source = build_codec("tiny", torch.float32, "eager", CPU), example_input(case, CPU)
-    found = captured_step(codec, case, source)()
+    codec, source = build_codec("tiny", torch.float32, "eager", CPU), case.source(CPU)
+    found = captured_step(codec, case.direction, source)()
     stream = codec.streaming()
     step = stream.encode if op == "encode_frame" else stream.decode
-    for _ in range(benchmark.WARM_UPS + 2):  # one more warms up, and the capture is the step after that
+    for _ in range(calls.WARM_UPS + 2):  # one more warms up, and the capture is the step after that
         expected = step(source)
     torch.testing.assert_close(found, expected)
 
@@ -147,7 +134,7 @@ def test_a_captured_step_keeps_weights_and_state_alive(fake_graphs):
         stream = codec.streaming(1)
         watched = [weakref.ref(thing) for thing in (codec.decoder.head.weight, stream.state.decoder)]
         codec.streaming = lambda batch_size: stream
-        return captured_step(codec, FRAME, example_input(FRAME, CPU)), watched
+        return captured_step(codec, FRAME.direction, FRAME.source(CPU)), watched
 
     step, watched = captured()
     gc.collect()
@@ -158,25 +145,25 @@ def test_a_captured_step_keeps_weights_and_state_alive(fake_graphs):
 
 
 def test_ours_without_any_kernel_on_a_gpu_is_a_failure(monkeypatch):
-    monkeypatch.setattr(benchmark, "_seeded_codec", lambda preset: SimpleNamespace(to=lambda device: "codec"))
+    monkeypatch.setattr(calls, "_seeded_codec", lambda preset: SimpleNamespace(to=lambda device: "codec"))
     swap = Swap("decoder", "Snake", "snake", "FoldedSnake", "no Triton")
-    monkeypatch.setattr(benchmark, "accelerate_", lambda codec, dtype: Report((swap,)))
+    monkeypatch.setattr(calls, "accelerate_", lambda codec, dtype: Report((swap,)))
     with pytest.raises(SilkInputError, match="no kernel can be used: no Triton"):
         build_codec("tiny", torch.float32, "ours", "cuda")
     fused = replace(swap, replacement="FusedSnake", reason="")
-    monkeypatch.setattr(benchmark, "accelerate_", lambda codec, dtype: Report((swap, fused)))
+    monkeypatch.setattr(calls, "accelerate_", lambda codec, dtype: Report((swap, fused)))
     assert build_codec("tiny", torch.float32, "ours", "cuda") == "codec"
 
 
 def test_ours_is_not_measured_where_it_computes_something_else():
-    on_gpu = CodecBenchmark("cuda", wrong={"encode": "failed: parity"})
+    on_gpu = Bench(torch.device("cuda"), wrong={("encode", "float32", "forward"): "failed: parity"})
     for provider, op, reason in (
         ("ours", "encode", "failed: parity"),
         ("cuda-graph", "encode_frame", "failed: parity"),
         ("ours", "decode", None),
         ("eager", "encode", None),
     ):
-        assert on_gpu.absence(replace(CLIP, provider=provider, op=op)) == reason
+        assert replace(CLIP, provider=provider, op=op).absence(on_gpu) == reason
 
 
 def test_ours_is_accelerated_and_eager_is_not():
@@ -192,15 +179,15 @@ def test_unknown_providers_are_refused():
 
 
 def test_absent_and_failing_providers_are_rows(monkeypatch):
-    absent = fast().run(replace(FRAME, provider="cuda-graph"))
+    absent = run_job(replace(FRAME, provider="cuda-graph"), FAST)
     assert absent.status == "absent: CUDA graphs need an NVIDIA GPU"
 
     def fail(*_):
         raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB")
 
-    monkeypatch.setattr(CodecBenchmark, "call", fail)
+    monkeypatch.setattr(CodecCase, "call", fail)
     threads = torch.get_num_threads()
-    failed = fast().run(replace(FRAME, threads=threads + 1))
+    failed = run_job(replace(FRAME, threads=threads + 1), FAST)
     assert failed.status == "failed: OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"
     assert failed.call is None
     assert failed.bytes > 0
@@ -215,7 +202,7 @@ def calls_that_take(monkeypatch, *seconds: float) -> list[float]:
         taken.append(seconds[min(len(taken), len(seconds) - 1)])
         time.sleep(taken[-1])
 
-    monkeypatch.setattr(CodecBenchmark, "call", lambda *_: sleep)
+    monkeypatch.setattr(CodecCase, "call", lambda *_: sleep)
     return taken
 
 
@@ -223,57 +210,16 @@ def calls_that_take(monkeypatch, *seconds: float) -> list[float]:
 def test_long_calls_are_repeated_twice(monkeypatch, expected_seconds, n_calls):
     """After two that warm up, or one where it is known to be long."""
     taken = calls_that_take(monkeypatch, 0.03)
-    row = fast().run(CLIP, expected_seconds=expected_seconds)
+    row = run_job(CLIP, FAST, expected_seconds=expected_seconds)
     assert len(taken) == n_calls
     assert 30 <= row.call.p50 < 300
 
 
 def test_a_first_call_that_compiles_does_not_make_a_case_long(monkeypatch):
     taken = calls_that_take(monkeypatch, 0.6, 0.001)
-    row = CodecBenchmark(CPU, seconds_per_case=0.5).run(CLIP)
-    assert len(taken) > 2 + benchmark.FEW + 1
+    row = run_job(CLIP, replace(FAST, seconds=0.5))
+    assert len(taken) > 2 + FEW + 1
     assert row.call.p50 < 150
-
-
-def test_a_case_that_hangs_is_stopped(monkeypatch):
-    calls_that_take(monkeypatch, 10.0)
-    row = fast().run(CLIP, limit_seconds=0.2)
-    assert row.status == "skipped: time budget, stopped after 0 s"
-    rows = []
-    run_cases([CLIP, FRAME], fast(), rows.append, seconds_budget=0.2)
-    assert [row.status for row in rows] == ["skipped: time budget, stopped after 0 s", "skipped: time budget"]
-
-
-def test_compiling_is_begun_if_what_the_last_one_took_is_left(monkeypatch):
-    """A first guess decides only until a compilation was timed."""
-    now, rows = [0.0], []
-
-    def takes_10_seconds(_, case, *arguments):
-        now[0] += 10.0
-        return case.row(call=Timing(1.0, 1.0, 1.0, False))
-
-    monkeypatch.setattr(CodecBenchmark, "run", takes_10_seconds)
-    monkeypatch.setattr(benchmark, "time", SimpleNamespace(perf_counter=lambda: now[0]))
-    monkeypatch.setattr(benchmark, "COMPILE_SECONDS", {"compile": 1.0})
-    run_cases([replace(FRAME, provider="compile", batch=n) for n in (1, 2)], fast(), rows.append, seconds_budget=19.0)
-    assert [row.status.split(",")[0] for row in rows] == [OK, "skipped: time budget"]
-
-
-def test_what_exceeds_the_budget_is_a_row_that_says_so():
-    rows = []
-    cases = [CLIP, replace(CLIP, seconds=3600.0), replace(CLIP, provider="compile"), replace(CLIP, seconds=1.2)]
-    run_cases(cases, fast(), rows.append, seconds_budget=12.0)
-    assert [row.status.split(",")[0] for row in rows] == [OK, "skipped: time budget", "skipped: time budget", OK]
-    assert re.fullmatch(r"skipped: time budget, about \d\S* s a call", rows[1].status)
-
-
-def test_rows_can_be_written_and_read(tmp_path):
-    where = Provenance("abc", "a machine", None, "2.6", None, "3.11", "2026-01-01T00:00:00+00:00")
-    writer = ResultWriter(tmp_path / "r.json", where)
-    run_cases([FRAME, replace(FRAME, provider="compile-max")], fast(), writer.add, seconds_budget=20.0)
-    rows = read_results(tmp_path / "r.json")
-    assert [row.status for row in rows] == [OK, "absent: CUDA graphs need an NVIDIA GPU"]
-    assert rows[0].device == "a machine"
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
@@ -313,26 +259,15 @@ def test_quick_cases_are_some_of_the_full_ones(device):
 def test_peak_memory_grows_with_the_signal_and_is_not_that_of_this_process():
     ballast = torch.ones(2**28)  # 1 GiB
     case = replace(CLIP, op="decode", batch=1)
-    short, long = (peak_memory(replace(case, seconds=seconds)) for seconds in (0.4, 400.0))
+    short, long = (replace(case, seconds=seconds).peak_memory() for seconds in (0.4, 400.0))
     assert 2**26 < short < long < ballast.nbytes
     assert long > short + 400 * 24_000 * 4
-    assert peak_memory(replace(case, provider="compile")) is None
+    assert replace(case, provider="compile").peak_memory() is None
 
 
 def test_peak_memory_says_when_its_process_fails():
     with pytest.raises(SilkInputError, match=r"measures memory failed: .*unknown preset 'none'"):
-        peak_memory(CodecCase("encode", 1.0, 1, "float32", "eager", 1, "none"))
-
-
-def test_the_table_shows_times_and_reasons():
-    rows = [fast().row(CLIP, Measurement(Timing(99.0, 100.0, 120.0, True))), CLIP.row(status="absent: no reason")]
-    head, first, second = table(rows)
-    assert "x real time" in head
-    assert first.startswith("encode, 1 s, batch 2")
-    assert "100.000" in first
-    assert "99 .. 120 ~" in first
-    assert "20.0" in first  # 2 s in 100 ms
-    assert second.endswith("absent: no reason")
+        CodecCase("encode", 1.0, 1, "float32", "eager", 1, "none").peak_memory()
 
 
 def test_import_needs_neither_triton_nor_sound_libraries():

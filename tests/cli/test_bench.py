@@ -3,27 +3,29 @@
 import json
 import os
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+import torch
 
-from silk_fast.benchmark import codec
-from silk_fast.benchmark.codec import quick_cases
-from silk_fast.benchmark.rows import OK, read_results
+from silk_fast.benchmark import card, codec_cases
+from silk_fast.benchmark.codec_cases import CodecCase, quick_cases
+from silk_fast.benchmark.rows import OK, Timing, read_results
+from silk_fast.benchmark.runner import Bench, row_with
+from silk_fast.benchmark.timing import Measurement
 from silk_fast.cli import main
-
-SILK = Path(sys.executable).with_name("silk")
+from silk_fast.cli.bench import table
+from tests.support import SILK
 
 
 @pytest.fixture
 def few(monkeypatch):
-    """One frame, decoded by the reference: what is measured is not what is tested here."""
+    """One frame, decoded by the reference, and a quick look at the machine: not what is measured is tested here."""
 
     def cases(*arguments):
         return [case for case in quick_cases(*arguments) if case.op == "decode_frame" and case.provider == "eager"]
 
-    monkeypatch.setattr(codec, "quick_cases", cases)
+    monkeypatch.setattr(codec_cases, "quick_cases", cases)
+    monkeypatch.setattr(card, "SIZES", {"cpu": card.SMOKE})
 
 
 def bench(*arguments: object) -> int:
@@ -70,7 +72,7 @@ def test_a_provider_that_fails_is_shown_and_makes_the_status_1(few, monkeypatch,
     def fail(*_):
         raise RuntimeError("no luck")
 
-    monkeypatch.setattr(codec.CodecBenchmark, "call", fail)
+    monkeypatch.setattr(CodecCase, "call", fail)
     assert bench("-q") == 1
     assert "failed: RuntimeError: no luck" in capsys.readouterr().out
 
@@ -107,3 +109,15 @@ def test_the_real_command_keeps_its_budget(tmp_path):
     assert rows[0].status == OK
     assert rows[-1].status.startswith("skipped: time budget")
     assert len(done.stdout.splitlines()) == len(rows) + 1
+
+
+def test_the_table_shows_times_and_reasons():
+    case = CodecCase("encode", 1.0, 2, "float32", "eager", 1, "tiny")
+    found = row_with(case, Bench(torch.device("cpu")), Measurement(Timing(99.0, 100.0, 120.0, True)))
+    head, first, second = table([found, case.row(status="absent: no reason")])
+    assert "x real time" in head
+    assert first.startswith("encode, 1 s, batch 2")
+    assert "100.000" in first
+    assert "99 .. 120 ~" in first
+    assert "20.0" in first  # 2 s in 100 ms
+    assert second.endswith("absent: no reason")

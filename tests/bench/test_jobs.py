@@ -1,0 +1,128 @@
+"""Cases of ops, and the rows that jobs make of them."""
+
+import time
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+
+from bench.cases import DTYPES, FRAME, GRID, TELLING
+from bench.jobs import OpJob
+from bench.ops import timing_cases
+from bench.selections import selected_cases
+from silk_fast.benchmark.costs import FORMULAS
+from silk_fast.benchmark.rows import OK
+from silk_fast.benchmark.runner import run_job
+from tests.bench.support import BENCH, THREADS, streams, tiny_case
+
+
+def test_cases_cover_every_op_point_and_dtype():
+    cases = timing_cases()
+    assert {case.op for case in cases} == set(FORMULAS)
+    assert {case.point for case in cases} == set(GRID) == {(b, s) for b in (1, 8, 64) for s in (0.4, 10, 60)}
+    assert len({(c.op, c.name, c.dtype, c.direction) for c in cases}) == len(cases)
+    forward = Counter((c.op, c.dtype) for c in cases if c.direction == "forward" and c.op != "fsq_unpack")
+    assert len(forward) == 3 * (len(FORMULAS) - 1)
+    assert all({"ours", "eager"} <= set(case.calls) for case in cases)
+    assert all(case.cost.bytes > 0 and case.cost.flops > 0 for case in cases)
+    assert set(TELLING) <= set(GRID)
+
+
+def test_streams_are_of_one_frame_and_forward_and_go_on():
+    found = [case for case in timing_cases() if case.is_stream]
+    assert {case.op for case in found} == {"rel_attention", "glu_conv_norm_silu", "residual_unit", "polar_istft_stream"}
+    assert {case.direction for case in found} == {"forward"}
+    assert Counter(case.point for case in found) == {(batch, FRAME): 5 * len(DTYPES) for batch in (1, 8, 64)}
+    assert all(case.is_telling == (case.point[0] == 1) for case in found)
+    by_layer = {(case.op, case.layer): case.sizes for case in streams(1, torch.float32)}
+    assert by_layer["rel_attention", "Silk stream"] | {"T": 1, "cached": 63} == by_layer["rel_attention", "Silk stream"]
+    assert by_layer["glu_conv_norm_silu", "Silk stream"]["context"] == 14
+    assert by_layer["residual_unit", "Silk small 75 Hz stream"]["context"] == 54
+    selected = selected_cases(full=False)
+    assert {case.point[0] for case in selected if case.is_stream and case.is_served} == {1, 8, 64}
+
+
+def test_case_names_and_shapes():
+    case = next(c for c in timing_cases([(8, 10)]) if c.op == "snake")
+    row = OpJob(case, "ours").row()
+    assert (row.case, row.shape) == ("Silk small 24 kHz, 10 s, batch 8", "8x32x240000")
+    assert (row.op, row.dtype, row.seconds, row.bytes) == ("snake", "float32", 80.0, case.cost.bytes)
+
+
+def test_gradients_of_flex_attention_need_a_gpu_and_more_than_one_frame():
+    forward, backward = timing_cases([(1, FRAME)], [torch.float32], "rel_key_attention")
+    on_gpu = replace(BENCH, device=torch.device("cuda"))
+    row = run_job(OpJob(backward, "flex_attention"), BENCH)
+    assert (row.status, row.call) == ("absent: gradients of FlexAttention need a GPU", None)
+    assert OpJob(forward, "flex_attention").absence(BENCH) is None
+    assert OpJob(backward, "flex_attention").absence(on_gpu) is None
+    single = {case.direction: case for case in timing_cases([(1, FRAME)], [torch.float32], "rel_attention")[:2]}
+    assert ["flex_attention" in single[direction].calls for direction in ("forward", "backward")] == [True, False]
+
+
+def test_measured_rows():
+    case = tiny_case("bias_silu", "forward")
+    row = run_job(OpJob(case, "eager", THREADS), BENCH)
+    assert row.status == OK
+    assert row.threads == THREADS
+    assert row.share == pytest.approx(case.cost.bytes / 1e10 * 1e3 / row.call.p50)
+    assert row.ceiling == "bandwidth"
+    assert run_job(OpJob(tiny_case("bias_silu", "backward"), "eager"), BENCH).status == OK
+
+
+def test_what_cannot_be_measured_is_a_row_that_says_so():
+    case = tiny_case("snake", "forward")
+    ours = run_job(OpJob(case, "ours"), BENCH)
+    assert (ours.status, ours.call) == ("absent: Triton needs a GPU", None)
+    assert run_job(OpJob(case, "compile-max"), BENCH).status == "absent: CUDA graphs need a GPU"
+
+    def fails(*_):
+        raise RuntimeError("no\nmemory")
+
+    broken = replace(case, calls={**case.calls, "eager": fails})
+    assert run_job(OpJob(broken, "eager"), BENCH).status == "failed: RuntimeError: no memory"
+    small = replace(BENCH, bound_bytes=1000)
+    assert run_job(OpJob(case, "eager"), small).status.startswith("skipped: needs about 0.0 GiB")
+    on_gpu = replace(BENCH, device=torch.device("cuda"))
+    wrong = {case.family: "failed: parity test of x: FAILED"}
+    assert OpJob(case, "ours").absence(replace(on_gpu, wrong=wrong)) == "failed: parity test of x: FAILED"
+    assert OpJob(case, "eager").absence(replace(on_gpu, wrong=wrong)) is None
+
+
+def test_a_job_that_hangs_is_stopped():
+    case = tiny_case("snake", "forward")
+    hangs = replace(case, calls={**case.calls, "eager": lambda *_: time.sleep(10)})
+    row = run_job(OpJob(hangs, "eager"), BENCH, limit_seconds=0.1)
+    assert row.status == "skipped: time budget, stopped after 0 s"
+
+
+def test_gradients_do_not_need_the_default_generator(monkeypatch):
+    """Which a capture that failed may have spoiled."""
+
+    def spoiled(*_, **__):
+        raise RuntimeError("Offset increment outside graph capture encountered unexpectedly")
+
+    monkeypatch.setattr(torch, "randn_like", spoiled)
+    before = torch.get_rng_state()
+    assert run_job(OpJob(tiny_case("bias_silu", "backward"), "eager"), BENCH).status == OK
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("provider", ["compile", "flex_attention"])
+def test_compiled_backward_runs_forward_before_each_pass(monkeypatch, provider):
+    """Without compiling: what matters is that buffers are used once."""
+    case = tiny_case("add_layer_norm", "backward")
+    n_forward = 0
+
+    def counted(*inputs):
+        nonlocal n_forward
+        n_forward += 1
+        return case.calls["eager"](*inputs)
+
+    monkeypatch.setattr(OpJob, "call", lambda job: counted)
+    assert OpJob(case, provider).measure(BENCH).call.p50 > 0
+    assert n_forward > 5
+    n_forward = 0
+    assert run_job(OpJob(case, "eager"), BENCH).status == OK
+    assert n_forward == 2
