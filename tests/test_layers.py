@@ -1,6 +1,7 @@
 """Who may import whom, and what importing does."""
 
 import ast
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,14 @@ KERNELS = sorted((ROOT / "kernels").rglob("*.py"))
 
 
 def imported_modules(path: Path) -> set[str]:
-    """Names of every module that a file imports, anywhere in it."""
+    """Names of every module that a file imports, anywhere in it, and of what it takes from them."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            names.add("." * node.level + (node.module or ""))
+            module = "." * node.level + (node.module or "")
+            names |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
     return names
 
 
@@ -39,3 +41,12 @@ def test_no_pickle_anywhere():
     for path in (*(ROOT / "silk_fast").rglob("*.py"), *KERNELS):
         assert "pickle" not in imported_modules(path)
         assert "torch.load(" not in path.read_text()
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    """Not for a type checker and not within a function either; only ``silk_fast`` itself names what it holds."""
+    paths = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in ROOT.glob("silk_fast/**/*.py")}
+    paths = {name.removesuffix(".__init__"): path for name, path in paths.items()}
+    del paths["silk_fast"]
+    imports = {name: imported_modules(path) & paths.keys() - {name} for name, path in paths.items()}
+    TopologicalSorter(imports).prepare()  # raises CycleError, which names the modules

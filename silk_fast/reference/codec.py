@@ -1,4 +1,4 @@
-"""The Silk codec: encoder, Conformer, quantizer and decoder, over whole signals."""
+"""The Silk codec as its users call it: whole signals, streams, weights."""
 
 import os
 from dataclasses import dataclass
@@ -9,11 +9,8 @@ from torch import Tensor, nn
 from silk_fast.config import SilkConfig
 from silk_fast.errors import SilkInputError
 from silk_fast.reference import pretrained, weight_norm
-from silk_fast.reference.conformer import Conformer
-from silk_fast.reference.decoder import Decoder
-from silk_fast.reference.encoder import Encoder
 from silk_fast.reference.initialisation import initialise_
-from silk_fast.reference.quantizer import FiniteScalarQuantizer
+from silk_fast.reference.network import SilkNetwork
 from silk_fast.reference.streaming import Stream, check_audio
 
 CPU_CHUNK_FRAMES = 4  # 1.6 s, whose activations fit the cache
@@ -36,7 +33,7 @@ class EncodedAudio:
     n_frames: Tensor
 
 
-class SilkCodec(nn.Module):
+class SilkCodec(SilkNetwork):
     """The whole codec: 24 kHz speech to 47.5 tokens a second and back.
 
     Args:
@@ -47,29 +44,12 @@ class SilkCodec(nn.Module):
     """
 
     def __init__(self, config: SilkConfig | None = None, *, weight_norm: bool = True, seed: int | None = None) -> None:
-        super().__init__()
-        self.config = config or SilkConfig()
-        self.encoder = Encoder(self.config)
-        self.conformer = Conformer(self.config)
-        self.quantizer = FiniteScalarQuantizer([self.config.levels] * self.config.latent_dim, self.config.group_size)
-        self.decoder = Decoder(self.config)
+        super().__init__(config or SilkConfig())
         initialise_(self, seed)
         if weight_norm:
             self.apply_weight_norm_()
 
     # ------------------------------------------------------------ whole signals
-
-    def latents(self, audio: Tensor, n_frames: Tensor | None = None) -> Tensor:
-        """Compute latent frames ``[B, F, 128]`` before standardisation, of audio ``[B, 1, 9600 F]``; differentiable.
-
-        Args:
-            n_frames: int ``[B]``, frames of each signal, for attention that looks ahead.
-        """
-        return self.conformer(self.encoder(audio), n_frames)
-
-    def forward(self, audio: Tensor) -> Tensor:
-        """Encode, quantise and decode ``[B, 1, 9600 F]``, differentiably; the same shape, ``output_delay`` late."""
-        return self.decoder(self.quantizer(self.latents(audio)))
 
     @torch.no_grad()
     def encode(self, audio: Tensor, lengths: Tensor | None = None, *, chunk_frames: int | None = None) -> EncodedAudio:

@@ -7,16 +7,13 @@ starts at the average spectrum of speech with its pulses centred in the window.
 """
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from silk_fast.reference.conformer import ConvModule, FeedForward, RelativeAttention
 from silk_fast.reference.layers import ResidualUnit
-
-if TYPE_CHECKING:
-    from silk_fast.reference.codec import SilkCodec
+from silk_fast.reference.network import SilkNetwork
 
 RESIDUAL_GAIN = 0.3
 BRANCH_ENDS = {ResidualUnit: "conv2", FeedForward: "down", RelativeAttention: "output", ConvModule: "down"}
@@ -27,7 +24,7 @@ SILENCE = 1e-5  # magnitudes below count as this one
 
 
 @torch.no_grad()
-def initialise_(codec: "SilkCodec", seed: int | None = None) -> None:
+def initialise_(codec: SilkNetwork, seed: int | None = None) -> None:
     """Draw every weight of a freshly built codec in place.
 
     Args:
@@ -62,7 +59,7 @@ def mean_log_magnitude(audio: Tensor, n_fft: int, hop: int) -> Tensor:
 
 
 @torch.no_grad()
-def calibrate_(codec: "SilkCodec", audio: Tensor) -> None:
+def calibrate_(codec: SilkNetwork, audio: Tensor) -> None:
     """Fit an untrained codec to data: latent statistics, and the average spectrum of the decoder's head.
 
     Args:

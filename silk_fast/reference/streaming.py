@@ -1,44 +1,16 @@
 """Encoding and decoding a signal as it arrives; equal to the whole signal at once by construction."""
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from silk_fast.config import SilkConfig
 from silk_fast.errors import SilkInputError
-from silk_fast.reference.conformer import Conformer, ConformerState
-from silk_fast.reference.decoder import Decoder, DecoderState
-from silk_fast.reference.encoder import Encoder, EncoderState
-from silk_fast.reference.quantizer import FiniteScalarQuantizer
+from silk_fast.reference.conformer import ConformerState
+from silk_fast.reference.decoder import DecoderState
+from silk_fast.reference.encoder import EncoderState
+from silk_fast.reference.network import SilkNetwork
 from silk_fast.reference.state import State
-
-
-class CodecParts(Protocol):
-    """What a stream needs of a codec."""
-
-    config: SilkConfig
-    encoder: Encoder
-    conformer: Conformer
-    quantizer: FiniteScalarQuantizer
-    decoder: Decoder
-
-
-def encode_frames(codec: CodecParts, audio: Tensor, encoder: EncoderState, conformer: ConformerState) -> Tensor:
-    """Compute tokens int32 ``[B, F, 19]`` of whole frames ``[B, 1, 9600 F]``, after what the states have seen."""
-    if audio.shape[-1] == 0:
-        return torch.zeros(audio.shape[0], 0, codec.config.tokens_per_frame, dtype=torch.int32, device=audio.device)
-    latents = codec.conformer(codec.encoder(audio, encoder), state=conformer)
-    return codec.quantizer.encode(latents)
-
-
-def decode_frames(codec: CodecParts, tokens: Tensor, decoder: DecoderState) -> Tensor:
-    """Compute audio ``[B, 1, 9600 F]`` of tokens ``[B, F, 19]``, after what the state has seen."""
-    codes = codec.quantizer.decode(tokens)
-    if tokens.shape[1] == 0:
-        return codes.new_zeros(tokens.shape[0], 1, 0)
-    return codec.decoder(codes.to(codec.decoder.head.weight.dtype), decoder)
 
 
 def check_audio(audio: Tensor, batch_size: int | None = None) -> None:
@@ -76,7 +48,7 @@ class Stream:
         batch_size: B.
     """
 
-    def __init__(self, codec: CodecParts, batch_size: int) -> None:
+    def __init__(self, codec: SilkNetwork, batch_size: int) -> None:
         self.codec = codec
         self.batch_size = batch_size
         self.state = StreamState(
@@ -125,7 +97,7 @@ class Stream:
             ready = torch.cat([state.pending[..., : state.n_pending], chunk], dim=-1)[..., : n_total - n_left]
             state.pending[..., :n_left] = chunk[..., chunk.shape[-1] - n_left :]
         state.n_pending = n_left
-        return encode_frames(self.codec, ready, state.encoder, state.conformer)
+        return self.codec.encode_frames(ready, state.encoder, state.conformer)
 
     @torch.no_grad()
     def decode(self, tokens: Tensor) -> Tensor:
@@ -138,7 +110,7 @@ class Stream:
         """
         if tokens.shape[0] != self.batch_size:
             raise SilkInputError(f"tokens must have batch size {self.batch_size}, got shape {tuple(tokens.shape)}")
-        audio = decode_frames(self.codec, tokens.to(self.state.pending.device), self.state.decoder)
+        audio = self.codec.decode_frames(tokens.to(self.state.pending.device), self.state.decoder)
         n_dropped = min(self.state.n_skip, audio.shape[-1])
         self.state.n_skip -= n_dropped
         return audio[..., n_dropped:]

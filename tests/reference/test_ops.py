@@ -63,13 +63,15 @@ def test_residual_unit_equals_dac_with_its_weights(dilation):
 # ---------------------------------------------------------------- FSQ
 
 
-peer_quantizer = cache(FSQ)  # which lists its whole codebook when it is made
+@cache  # it lists its whole codebook when it is made
+def peer_quantizer(levels: tuple[int, ...]) -> FSQ:
+    return FSQ(levels=list(levels))
 
 
 def peer_tokens(z: torch.Tensor, levels: tuple[int, ...], group_size: int) -> torch.Tensor:
     groups = ops.group_levels(levels, group_size)
     parts = z.split([len(group) for group in groups], dim=-1)
-    return torch.stack([peer_quantizer(g)(p[None])[1][0] for g, p in zip(groups, parts, strict=True)], dim=-1)
+    return torch.stack([peer_quantizer(tuple(g))(p[None])[1][0] for g, p in zip(groups, parts, strict=True)], dim=-1)
 
 
 def test_fsq_tokens_equal_vector_quantize_pytorch_on_100_000_latents():
