@@ -1,8 +1,9 @@
 # Every target first makes .venv with the versions of requirements.lock; python3 (>= 3.10) and make are all it needs.
 #
 #   demo    encode and decode a recording, print a table, draw demo/speech.png
-#   test    all tests; kernels run in Triton's interpreter where there is no GPU
-#   lint    ruff; format applies what it asks for
+#   test    the tests, a process a core; kernels run in Triton's interpreter where there is no GPU
+#   test-all  the slow ones too: every kernel compiled for every GPU target
+#   lint    ruff and mypy; format applies what ruff asks for
 #   bench   time ops and codec on this CPU, within 15 minutes; results go to bench/results/
 #   bench-gpu  check, then time everything on the GPU, within 8 minutes; takes the system's torch where there is no .venv
 #   report  docs/performance.md from bench/results/
@@ -11,17 +12,21 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint format bench bench-gpu report static clean
+.PHONY: demo test test-all lint format bench bench-gpu report static clean
 
 demo: .venv/installed
 	$(BIN)/silk demo
 
 test: .venv/installed
-	$(BIN)/pytest
+	$(BIN)/python -m pytest -n auto
+
+test-all: test
+	$(BIN)/python -m pytest -n auto -m slow
 
 lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy silk_fast kernels
 
 format: .venv/installed
 	$(BIN)/ruff check --fix .
@@ -51,4 +56,4 @@ clean:
 	@$(BIN)/python -m pip install --quiet --constraint requirements.lock cython && \
 	  $(BIN)/python -m pip install --quiet --constraint requirements.lock --no-build-isolation pesq || \
 	  echo "pesq was not installed (it needs a C compiler): silk eval leaves PESQ out, and its test is skipped" >&2
-	@touch $@
+	@: > $@

@@ -12,6 +12,7 @@ from bench.static import narrow_accesses, width
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.slow
 def test_every_kernel_passes_the_static_gate():
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     command = [sys.executable, "-m", "bench.static", "--dry-run"]
