@@ -124,11 +124,16 @@ def silu_slope(b_v):
 
 
 @triton.jit
-def saturate(b_x, DTYPE: tl.constexpr):
-    """Cast to ``DTYPE``; what is beyond the range of float16 becomes its largest number, not infinity."""
-    b_x = b_x.to(DTYPE)
-    if b_x.dtype == tl.float16:  # after the cast: two numbers an instruction
-        largest = tl.full([], 65504.0, tl.float16)
-        b_x = tl.maximum(b_x, -largest, propagate_nan=tl.PropagateNan.ALL)
-        b_x = tl.minimum(b_x, largest, propagate_nan=tl.PropagateNan.ALL)
-    return b_x
+def saturate(b_x, dtype: tl.constexpr, CAST_FIRST: tl.constexpr = False):
+    """Cast to ``dtype``; what is beyond the range of float16 becomes its largest number, not infinity.
+
+    Both orders give the same numbers: clamped after the cast, two of them share an instruction.
+    """
+    if dtype == tl.float16:
+        if CAST_FIRST:
+            largest = tl.full([], 65504.0, tl.float16)
+            b_x = tl.maximum(b_x.to(tl.float16), -largest, propagate_nan=tl.PropagateNan.ALL)
+            b_x = tl.minimum(b_x, largest, propagate_nan=tl.PropagateNan.ALL)
+        else:
+            b_x = tl.clamp(b_x, -65504.0, 65504.0, propagate_nan=tl.PropagateNan.ALL)
+    return b_x.to(dtype)

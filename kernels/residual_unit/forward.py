@@ -72,7 +72,7 @@ def _convolve(
             p_v = tl.where((o_source < 0)[:, None], p_context, p_v)
         b_v = tl.load(p_v, mask=m_time[:, None] & (o_k < N_CHANNELS)[None, :], other=0.0)
         if snake_ptr is not None:
-            b_v = saturate(_snake(b_v.to(tl.float32), snake_ptr, o_k, WIDTH), source_ptr.dtype.element_ty)
+            b_v = saturate(_snake(b_v.to(tl.float32), snake_ptr, o_k, WIDTH), source_ptr.dtype.element_ty, True)
         p_weight = weight_ptr + (i_tap * WIDTH + o_k)[:, None] * WIDTH
         b_a = tl.dot(b_v, tl.load(p_weight + o_a[None, :]), b_a, input_precision="ieee")
         b_b = tl.dot(b_v, tl.load(p_weight + o_b[None, :]), b_b, input_precision="ieee")
@@ -89,15 +89,16 @@ def _store(b_y, residual_ptr, y_ptr, snake_ptr, rows, o_channel, N_CHANNELS: tl.
     if residual_ptr is not None:
         b_y += tl.load(residual_ptr + i_y + o_y, mask=m_y, other=0.0).to(tl.float32)
     if snake_ptr is None:
-        tl.store(y_ptr + i_y + o_y, b_y.to(y_ptr.dtype.element_ty), mask=m_y)
+        b_y = b_y.to(y_ptr.dtype.element_ty)
     else:
-        b_s = saturate(_snake(b_y, snake_ptr, o_channel, WIDTH), y_ptr.dtype.element_ty)
-        tl.store(y_ptr + i_y + o_y, b_s, mask=m_y)
+        b_y = saturate(_snake(b_y, snake_ptr, o_channel, WIDTH), y_ptr.dtype.element_ty, True)
+    tl.store(y_ptr + i_y + o_y, b_y, mask=m_y)
 
 
 @triton.jit(do_not_specialize=SIZES)
 def _residual_unit_fwd_kernel(
     x_ptr,
+    source_ptr,
     context_ptr,
     weight1_ptr,
     bias1_ptr,
@@ -117,17 +118,17 @@ def _residual_unit_fwd_kernel(
     BLOCK_T: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """The whole unit for one tile of rows."""
+    """The whole unit for one tile of rows; ``source_ptr``, what is convolved, is x as well."""
     WIDTH: tl.constexpr = WIDTH_A + WIDTH_B
     DTYPE: tl.constexpr = x_ptr.dtype.element_ty
     rows = _tile_rows(tl.program_id(0).to(tl.int64) * BLOCK_T, n_rows, n_time, BLOCK_T)
     o_a, o_b = tl.arange(0, WIDTH_A), WIDTH_A + tl.arange(0, WIDTH_B)
     b_a, b_b = _convolve(
-        *(x_ptr, context_ptr, weight1_ptr, bias1_ptr, snake1_ptr),
+        *(source_ptr, context_ptr, weight1_ptr, bias1_ptr, snake1_ptr),
         *(rows, o_a, o_b, n_time, dilation, left, N_CHANNELS, WIDTH, N_TAPS, BLOCK_K),
     )
-    b_a = saturate(_snake(b_a, snake2_ptr, o_a, WIDTH), DTYPE)
-    b_b = saturate(_snake(b_b, snake2_ptr, o_b, WIDTH), DTYPE)
+    b_a = saturate(_snake(b_a, snake2_ptr, o_a, WIDTH), DTYPE, True)
+    b_b = saturate(_snake(b_b, snake2_ptr, o_b, WIDTH), DTYPE, True)
     for i_n in range(0, WIDTH, WIDTH_B):  # in slices, to need few registers
         o_n = i_n + tl.arange(0, WIDTH_B)
         p_weight = weight2_ptr + o_n[None, :]

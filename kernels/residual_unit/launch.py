@@ -75,7 +75,7 @@ def _launch(x: Tensor, packed: PackedResidualUnit, dilation: int, context: Tenso
             width_a = 1 << (width - 1).bit_length() - 1
             options |= {"WIDTH_A": width_a, "WIDTH_B": width - width_a, "BLOCK_T": 128, "num_warps": 8}
             _residual_unit_fwd_kernel[(n_tiles,)](
-                *(x, *first, packed.weight2, packed.bias2, packed.snake2, y, *sizes), **options, N_TAPS=n_taps
+                *(x, x, *first, packed.weight2, packed.bias2, packed.snake2, y, *sizes), **options, N_TAPS=n_taps
             )
         else:
             block_t, block_n, n_warps = (64, 32, 4) if small else (128, 128, 8)
