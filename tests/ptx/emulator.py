@@ -33,10 +33,13 @@ class _Launch(ctypes.Structure):
     """``Launch`` of interface.cpp."""
 
     _pointers = ("parameters", "grid", "regions", "blocks", "threads", "warps", "sectors", "passes", "findings")
-    _numbers = ("n_threads", "shared_bytes", "local_bytes", "checks", "n_regions", "n_blocks", "hardware", "most_findings")
+    _sizes = ("n_threads", "shared_bytes", "local_bytes", "checks", "n_regions", "n_blocks")
+    _numbers = (*_sizes, "hardware_errors", "most_findings")
     _fields_ = [
-        *((n, ctypes.c_void_p) for n in _pointers), ("budget", ctypes.c_uint64), *((n, ctypes.c_uint32) for n in _numbers),
-    ]  # fmt: skip
+        *((n, ctypes.c_void_p) for n in _pointers),
+        ("budget", ctypes.c_uint64),
+        *((n, ctypes.c_uint32) for n in _numbers),
+    ]
 
 
 @dataclass
@@ -65,8 +68,8 @@ class Finding:
     def __str__(self) -> str:
         text = f"{self.what}: {self.kernel} (sm_{self.arch}) {self.where}, block {self.block} thread {self.thread}"
         if self.other_thread >= 0 or self.other_block >= 0 or self.other:
-            text += f", against block {self.other_block if self.other_block >= 0 else self.block} thread {self.other_thread}"
-            text += f" {self.other}" if self.other else ""
+            block = self.block if self.other_block < 0 else self.other_block
+            text += f", against block {block} thread {self.other_thread} {self.other}"
         return f"{text}, address {self.address:#x}, {self.count} times"
 
 
@@ -112,9 +115,9 @@ class Kernel:
             if not entry or n_sources.value not in (-1, len(i.sources)):
                 reason = f"{n_sources.value} sources are known" if entry else f"no operation {i.operation}"
                 raise UnsupportedPTX(f"{self.name}: line {i.statement.line}: `{i.statement.text}`: {reason}")
-            n_results = len(i.results)
+            sizes = len(i.results), len(i.results) + len(i.sources)
             places = len(operands), len(immediates)
-            rows.append((entry, i.control, i.negated, i.labelled, i.guard, n_results, n_results + len(i.sources), *places))
+            rows.append((entry, i.control, i.negated, i.labelled, i.guard, *sizes, *places))
             operands += [*i.results, *i.sources]
             immediates += i.immediates
         registers = np.full(program.register_bytes + 64, 0xFF, np.uint8)
@@ -125,9 +128,12 @@ class Kernel:
         for slot in (*program.constants.values(), *program.specials.values()):
             defined[slot // 4 : slot // 4 + 2] = 0xFFFFFFFF
         special = np.array([program.specials.get(name, -1) for name in SPECIAL_REGISTERS], np.int32)
-        arrays = [np.array(rows, np.int64), np.array(operands or [0], np.int32), np.array(immediates or [0], np.int64)]
-        sized = [x for array, n in zip(arrays, map(len, (rows, operands, immediates)), strict=True) for x in (_pointer(array), n)]
-        return self._lib.ptx_program(*sized, _pointer(registers), _pointer(defined), len(registers), _pointer(special))
+        table, slots = np.array(rows, np.int64), np.array(operands or [0], np.int32)
+        numbers = np.array(immediates or [0], np.int64)
+        return self._lib.ptx_program(
+            _pointer(table), len(rows), _pointer(slots), len(operands), _pointer(numbers), len(immediates),
+            _pointer(registers), _pointer(defined), len(registers), _pointer(special),
+        )  # fmt: skip
 
     def where(self, index: int) -> str:
         """Source line, line of the PTX, and text of an instruction."""
@@ -194,10 +200,11 @@ class Emulator:
             blocks = np.unique(np.linspace(0, total - 1, self.most_blocks).astype(np.int32))
         grid_, records = np.array(grid, np.uint32), (_Record * MOST_FINDINGS)()
         counters = (_pointer(x) for x in (kernel.threads, kernel.warps, kernel.sectors, kernel.passes))
+        program = kernel.program
         launch = _Launch(
-            _pointer(parameters), _pointer(grid_), _pointer(regions), _pointer(blocks), *counters, ctypes.addressof(records),
-            self.budget, kernel.program.n_threads, shared_bytes, kernel.program.local_bytes, self.checks, len(regions),
-            len(blocks), self.hardware_errors, MOST_FINDINGS,
+            _pointer(parameters), _pointer(grid_), _pointer(regions), _pointer(blocks), *counters,
+            ctypes.addressof(records), self.budget, program.n_threads, shared_bytes, program.local_bytes, self.checks,
+            len(regions), len(blocks), self.hardware_errors, MOST_FINDINGS,
         )  # fmt: skip
         started = time.perf_counter()
         n = kernel._lib.ptx_launch(kernel._handle, ctypes.byref(launch))
@@ -210,9 +217,9 @@ class Emulator:
 
     def _finding(self, kernel: Kernel, record: _Record) -> Finding:
         lib, places = kernel._lib, (kernel.where(record.at), kernel.where(record.other))
-        values = [getattr(record, name) for name in ("thread", "other_thread", "block", "other_block", "address", "count")]
         what, fatal = lib.ptx_finding_text(record.kind).decode(), bool(lib.ptx_finding_is_fatal(record.kind))
-        finding = Finding(what, fatal, kernel.name, self.arch, *places, *values)
+        names = ("thread", "other_thread", "block", "other_block", "address", "count")
+        finding = Finding(what, fatal, kernel.name, self.arch, *places, *(getattr(record, name) for name in names))
         known = self.findings.setdefault((finding.what, kernel.name, *places), finding)
         if known is not finding:
             known.count += finding.count

@@ -66,6 +66,7 @@ def _build(command: str, flags: list[str], path: Path) -> None:
             folder, objects = Path(name), []
             for source in sorted(SOURCES.glob("*.cpp")):
                 objects.append(str(folder / f"{source.stem}.o"))
-                subprocess.run([command, *flags, *OWN_FLAGS.get(source.name, []), "-c", str(source), "-o", objects[-1]], check=True)
+                own = OWN_FLAGS.get(source.name, [])
+                subprocess.run([command, *flags, *own, "-c", str(source), "-o", objects[-1]], check=True)
             subprocess.run([command, "-shared", *objects, "-o", str(folder / path.name)], check=True)
             os.replace(folder / path.name, path)

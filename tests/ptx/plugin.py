@@ -5,6 +5,7 @@
 A finding of the checks fails the test in which it was made.
 """
 
+import importlib
 import os
 import sys
 from collections.abc import Generator
@@ -23,7 +24,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("emulate", "kernels compiled for a GPU and executed by an emulator of PTX")
     group.addoption("--emulate", type=int, choices=TARGETS, metavar="ARCH", help=f"target: one of {TARGETS}")
     group.addoption(
-        "--emulate-checks", default=DEFAULT_CHECKS, metavar="A,B", help=f"some of {','.join(CHECKS)} (default {DEFAULT_CHECKS})"
+        "--emulate-checks", default=DEFAULT_CHECKS, help=f"some of {','.join(CHECKS)} (default {DEFAULT_CHECKS})"
     )
     group.addoption(
         "--emulate-hardware", action="store_true", help="approximate and matrix instructions err as hardware may"
@@ -38,7 +39,9 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     checks = [c for c in config.getoption("--emulate-checks").split(",") if c]
     if unknown := set(checks) - set(CHECKS):
-        raise pytest.UsageError(f"--emulate-checks: no check {', '.join(sorted(unknown))}; there are {', '.join(CHECKS)}")
+        raise pytest.UsageError(
+            f"--emulate-checks: no check {', '.join(sorted(unknown))}; there are {', '.join(CHECKS)}"
+        )
     if "triton" in sys.modules:
         raise pytest.UsageError("--emulate: triton has been imported already, for its interpreter")
     os.environ.pop("TRITON_INTERPRET", None)
@@ -47,28 +50,24 @@ def pytest_configure(config: pytest.Config) -> None:
 
     install(machine)
     accept_cpu_tensors()
-    test_bfloat16()
+    add_bfloat16()
     config.stash[MACHINE] = machine
 
 
 def accept_cpu_tensors() -> None:
     """Let the kernels of silk_fast take CPU tensors, wherever they ask whether Triton runs on a tensor's device."""
-    import silk_fast.kernels.all
-
+    importlib.import_module("silk_fast.kernels.all")
     for name, module in list(sys.modules.items()):
         if name.startswith("silk_fast.kernels") and hasattr(module, "runs_on"):
             module.runs_on = lambda x: True
 
 
-def test_bfloat16() -> None:
-    """Add bfloat16 to the dtypes that every kernel is tested in; the interpreter is wrong for it, compiled code is not."""
+def add_bfloat16() -> None:
+    """Add bfloat16, for which only the interpreter is wrong, to the dtypes that every kernel is tested in."""
     from tests.kernels import support
 
     if torch.bfloat16 not in support.DTYPES:
         support.DTYPES.append(torch.bfloat16)
-
-
-test_bfloat16.__test__ = False
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

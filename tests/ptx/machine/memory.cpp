@@ -10,11 +10,6 @@ namespace {
 
 enum Space : s64 { GLOBAL, SHARED, LOCAL, GENERIC };  // the order of SPACES in memory.py
 
-// Where the lanes of one access lie in host memory; null where a lane may not access what it asked for.
-struct Places {
-  u8* at[LANES];
-};
-
 // What every access has: immediates 0 to 6.
 struct Access {
   Space space;
@@ -62,9 +57,10 @@ u8* place(Warp& w, s32 at, Space space, u64 address, u32 n, int lane, bool write
   return space == LOCAL ? local_place(w, at, address, n, lane) : global_place(w, at, address, n, lane, write);
 }
 
+// Calls `use(lane, place)` for each lane in turn, with null where it may not access what it asks for.
 // `value(lane)` is what a store is about to write.
-template <class Value>
-void find_places(Warp& w, const Instruction& i, u32 active, const Access& a, s32 slot, bool write, Value value, Places& p) {
+template <class Value, class Use>
+void at_places(Warp& w, const Instruction& i, u32 active, const Access& a, s32 slot, bool write, Value value, Use use) {
   Machine& m = *w.machine;
   const u32 n = a.bytes();
   u64 address[LANES];
@@ -81,43 +77,43 @@ void find_places(Warp& w, const Instruction& i, u32 active, const Access& a, s32
       low_bits |= address[l];
     });
     const Region* region = m.region(low, n);
-    if (region && region->low <= low && high + n <= region->high && low_bits % n == 0) {
-      each(active, [&](int l) { p.at[l] = reinterpret_cast<u8*>(address[l]); });
-      return;
-    }
+    if (region && region->low <= low && high + n <= region->high && low_bits % n == 0)
+      return each(active, [&](int l) { use(l, reinterpret_cast<u8*>(address[l])); });
   }
-  each(active, [&](int l) { p.at[l] = place(w, i.index, a.space, address[l], n, l, write, value(l)); });
+  each(active, [&](int l) { use(l, place(w, i.index, a.space, address[l], n, l, write, value(l))); });
 }
 
-template <class Element, class Register> void load_elements(Warp& w, const Instruction& i, u32 active, const Access& a, const Places& p) {
+template <class Element, class Register>
+void load_elements(Warp& w, const Instruction& i, u32 active, const Access& a, const u8* const* places) {
   for (u32 k = 0; k < a.count; k++) {
     Register* d = w.lanes<Register>(i.operand[k]);
     each(active, [&](int l) {
-      Element x;
-      if (p.at[l]) std::memcpy(&x, p.at[l] + k * sizeof x, sizeof x);
-      else x = static_cast<Element>(~0ull);
+      Element x = static_cast<Element>(~0ull);
+      if (places[l]) std::memcpy(&x, places[l] + k * sizeof x, sizeof x);
       d[l] = static_cast<Register>(x);  // widened by the sign of Element
     });
   }
 }
-template <class Unsigned, class Signed> void load_words(Warp& w, const Instruction& i, u32 active, const Access& a, const Places& p) {
+template <class Element>
+void load_as(Warp& w, const Instruction& i, u32 active, const Access& a, const u8* const* places) {
   switch (a.register_bytes) {
-    case 2: return a.is_signed ? load_elements<Signed, u16>(w, i, active, a, p) : load_elements<Unsigned, u16>(w, i, active, a, p);
-    case 4: return a.is_signed ? load_elements<Signed, u32>(w, i, active, a, p) : load_elements<Unsigned, u32>(w, i, active, a, p);
-    default: return a.is_signed ? load_elements<Signed, u64>(w, i, active, a, p) : load_elements<Unsigned, u64>(w, i, active, a, p);
+    case 2: return load_elements<Element, u16>(w, i, active, a, places);
+    case 4: return load_elements<Element, u32>(w, i, active, a, places);
+    default: return load_elements<Element, u64>(w, i, active, a, places);
   }
 }
 
 // operands: registers, address
 void load(Warp& w, const Instruction& i, u32 active) {
   const Access a(i.immediate);
-  Places p;
-  find_places(w, i, active, a, i.operand[a.count], false, [](int) { return nullptr; }, p);
+  const u8* places[LANES];
+  auto nothing = [](int) { return nullptr; };
+  at_places(w, i, active, a, i.operand[a.count], false, nothing, [&](int l, u8* place) { places[l] = place; });
   switch (a.element) {
-    case 1: return load_words<u8, s8>(w, i, active, a, p);
-    case 2: return load_words<u16, s16>(w, i, active, a, p);
-    case 4: return load_words<u32, s32>(w, i, active, a, p);
-    default: return load_words<u64, s64>(w, i, active, a, p);
+    case 1: return a.is_signed ? load_as<s8>(w, i, active, a, places) : load_as<u8>(w, i, active, a, places);
+    case 2: return a.is_signed ? load_as<s16>(w, i, active, a, places) : load_as<u16>(w, i, active, a, places);
+    case 4: return a.is_signed ? load_as<s32>(w, i, active, a, places) : load_as<u32>(w, i, active, a, places);
+    default: return load_as<u64>(w, i, active, a, places);
   }
 }
 
@@ -130,10 +126,9 @@ void store(Warp& w, const Instruction& i, u32 active) {
       const u64 x = read_word(w, i.operand[1 + k], a.register_bytes, l);
       std::memcpy(data[l] + k * a.element, &x, a.element);
     });
-  Places p;
-  find_places(w, i, active, a, i.operand[0], true, [&](int l) { return data[l]; }, p);
-  each(active, [&](int l) {
-    if (p.at[l]) std::memcpy(p.at[l], data[l], a.bytes());
+  auto value = [&](int l) { return data[l]; };
+  at_places(w, i, active, a, i.operand[0], true, value, [&](int l, u8* place) {
+    if (place) std::memcpy(place, data[l], a.bytes());
   });
 }
 
@@ -181,18 +176,16 @@ template <class T> void atomic(Warp& w, const Instruction& i, u32 active) {
   const Access a(i.immediate);
   const u32 checks = m.checks;
   m.checks &= ~(CHECK_GRACE | CHECK_RACE);
-  Places p;
-  find_places(w, i, active, a, i.operand[1], true, [](int) { return nullptr; }, p);
-  m.checks = checks;
-  each(active, [&](int l) {
-    if (!p.at[l]) return;
+  at_places(w, i, active, a, i.operand[1], true, [](int) { return nullptr; }, [&](int l, u8* place) {
+    if (!place) return;
     T old;
-    std::memcpy(&old, p.at[l], sizeof old);
+    std::memcpy(&old, place, sizeof old);
     const T b = w.lanes<T>(i.operand[2])[l], c = i.immediate[8] ? w.lanes<T>(i.operand[3])[l] : b;
     const T result = combined(static_cast<Atomic>(i.immediate[7]), old, b, c);
-    std::memcpy(p.at[l], &result, sizeof result);
+    std::memcpy(place, &result, sizeof result);
     w.lanes<T>(i.operand[0])[l] = old;
   });
+  m.checks = checks;
 }
 
 // immediates: what to add, bytes of the result's and of the source's register

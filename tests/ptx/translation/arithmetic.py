@@ -53,7 +53,8 @@ def sum_or_product(p: Program, c: Call) -> None:
     if "wide" not in c.parts:
         return plain(p, c)
     w = width(kind)
-    p.emit(c, c.opcode, [p.result(c.operands[0], 2 * w)], [*p.sources(c.operands[1:3], w), *p.sources(c.operands[3:], 2 * w)])
+    sources = [*p.sources(c.operands[1:3], w), *p.sources(c.operands[3:], 2 * w)]
+    p.emit(c, c.opcode, [p.result(c.operands[0], 2 * w)], sources)
 
 
 def with_carry(p: Program, c: Call) -> None:

@@ -7,8 +7,8 @@ ROUNDINGS = ["rn", "rz", "rm", "rp"]
 FLAGS = {"ftz": 1, "sat": 2, "relu": 4}
 TO_INTEGER = 8
 DIRECT = {
-    "cvt.f32.f16", "cvt.f32.bf16", "cvt.rn.f16.f32", "cvt.rn.bf16.f32", "cvt.rn.f32.s32", "cvt.rn.f32.u32", "cvt.f64.f32",
-    "cvt.rn.f32.f64", "cvt.s64.s32", "cvt.u64.u32", "cvt.u32.u64", "cvt.u32.u16", "cvt.u16.u32",
+    "cvt.f32.f16", "cvt.f32.bf16", "cvt.rn.f16.f32", "cvt.rn.bf16.f32", "cvt.rn.f32.s32", "cvt.rn.f32.u32",
+    "cvt.f64.f32", "cvt.rn.f32.f64", "cvt.s64.s32", "cvt.u64.u32", "cvt.u32.u64", "cvt.u32.u16", "cvt.u16.u32",
 }  # fmt: skip
 
 
@@ -23,11 +23,9 @@ def convert(p: Program, c: Call) -> None:
     if to not in TYPES or source not in TYPES:
         raise c.refuse("type")
     to_bytes, source_bytes = (p.width_of(o, width(t)) for o, t in zip(c.operands, (to, source), strict=True))
-    if min(to_bytes - width(to), source_bytes - width(source)) < 0:
-        raise c.refuse("a register is too narrow")
-    if {"f", "b"} & {to[0], source[0]} and (to_bytes, source_bytes) != (width(to), width(source)):
-        if (to[0] in "fb" and to_bytes != width(to)) or (source[0] in "fb" and source_bytes != width(source)):
-            raise c.refuse("a floating-point value in a register of another width")
+    for kind, n in ((to, to_bytes), (source, source_bytes)):
+        if n < width(kind) or (kind[0] in "fb" and n != width(kind)):
+            raise c.refuse(f"{kind} in a register of {n} bytes")
     results, sources = [p.result(c.operands[0], to_bytes)], [p.source(c.operands[1], source_bytes)]
     if c.opcode in DIRECT and (to_bytes, source_bytes) == (width(to), width(source)):
         return p.emit(c, c.opcode, results, sources)

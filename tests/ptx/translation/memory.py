@@ -6,6 +6,8 @@ from tests.ptx.translation.program import Call, Program, translates, vector, wid
 
 SPACES = ["global", "shared", "local", "generic"]
 ATOMICS = ["add", "min", "max", "exch", "and", "or", "xor", "cas"]
+ATOMIC_TYPES = {"u32", "u64", "s32", "s64", "f32", "f64"}
+ATOMIC_HINTS = ["global", "shared", "shared::cta", "relaxed", "acquire", "release", "acq_rel", "gpu", "cta", "sys"]
 HINTS = re.compile(r"volatile|relaxed|acquire|release|acq_rel|gpu|sys|cta|weak|nc|ca|cg|cs|lu|cv|wb|wt|L1::\w+|L2::\w+")
 GENERIC_BASE = {"shared": 1 << 60, "local": 2 << 60, "global": 0, "const": 0, "param": 0}
 
@@ -71,11 +73,10 @@ def atomic(p: Program, c: Call) -> None:
     kind = c.parts[-1]
     operation = next((o for o in c.parts[1:-1] if o in ATOMICS), None)
     space = next((s.removesuffix("::cta") for s in c.parts if s.startswith(("global", "shared"))), "generic")
-    known = (*ATOMICS, "global", "shared", "shared::cta", "relaxed", "acquire", "release", "acq_rel", "gpu", "cta", "sys")
-    c.only(*known, end=-1)
+    c.only(*ATOMICS, *ATOMIC_HINTS, end=-1)
     operands = c.operands if c.parts[0] == "atom" else ["_", *c.operands]
     type_ = kind.replace("b", "u")
-    if operation is None or type_ not in ("u32", "u64", "s32", "s64", "f32", "f64") or (kind[0] == "f" and operation not in ("add", "exch")):
+    if operation is None or type_ not in ATOMIC_TYPES or (kind[0] == "f" and operation not in ("add", "exch")):
         raise c.refuse("atomic operation")
     w = width(kind)
     slot, address_bytes, offset = p.address(operands[1])
@@ -88,7 +89,8 @@ def convert_address(p: Program, c: Call) -> None:
     space = next(s for s in c.parts if s.removesuffix("::cta") in GENERIC_BASE).removesuffix("::cta")
     base = -GENERIC_BASE[space] if "to" in c.parts else GENERIC_BASE[space]
     to_bytes, source_bytes = (p.width_of(o, 8) for o in c.operands)
-    p.emit(c, "cvta", [p.result(c.operands[0], to_bytes)], [p.source(c.operands[1], source_bytes)], [base, to_bytes, source_bytes])
+    results, sources = [p.result(c.operands[0], to_bytes)], [p.source(c.operands[1], source_bytes)]
+    p.emit(c, "cvta", results, sources, [base, to_bytes, source_bytes])
 
 
 @translates("createpolicy")
@@ -110,12 +112,14 @@ def copy(p: Program, c: Call) -> None:
             c.only("noinc", "shared", "shared::cta", start=4, end=-1)
             slot, w, offset = p.address(c.operands[0])
             return p.emit(c, "cp.async.mbarrier.arrive", [], [slot], [offset, w, "noinc" in c.parts])
-        case ["async", "ca" | "cg", "shared" | "shared::cta", "global", *hints] if all(h.startswith("L2::") for h in hints):
+        case ["async", "ca" | "cg", "shared" | "shared::cta", "global", *_]:
             return asynchronous(p, c)
     raise c.refuse()
 
 
 def asynchronous(p: Program, c: Call) -> None:
+    if not all(hint.startswith("L2::") for hint in c.parts[5:]):
+        raise c.refuse()
     operands = c.operands[:-1] if "L2::cache_hint" in c.parts else c.operands
     to, to_bytes, to_offset = p.address(operands[0])
     source, source_bytes, source_offset = p.address(operands[1])
@@ -134,7 +138,8 @@ def barrier_object(p: Program, c: Call) -> None:
         return p.emit(c, f"mbarrier.{operation}", [], [slot, *p.sources(operands[1:], 4)], [offset, w])
     if operation in ("expect_tx", "complete_tx"):
         slot, w, offset = p.address(operands[0])
-        return p.emit(c, "mbarrier.bytes", [], [slot, p.source(operands[1], 4)], [offset, w, 1 if operation == "expect_tx" else -1])
+        sign = 1 if operation == "expect_tx" else -1
+        return p.emit(c, "mbarrier.bytes", [], [slot, p.source(operands[1], 4)], [offset, w, sign])
     if operation == "arrive":
         expects = "expect_tx" in c.parts
         slot, w, offset = p.address(operands[1])

@@ -68,9 +68,7 @@ class Module:
 
 
 ENTRY = re.compile(r"\.entry\s+([\w$]+)\s*\(([^)]*)\)([^{;]*)\{")
-FUNCTION = re.compile(
-    r"\.func\s*(?:\.noinline\s*)?(?:\(([^)]*)\))?\s*([\w$]+)\s*\(([^)]*)\)\s*(?:\.\w+\s*)*\{"
-)
+FUNCTION = re.compile(r"\.func\s*(?:\.noinline\s*)?(?:\(([^)]*)\))?\s*([\w$]+)\s*\(([^)]*)\)\s*(?:\.\w+\s*)*\{")
 VARIABLE = re.compile(
     r"\.(global|const|shared)\s+(?:\.align\s+\d+\s+)?\.(\w+)\s+([\w$]+)(?:\[(\d*)\])?(?:\s*=\s*(\{[^}]*\}|[^;]*))?;"
 )
@@ -91,7 +89,8 @@ def parse(ptx: str) -> Module:
     parameters, size = _parameters(entry[2])
     threads = re.search(r"\.reqntid\s+(\d+)", entry[3])
     newlines = [m.start() for m in re.finditer("\n", text)]
-    module = Module(entry[1], parameters, size, int(threads[1]) if threads else None, list(_items(text, entry.end(), newlines)))
+    body = list(_items(text, entry.end(), newlines))
+    module = Module(entry[1], parameters, size, int(threads[1]) if threads else None, body)
     module.files = {int(n): name for n, name in re.findall(r'^\s*\.file\s+(\d+)\s+"([^"]*)"', text, re.MULTILINE)}
     module.variables = [_variable(*found) for found in VARIABLE.findall(text[: entry.start()])]
     for found in FUNCTION.finditer(text):
@@ -156,7 +155,8 @@ def _variable(space: str, kind: str, name: str, count: str, values: str) -> Vari
             raise UnsupportedPTX(f"static shared memory {name}[{count}]; only that of the launch is there")
         return Variable(space, name, b"")
     size = int(kind[1:]) // 8
-    data = b"".join(literal(v.strip(), size).to_bytes(size, "little") for v in values.strip("{} \n").split(",") if v.strip())
+    numbers = [literal(v.strip(), size) for v in values.strip("{} \n").split(",") if v.strip()]
+    data = b"".join(number.to_bytes(size, "little") for number in numbers)
     return Variable(space, name, data.ljust(size * int(count or 1), b"\0"))
 
 

@@ -49,7 +49,8 @@ class Call:
     guard: tuple[int, bool]
 
     def refuse(self, reason: str = "") -> UnsupportedPTX:
-        return UnsupportedPTX(f"line {self.statement.line}: `{self.statement.text}`" + (f": {reason}" if reason else ""))
+        where = f"line {self.statement.line}: `{self.statement.text}`"
+        return UnsupportedPTX(f"{where}: {reason}" if reason else where)
 
     def only(self, *allowed: str, start: int = 1, end: int | None = None) -> set[str]:
         """The modifiers between two places of the opcode, all of which must be among those ``allowed``."""
@@ -189,10 +190,10 @@ class Program:
         target: str | None = None,
     ) -> None:
         """Append an instruction of the machine, guarded as the PTX instruction is."""
-        numbers = [int(x) for x in immediates or []]
         goal = None if target is None else self._prefix + target
+        slots = results or [], sources or [], [int(x) for x in immediates or []]
         self.instructions.append(
-            Instruction(call.statement, call.opcode, operation, results or [], sources or [], numbers, control, *call.guard, goal)
+            Instruction(call.statement, call.opcode, operation, *slots, control, *call.guard, goal)
         )
 
     def expand(self, call: Call, name: str, results: list[str], arguments: list[str]) -> None:
