@@ -13,9 +13,10 @@ from tests.ptx.emulator import Emulator, Finding, Kernel
 
 CHECKS = ("race", "init", "grace", "profile")
 THREADS = 32
+OUTPUT_ROWS = 40
 
-# Thread i of all reads 64-bit words from `inputs` rows 0 to 2 and writes %out; %i is its number, %shared the address of
-# dynamic shared memory.
+# Thread i of all reads its words of the first three rows of inputs, the third of which %in points to, and writes %out to
+# the first row of outputs, which %to points to; rows are %offset bytes apart. %shared is where shared memory begins.
 HEAD = """.version 8.7
 .target sm_90a
 .address_size 64
@@ -42,15 +43,15 @@ TAIL = "\nst.global.b64 [%to], %out;\nret;\n}\n"
 
 @dataclass
 class Run:
-    """What came of a launch: 64-bit words, one a thread; findings; the kernel with its counters."""
+    """What came of a launch: 64-bit words, a row of one for each thread; findings; the kernel with its counters."""
 
-    out: list[int]
+    rows: list[list[int]]
     findings: list[Finding]
     kernel: Kernel
 
     @property
-    def low(self) -> list[int]:
-        return [x & 0xFFFFFFFF for x in self.out]
+    def out(self) -> list[int]:
+        return self.rows[0]
 
     def whats(self) -> set[str]:
         return {f.what for f in self.findings}
@@ -65,6 +66,7 @@ def run_ptx(
     variables: str = "",
     checks: Iterable[str] = CHECKS,
     blocks: int | None = None,
+    hardware_errors: bool = False,
 ) -> Run:
     """Run a body between HEAD and TAIL; thread i finds element i of column k in %dk, %rk and %hk.
 
@@ -73,15 +75,16 @@ def run_ptx(
     """
     n = n or max([threads, *map(len, columns)])
     n = -(-n // threads) * threads
-    inputs = torch.zeros(3, n, dtype=torch.int64)
+    inputs = torch.zeros(max(3, len(columns)), n, dtype=torch.int64)
     for row, column in zip(inputs, columns, strict=False):
         row[: len(column)] = torch.tensor([signed(x) for x in column])
-    outputs = torch.zeros(n, dtype=torch.int64)
-    emulator = Emulator(90, checks)
+    outputs = torch.zeros(OUTPUT_ROWS, n, dtype=torch.int64)
+    emulator = Emulator(90, checks, hardware_errors)
     kernel = emulator.kernel("kernel", HEAD.format(threads=threads, variables=variables) + body + TAIL, threads)
     arguments = [("*i64", inputs), ("*i64", outputs), ("i32", n)]
     emulator.launch(kernel, (blocks or n // threads, 1, 1), shared_bytes, arguments)
-    return Run([x & (1 << 64) - 1 for x in outputs.tolist()], emulator.take_findings(), kernel)
+    rows = [[x & (1 << 64) - 1 for x in row] for row in outputs.tolist()]
+    return Run(rows, emulator.take_findings(), kernel)
 
 
 def evaluate(instruction: str, *columns: Sequence[int]) -> list[int]:
@@ -196,4 +199,4 @@ def f16(x: float) -> int:
 
 
 def bf16(x: float) -> int:
-    return BF16.round(Fraction(x))
+    return BF16.round(Fraction(x)) if math.isfinite(x) else f32(x) >> 16

@@ -92,8 +92,9 @@ void complete_phase(Machine& m, Barrier& b) {
   m.epoch++;  // what came before it is ordered before what follows
 }
 
-// One lane's view of the barrier that an instruction addresses: immediates 0 and 1 are offset and width.
-template <class F> void on_barrier(Warp& w, const Instruction& i, s32 slot, u32 active, F&& f) {
+// One lane's view of the barrier that an instruction addresses: immediates 0 and 1 are offset and width. Memory that was
+// never written is all ones, and what mbarrier.inval leaves expects nobody.
+template <class F> void on_barrier(Warp& w, const Instruction& i, s32 slot, u32 active, F&& f, bool is_set = true) {
   Machine& m = *w.machine;
   u64 address[LANES];
   lane_addresses(w, slot, i.immediate[1], i.immediate[0], address);
@@ -107,6 +108,7 @@ template <class F> void on_barrier(Warp& w, const Instruction& i, s32 slot, u32 
     u64 word;
     std::memcpy(&word, place, sizeof word);
     Barrier b = unpacked(word);
+    if (is_set && (b.expected == 0 || word == ~0ull)) return m.find(Kind::barrier_state, i.index, w.thread(lane), address[lane]);
     f(lane, b);
     word = packed(b);
     std::memcpy(place, &word, sizeof word);
@@ -124,10 +126,10 @@ void barrier_init(Warp& w, const Instruction& i, u32 active) {  // operands: add
     const u32 n = value(w, i, 1, lane);
     if (n == 0 || n > MOST) w.machine->find(Kind::barrier_state, i.index, w.thread(lane), n);
     b = Barrier{n, n, 0, 0};
-  });
+  }, false);
 }
 void barrier_invalidate(Warp& w, const Instruction& i, u32 active) {
-  on_barrier(w, i, i.operand[0], active, [&](int, Barrier& b) { b = Barrier{0, 0, 0, 0}; });
+  on_barrier(w, i, i.operand[0], active, [&](int, Barrier& b) { b = Barrier{0, 0, 0, 0}; }, false);
 }
 // operands: state, address, count or bytes; immediate 2: the operand is bytes that are to come
 void barrier_arrive(Warp& w, const Instruction& i, u32 active) {
