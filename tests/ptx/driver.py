@@ -67,30 +67,29 @@ class EmulatedDriver:
 
     launcher_cls = Launcher
 
-    def __init__(self, emulator: Emulator) -> None:
-        self.emulator = emulator
+    def __init__(self) -> None:
         self.utils = SimpleNamespace(get_device_properties=self._properties, load_binary=self._load)
 
     def _properties(self, device: int) -> dict[str, int]:
-        shared = SHARED_KILOBYTES.get(self.emulator.arch, 99) * 1024
+        shared = SHARED_KILOBYTES.get(active().arch, 99) * 1024
         clocks = dict.fromkeys(("sm_clock_rate", "mem_clock_rate", "mem_bus_width"), 1)
         return {"max_shared_mem": shared, "max_num_regs": 65536, "multiprocessor_count": 64, "warpSize": 32, **clocks}
 
     def _load(self, name: str, ptx: bytes, shared: int, device: int) -> tuple:
         """Module, function, registers, spills, and the most threads; the function makes the kernel of the metadata."""
-        emulator = self.emulator
+        text = ptx.decode()
 
         def function(metadata: object) -> Kernel:
-            return emulator.kernel(name, ptx.decode(), metadata.num_warps * 32)
+            return active().kernel(name, text, metadata.num_warps * 32)
 
         return ptx, function, 0, 0, 1024
 
     def get_current_target(self) -> GPUTarget:
-        return GPUTarget("cuda", self.emulator.arch, 32)
+        return GPUTarget("cuda", active().arch, 32)
 
     def get_current_device(self) -> int:
         """Kernels are kept per device; every target is one."""
-        return self.emulator.arch
+        return active().arch
 
     def set_current_device(self, device: int) -> None:
         pass
@@ -124,4 +123,4 @@ def install(emulator: Emulator) -> None:
     nvidia = triton.backends.backends["nvidia"]
     triton.backends.backends["nvidia"] = type(nvidia)(compiler=PTXBackend, driver=nvidia.driver)
     _active[:] = [emulator]
-    triton.runtime.driver.set_active(EmulatedDriver(emulator))
+    triton.runtime.driver.set_active(EmulatedDriver())

@@ -77,7 +77,7 @@ class Kernel:
     """A translated kernel in the machine, and how often each of its instructions ran.
 
     Attributes:
-        threads, warps: executed lanes and executed warp instructions, per instruction of ``program``.
+        threads, warps: active lanes and issued warp instructions, per instruction of ``program``.
         sectors: of global accesses moved, or wavefronts of shared accesses at best; ``passes``: over the banks, as ran.
             Both are counted with the check "profile" only.
     """

@@ -15,8 +15,8 @@ CHECKS = ("race", "init", "grace", "profile")
 THREADS = 32
 OUTPUT_ROWS = 40
 
-# Thread i of all reads its words of the first three rows of inputs, the third of which %in points to, and writes %out to
-# the first row of outputs, which %to points to; rows are %offset bytes apart. %shared is where shared memory begins.
+# Thread i of all reads its words of the first three rows of inputs, the third of which %in points to, and writes %out
+# to the first row of outputs, which %to points to; rows are %offset bytes apart. %shared is where shared memory begins.
 HEAD = """.version 8.7
 .target sm_90a
 .address_size 64

@@ -82,31 +82,40 @@ def test_one_warp_waits_for_what_another_one_wrote():
 
 
 def test_phases_alternate():
-    body = BARRIER.format(count=32) + """
+    body = (
+        BARRIER.format(count=32)
+        + """
         mbarrier.arrive.shared.b64 %d4, [%shared]; mbarrier.test_wait.shared.b64 %p4, [%shared], %d4;
         mbarrier.test_wait.parity.shared.b64 %p5, [%shared], 1;
         mbarrier.arrive.shared.b64 %d5, [%shared]; mbarrier.test_wait.parity.shared.b64 %p6, [%shared], 0;
         selp.b32 %r4, 1, 0, %p4; selp.b32 %r5, 2, 0, %p5; selp.b32 %r6, 4, 0, %p6; or.b32 %r4, %r4, %r5;
         or.b32 %r4, %r4, %r6; cvt.u64.u32 %out, %r4;"""
+    )
     # after the first phase its state has passed, and parity 1 has not come; after the second parity 0 has gone
     assert run_ptx(body).out == [1] * THREADS
 
 
 def test_bytes_that_are_to_come_hold_a_phase_back():
-    body = BARRIER.format(count=1) + """
+    body = (
+        BARRIER.format(count=1)
+        + """
         @%p1 mbarrier.arrive.expect_tx.shared.b64 _, [%shared], 16; bar.sync 0;
         mbarrier.test_wait.parity.shared.b64 %p4, [%shared], 0; bar.sync 0;
         @%p1 mbarrier.complete_tx.shared.b64 [%shared], 16; bar.sync 0;
         mbarrier.test_wait.parity.shared.b64 %p5, [%shared], 0;
         selp.b32 %r4, 1, 0, %p4; selp.b32 %r5, 2, 0, %p5; or.b32 %r4, %r4, %r5; cvt.u64.u32 %out, %r4;"""
+    )
     assert run_ptx(body).out == [2] * THREADS
 
 
 def test_copies_arrive_at_a_barrier():
-    body = BARRIER.format(count=32) + f"""shl.b32 %r11, %i, 3; add.s32 %r10, %shared, %r11;
+    body = (
+        BARRIER.format(count=32)
+        + f"""shl.b32 %r11, %i, 3; add.s32 %r10, %shared, %r11;
         sub.s64 %d10, %in, %offset; sub.s64 %d11, %d10, %offset;
         cp.async.ca.shared.global [%r10+64], [%d11], 8; cp.async.mbarrier.arrive.noinc.shared.b64 [%shared];
         {WAIT.format(parity=0)} xor.b32 %r12, %r10, 0; ld.shared.b64 %out, [%r12+64];"""
+    )
     run = run_ptx(body, lanes(lambda i: 3 * i))
     assert run.out == lanes(lambda i: 3 * i)
     assert not run.findings

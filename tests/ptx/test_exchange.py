@@ -55,7 +55,7 @@ def test_matches():
 @pytest.mark.parametrize(
     ("operation", "function"),
     [
-        ("add.s32", lambda x: sum(x) & 0xFFFFFFFF), ("min.u32", min), ("max.u32", max), ("min.s32", lambda x: 0x80000005),
+        ("add.s32", lambda x: sum(x) & 0xFFFFFFFF), ("min.u32", min), ("max.u32", max), ("min.s32", lambda x: 1 << 31 | 5),
         ("max.s32", lambda x: 31 * 3), ("and.b32", lambda x: 0), ("or.b32", lambda x: 0x8000007F), ("xor.b32", None),
     ],
 )  # fmt: skip
@@ -103,7 +103,9 @@ def test_nested_loops_of_different_lengths():
 
 
 def test_a_guard_leaves_other_lanes_alone():
-    run = run_ptx("setp.lt.u32 %p1, %i, 5; mov.b64 %out, 1; @%p1 add.s64 %out, %out, %d1; @!%p1 add.s64 %out, %out, 1;", [10] * 32)
+    run = run_ptx(
+        "setp.lt.u32 %p1, %i, 5; mov.b64 %out, 1; @%p1 add.s64 %out, %out, %d1; @!%p1 add.s64 %out, %out, 1;", [10] * 32
+    )
     assert run.out == lanes(lambda i: 11 if i < 5 else 2)
 
 

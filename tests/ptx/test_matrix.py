@@ -11,11 +11,14 @@ from tests.ptx.support import F16, Run, bf16, f16, f32, f64, lanes, run_ptx
 ROW_BYTES = 256  # of 32 threads
 
 # Each 32-bit word w of shared memory holds the halves 2 w and 2 w + 1.
-FILL = "".join(
-    f"mad.lo.u32 %r20, %i, 131074, {65536 + 4194368 * k}; shl.b32 %r21, %i, 2; add.s32 %r21, %r21, %shared;"
-    f"st.shared.b32 [%r21+{128 * k}], %r20;"
-    for k in range(4)
-) + "bar.sync 0; and.b32 %r22, %i, 31; shl.b32 %r22, %r22, 4; add.s32 %r22, %r22, %shared;"  # lane's row of 16 bytes
+FILL = (
+    "".join(
+        f"mad.lo.u32 %r20, %i, 131074, {65536 + 4194368 * k}; shl.b32 %r21, %i, 2; add.s32 %r21, %r21, %shared;"
+        f"st.shared.b32 [%r21+{128 * k}], %r20;"
+        for k in range(4)
+    )
+    + "bar.sync 0; and.b32 %r22, %i, 31; shl.b32 %r22, %r22, 4; add.s32 %r22, %r22, %shared;"
+)  # lane's row of 16 bytes
 
 
 def halves(run: Run, row: int) -> list[tuple[int, int]]:
@@ -31,7 +34,9 @@ def half_of(tile: int, row: int, column: int) -> int:
 def test_ldmatrix(n, trans):
     names = [f"%r{4 + k}" for k in range(n)]
     body = f"{FILL} ldmatrix.sync.aligned.m8n8.x{n}{trans}.shared.b16 {{{', '.join(names)}}}, [%r22];"
-    body += "".join(f"cvt.u64.u32 %d5, {name}; st.global.b64 [%to+{ROW_BYTES * (k + 1)}], %d5;" for k, name in enumerate(names))
+    body += "".join(
+        f"cvt.u64.u32 %d5, {name}; st.global.b64 [%to+{ROW_BYTES * (k + 1)}], %d5;" for k, name in enumerate(names)
+    )
     run = run_ptx(body + "mov.b64 %out, 0;")
     for k in range(n):
         if trans:
@@ -106,7 +111,9 @@ def fragment(matrix: torch.Tensor, layout: Layout, encode: Callable, bits: int) 
     return out
 
 
-def multiply_add(form: str, a: torch.Tensor, b: torch.Tensor, c: torch.Tensor, **options) -> tuple[list[list[int]], Run]:
+def multiply_add(
+    form: str, a: torch.Tensor, b: torch.Tensor, c: torch.Tensor, flag="", **options
+) -> tuple[list[list[int]], Run]:
     """Registers of D of every lane."""
     layout_a, layout_b, encode, bits, encode_c, bits_c = FORMS[form]
     shape, types = form.split()
@@ -127,7 +134,7 @@ def multiply_add(form: str, a: torch.Tensor, b: torch.Tensor, c: torch.Tensor, *
             loads += f"cvt.u32.u64 %r{20 + k}, %d{20 + k};" if letter == "r" else ""
     results = [f"%{letter}{k}" for k in range(4, 4 + len(names[0]))]
     sets = ", ".join("{" + ", ".join(x) + "}" for x in (results, names[1], names[2], names[0]))
-    body = f"{loads} mma.sync.aligned.{shape}.row.col.{types} {sets};"
+    body = f"{loads} mma.sync.aligned.{shape}.row.col{flag}.{types} {sets};"
     for k, name in enumerate(results):
         widen = f"cvt.u64.u32 %d15, {name};" if letter == "r" else f"mov.b64 %d15, {name};"
         body += f"{widen} st.global.b64 [%to+{ROW_BYTES * (k + 1)}], %d15;"
@@ -139,7 +146,9 @@ def multiply_add(form: str, a: torch.Tensor, b: torch.Tensor, c: torch.Tensor, *
 def test_mma_of_small_integers_is_exact(form):
     m, n, k = (int(x) for x in form.split()[0][1:].replace("n", " ").replace("k", " ").split())
     generator = torch.Generator().manual_seed(0)
-    a, b, c = (torch.randint(0 if ".u8" in form else -9, 10, s, generator=generator).double() for s in ((m, k), (k, n), (m, n)))
+    a, b, c = (
+        torch.randint(0 if ".u8" in form else -9, 10, s, generator=generator).double() for s in ((m, k), (k, n), (m, n))
+    )
     registers, run = multiply_add(form, a, b, c)
     *_, encode, bits = FORMS[form]
     assert registers == fragment(a @ b + c, C_LAYOUT, encode, bits)
@@ -150,6 +159,13 @@ def test_unsigned_bytes():
     a, b, c = torch.full((16, 32), 200.0), torch.full((32, 8), 255.0), torch.full((16, 8), -5.0)
     registers, _ = multiply_add("m16n8k32 s32.u8.u8.s32", a, b, c)
     assert registers[0][0] == 32 * 200 * 255 - 5
+
+
+def test_integer_sums_wrap_around_unless_they_are_clamped():
+    a, b, c = (torch.full(s, v).double() for s, v in (((16, 32), 100), ((32, 8), 100), ((16, 8), 2**31 - 1)))
+    form = "m16n8k32 s32.s8.s8.s32"
+    assert multiply_add(form, a, b, c)[0][0][0] == 320000 + 2**31 - 1
+    assert multiply_add(form, a, b, c, flag=".satfinite")[0][0][0] == 2**31 - 1
 
 
 def ones(m: int, n: int, k: int) -> list[torch.Tensor]:

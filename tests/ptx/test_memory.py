@@ -9,7 +9,8 @@ OWN = "shl.b32 %r10, %i, 4; add.s32 %r10, %r10, %shared; "  # 16 bytes of shared
 
 
 @pytest.mark.parametrize(
-    ("access", "bits"), [("u8", 8), ("s8", 8), ("u16", 16), ("s16", 16), ("b32", 32), ("s32", 32), ("u64", 64), ("b64", 64)]
+    ("access", "bits"),
+    [("u8", 8), ("s8", 8), ("u16", 16), ("s16", 16), ("b32", 32), ("s32", 32), ("u64", 64), ("b64", 64)],
 )
 def test_elements_are_extended_by_their_sign(access, bits):
     x = {64: "%d4", 32: "%r4"}.get(bits, "%h4")
@@ -23,7 +24,9 @@ def test_elements_are_extended_by_their_sign(access, bits):
 
 
 def test_a_narrow_element_in_a_wide_register():
-    run = run_ptx(f"{OWN} st.shared.b64 [%r10], %d1; ld.shared.s16 %r4, [%r10+2]; cvt.u64.u32 %out, %r4;", [0x8182 << 16])
+    run = run_ptx(
+        f"{OWN} st.shared.b64 [%r10], %d1; ld.shared.s16 %r4, [%r10+2]; cvt.u64.u32 %out, %r4;", [0x8182 << 16]
+    )
     assert run.out[0] == 0xFFFF8182
 
 
@@ -31,7 +34,9 @@ def test_a_narrow_element_in_a_wide_register():
 def test_vectors(count):
     names = ", ".join(f"%r{4 + k}" for k in range(count))
     body = f"{OWN} st.shared.b64 [%r10], %d1; st.shared.b64 [%r10+8], %d2; ld.shared.v{count}.b32 {{{names}}}, [%r10];"
-    run = run_ptx(body + f"mov.b64 %out, {{%r{3 + count}, %r4}};", lanes(lambda i: i << 32 | 7), lanes(lambda i: 9 << 32))
+    run = run_ptx(
+        body + f"mov.b64 %out, {{%r{3 + count}, %r4}};", lanes(lambda i: i << 32 | 7), lanes(lambda i: 9 << 32)
+    )
     assert run.out == lanes(lambda i: 7 << 32 | (i if count == 2 else 9))
 
 
@@ -85,7 +90,8 @@ def test_compare_and_swap_and_float_sums():
     body = f"""st.shared.b64 [%shared], 0; bar.warp.sync -1; red.shared.add.f32 [%shared], 0f{f32(0.5):08X};
         ld.shared.b64 %out, [%shared];"""
     assert run_ptx(body).out == [f32(16.0)] * THREADS
-    body = f"st.shared.b64 [%shared], 0; atom.shared.add.f64 %d4, [%shared], 0d{f64(0.25):016X}; ld.shared.b64 %out, [%shared];"
+    body = f"st.shared.b64 [%shared], 0; atom.shared.add.f64 %d4, [%shared], 0d{f64(0.25):016X};"
+    body += "ld.shared.b64 %out, [%shared];"
     assert run_ptx(body).out == [f64(8.0)] * THREADS
 
 

@@ -12,7 +12,8 @@ from tests.ptx.support import Run, bf16, f16, f32, run_ptx
 THREADS = 128
 ROW_BYTES = 8 * THREADS
 SWIZZLES = {0: 0, 128: 1, 64: 2, 32: 3}  # bytes: mode in bits 62 and 63
-ENCODERS = {"f16": (f16, 2), "bf16": (bf16, 2), "tf32": (f32, 4)}
+ENCODERS = {"f16": (f16, 2), "bf16": (bf16, 2), "tf32": (f32, 4), "s8": (lambda x: int(x) & 255, 1)}
+DEPTHS = {"f16": 16, "bf16": 16, "tf32": 8, "s8": 32}
 A_AT, B_AT = 0, 32768  # offsets from the start of shared memory, multiples of 1024
 BASE = 1024
 
@@ -74,15 +75,17 @@ FINISH = "wgmma.commit_group.sync.aligned; wgmma.wait_group.sync.aligned 0;"
 
 
 def wgmma(kind: str, n: int, a: str, flags: str, b: int, scale: str = "0") -> str:
-    depth = 8 if kind == "tf32" else 16
     sums = ", ".join(f"%r{10 + k}" for k in range(n // 2))
-    return f"wgmma.mma_async.sync.aligned.m64n{n}k{depth}.f32.{kind}.{kind} {{{sums}}}, {a}, {b}, {scale}, {flags};"
+    result, flags = "s32" if kind == "s8" else "f32", f", {flags}" if flags else ""
+    opcode = f"wgmma.mma_async.sync.aligned.m64n{n}k{DEPTHS[kind]}.{result}.{kind}.{kind}"
+    return f"{opcode} {{{sums}}}, {a}, {b}, {scale}{flags};"
 
 
 def run(body: str, n: int, memory: list[int], *columns: list[int]) -> tuple[torch.Tensor, Run]:
     """D, from the registers %r10 and following of every thread."""
     results = "".join(
-        f"mov.b64 %d20, {{%r{10 + 2 * k}, %r{11 + 2 * k}}}; st.global.b64 [%to+{ROW_BYTES * (k + 1)}], %d20;" for k in range(n // 4)
+        f"mov.b64 %d20, {{%r{10 + 2 * k}, %r{11 + 2 * k}}}; st.global.b64 [%to+{ROW_BYTES * (k + 1)}], %d20;"
+        for k in range(n // 4)
     )
     rows = [memory[k : k + THREADS] for k in range(0, len(memory), THREADS)]
     empty = [[0] * THREADS] * (3 - len(columns))
@@ -104,17 +107,19 @@ def matrices(n: int, depth: int) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("swizzle", SWIZZLES)
 @pytest.mark.parametrize(("kind", "a_order", "b_order"), [
     ("f16", k_major, k_major), ("bf16", k_major, mn_major), ("f16", mn_major, k_major), ("bf16", mn_major, mn_major),
-    ("tf32", k_major, k_major),
+    ("tf32", k_major, k_major), ("s8", k_major, k_major),
 ])  # fmt: skip
 def test_layouts_in_shared_memory(kind, a_order, b_order, swizzle):
-    n, depth = 64, 8 if kind == "tf32" else 16
-    a, b = matrices(n, depth)
+    n = 64
+    a, b = matrices(n, DEPTHS[kind])
     (a_words, *a_offsets), (b_words, *b_offsets) = a_order(a, kind, swizzle), b_order(b, kind, swizzle)
     size = ENCODERS[kind][1]
-    flags = "1, 1" if kind == "tf32" else f"1, 1, {int(a_order is mn_major)}, {int(b_order is mn_major)}"
+    orders = f"1, 1, {int(a_order is mn_major)}, {int(b_order is mn_major)}"
+    flags = {"tf32": "1, 1", "s8": ""}.get(kind, orders)
     first, second = descriptor(A_AT, *a_offsets, swizzle), descriptor(B_AT, *b_offsets, swizzle)
     body = FILL_SHARED + wgmma(kind, n, str(first), flags, second) + FINISH
     d, out = run(body, n, image((A_AT, a_words, size), (B_AT, b_words, size)))
+    d = d.view(torch.int32) if kind == "s8" else d
     assert torch.equal(d.double(), a @ b.T)
     assert not out.findings
 
@@ -137,12 +142,18 @@ def test_a_in_registers_and_a_predicate_that_says_whether_to_accumulate():
     for thread in range(THREADS):
         warp, g, t = thread // 32, thread % 32 // 4, thread % 4
         words = [
-            bf16(a[16 * warp + g + 8 * (r % 2), 8 * (r // 2) + 2 * t + h].item()) << 16 * h for r in range(4) for h in (0, 1)
+            bf16(a[16 * warp + g + 8 * (r % 2), 8 * (r // 2) + 2 * t + h].item()) << 16 * h
+            for r in range(4)
+            for h in (0, 1)
         ]
         registers = [words[2 * r] | words[2 * r + 1] for r in range(4)]
         columns[0][thread], columns[1][thread] = registers[1] << 32 | registers[0], registers[3] << 32 | registers[2]
     unpack = "mov.b64 {%r200, %r201}, %d1; mov.b64 {%r202, %r203}, %d2; setp.eq.b32 %p1, %r3, 1;"
-    body = FILL_SHARED + unpack + wgmma("bf16", 16, "{%r200, %r201, %r202, %r203}", "1, 1, 0", descriptor(B_AT, *offsets, 128), "%p1")
+    body = (
+        FILL_SHARED
+        + unpack
+        + wgmma("bf16", 16, "{%r200, %r201, %r202, %r203}", "1, 1, 0", descriptor(B_AT, *offsets, 128), "%p1")
+    )
     d, out = run(body + FINISH, 16, image((B_AT, b_words, 2)), *columns)
     assert torch.equal(d.double(), a @ b.T)
     assert not out.findings
@@ -153,7 +164,10 @@ def test_results_that_are_not_waited_for():
     (a_words, *a_offsets), (b_words, *b_offsets) = k_major(a, "f16", 32), k_major(b, "f16", 32)
     one = wgmma("f16", 8, str(descriptor(A_AT, *a_offsets, 32)), "1, 1, 0, 0", descriptor(B_AT, *b_offsets, 32))
     memory = image((A_AT, a_words, 2), (B_AT, b_words, 2))
-    for late in ("wgmma.commit_group.sync.aligned;", "wgmma.commit_group.sync.aligned; wgmma.wait_group.sync.aligned 1;"):
+    for late in (
+        "wgmma.commit_group.sync.aligned;",
+        "wgmma.commit_group.sync.aligned; wgmma.wait_group.sync.aligned 1;",
+    ):
         _, out = run(FILL_SHARED + one + late, 8, memory)
         assert out.whats() == {"use of an undefined value"}
 

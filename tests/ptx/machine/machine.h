@@ -120,7 +120,7 @@ struct Warp {
 };
 
 struct Counters {               // per instruction
-  u64 *threads, *warps;         // executed lanes; executed warp instructions
+  u64 *threads, *warps;         // active lanes; issued warp instructions
   u64 *sectors, *passes;        // global: sectors moved; shared: wavefronts at best, and passes over the banks
 };
 

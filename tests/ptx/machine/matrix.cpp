@@ -76,10 +76,10 @@ constexpr int MOST_K = 32;
 struct Shape {
   Element element;
   int m, k, per, a, b, c;
-  bool half_sum;
-  explicit Shape(const s64* v)  // immediates: element, m, k, whether C and D are half precision
+  bool half_sum, saturates;
+  explicit Shape(const s64* v)  // immediates: element, m, k, whether C and D are half precision, whether D is clamped
       : element(static_cast<Element>(v[0])), m(static_cast<int>(v[1])), k(static_cast<int>(v[2])),
-        per(per_register(element)), a(m * k / LANES / per), b(8 * k / LANES / per), c(v[3] ? m / 8 : m / 4), half_sum(v[3]) {}
+        per(per_register(element)), a(m * k / LANES / per), b(8 * k / LANES / per), c(v[3] ? m / 8 : m / 4), half_sum(v[3]), saturates(v[4]) {}
 };
 
 f64 operand_element(Warp& w, const Shape& s, s32 slot, int lane, int h) {
@@ -109,7 +109,7 @@ void write_sum(Warp& w, const Shape& s, const s32* D, int lane, int k, f64 x) {
   } else if (s.element == Element::f64) {
     w.lanes<f64>(D[k])[lane] = x;
   } else if (s.element >= Element::s8) {
-    w.lanes<s32>(D[k])[lane] = static_cast<s32>(static_cast<u32>(static_cast<s64>(x)));
+    w.lanes<s32>(D[k])[lane] = integer_sum(x, s.saturates);
   } else {
     w.lanes<f32>(D[k])[lane] = canonical(static_cast<f32>(x));
   }
@@ -127,7 +127,7 @@ void multiply_add(Warp& w, const Instruction& i, u32 active) {
     for (int k = 0; k < values; k++) c[(lane >> 2) + 8 * (k / 2)][2 * (lane & 3) + k % 2] = read_sum(w, s, C, lane, k);
   for (int row = 0; row < s.m; row++) {
     if (s.element != Element::f64) {
-      add_products(a[row], &b[0][0], 8, 8, s.k, c[row]);
+      add_products(a[row], &b[0][0], 8, 8, s.k, c[row], hardware_errors && s.element < Element::s8);
     } else {
       for (int k = 0; k < s.k; k++)
         for (int j = 0; j < 8; j++) c[row][j] = std::fma(a[row][k], b[k][j], c[row][j]);

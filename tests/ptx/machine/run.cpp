@@ -36,7 +36,7 @@ bool Warp::step(u32& at, u32 together, bool split) {
       if (const u32 bad = together & ~defined[i.guard / 4]) m.find(Kind::undefined_value, i.index, thread(first(bad)));
   }
   m.counters.threads[at] += static_cast<u64>(count(active));
-  m.counters.warps[at] += active != 0;
+  m.counters.warps[at] += 1;
   switch (i.control) {
     case Control::next:
       if (active) {

@@ -6,20 +6,21 @@
 namespace ptx {
 namespace {
 
-constexpr int MOST_N = 256, MOST_K = 16;  // 16 rows of 32 bytes, at most 16 elements
+constexpr int MOST_N = 256, MOST_K = 32;  // 32 bytes along K
 
 // immediates: element, n, k, A in registers, constant scale-d or -1, signs of A and B, whether A and B are stored along
-// M and N instead of along K
+// M and N instead of along K, whether an integer D is clamped
 struct Shape {
   Element element;
   int n, k, bytes;
-  bool a_in_registers, transposed[2];
+  bool a_in_registers, transposed[2], saturates;
   s64 scale;
   f64 sign;
   explicit Shape(const s64* v)
       : element(static_cast<Element>(v[0])), n(static_cast<int>(v[1])), k(static_cast<int>(v[2])),
-        bytes(element == Element::tf32 ? 4 : 2), a_in_registers(v[3]), transposed{v[7] != 0, v[8] != 0}, scale(v[4]),
-        sign(static_cast<f64>(v[5] * v[6])) {}
+        bytes(4 / per_register(element)), a_in_registers(v[3]), transposed{v[7] != 0, v[8] != 0}, saturates(v[9]),
+        scale(v[4]), sign(static_cast<f64>(v[5] * v[6])) {}
+  bool is_integer() const { return element >= Element::s8; }
 };
 
 // A matrix descriptor: start address, leading and stride byte offsets in units of 16 bytes, swizzle mode in bits 62, 63.
@@ -52,29 +53,33 @@ bool uniform(Warp& w, s32 slot) {
   return std::all_of(x, x + LANES, [=](u64 y) { return y == *x; });
 }
 
-// `lane`: in whose name a shared address is read, for the checks
-f64 shared_element(Warp& w, const Instruction& i, const Shape& s, u32 address, int lane) {
-  const u8* place = shared_place(w, i.index, address, static_cast<u32>(s.bytes), static_cast<u32>(s.bytes), lane, false, nullptr);
-  u32 word = ~0u;
-  if (place) std::memcpy(&word, place, static_cast<size_t>(s.bytes));
-  return element_of(s.element, word, 0);
+// Calls `put(row, k, value)` for all elements of `rows` rows in shared memory, which lie in chunks of 16 bytes.
+template <class Put>
+void read_shared(Warp& w, const Instruction& i, const Shape& s, u64 descriptor, int from, int rows, bool transposed, Put put) {
+  const Descriptor where(descriptor);
+  const int together = 16 / s.bytes, row_step = transposed ? together : 1, k_step = transposed ? 1 : together;
+  for (int row = 0; row < rows; row += row_step)
+    for (int k = 0; k < s.k; k += k_step) {
+      const u32 address = where.address(from + row, k, transposed, s.bytes);
+      const u8* place = shared_place(w, i.index, address, 16, 16, row % LANES, false, nullptr);
+      for (int e = 0; e < together; e++) {
+        u32 word = ~0u;
+        if (place) std::memcpy(&word, place + e * s.bytes, static_cast<size_t>(s.bytes));
+        put(transposed ? row + e : row, transposed ? k : k + e, element_of(s.element, word, 0));
+      }
+    }
 }
 
 void read_a(Warp& w, const Instruction& i, const Shape& s, const s32* A, f64 (*a)[MOST_K]) {
   const int per = per_register(s.element);
-  if (s.a_in_registers) {
-    for (int lane = 0; lane < LANES; lane++)
-      for (int r = 0; r < 4; r++)
-        for (int h = 0; h < per; h++)
-          a[(lane >> 2) + 8 * (r % 2)][r / 2 * 4 * per + (lane & 3) * per + h] = element_of(s.element, w.lanes<u32>(A[r])[lane], h);
-    return;
+  if (!s.a_in_registers) {
+    const int from = static_cast<int>(w.index % 4) * 16;
+    return read_shared(w, i, s, w.lanes<u64>(A[0])[0], from, 16, s.transposed[0], [&](int row, int k, f64 x) { a[row][k] = x; });
   }
-  const Descriptor from(w.lanes<u64>(A[0])[0]);
-  for (int row = 0; row < 16; row++)
-    for (int k = 0; k < s.k; k++) {
-      const u32 address = from.address(static_cast<int>(w.index % 4) * 16 + row, k, s.transposed[0], s.bytes);
-      a[row][k] = shared_element(w, i, s, address, row);
-    }
+  for (int lane = 0; lane < LANES; lane++)
+    for (int r = 0; r < 4; r++)
+      for (int h = 0; h < per; h++)
+        a[(lane >> 2) + 8 * (r % 2)][r / 2 * 4 * per + (lane & 3) * per + h] = element_of(s.element, w.lanes<u32>(A[r])[lane], h);
 }
 
 // operands: D, A (4 registers or a descriptor), descriptor of B, [scale-d]
@@ -86,17 +91,18 @@ void multiply_add(Warp& w, const Instruction& i, u32 active) {
   const bool accumulates = s.scale < 0 ? has(w.predicate(B[1]), 0) : s.scale != 0;
   alignas(64) static thread_local f64 a[16][MOST_K], b[MOST_K][MOST_N], c[16][MOST_N];
   read_a(w, i, s, A, a);
-  const Descriptor from(w.lanes<u64>(*B)[0]);
-  for (int n = 0; n < s.n; n++)
-    for (int k = 0; k < s.k; k++)
-      b[k][n] = s.sign * shared_element(w, i, s, from.address(n, k, s.transposed[1], s.bytes), n % LANES);
+  read_shared(w, i, s, w.lanes<u64>(*B)[0], 0, s.n, s.transposed[1], [&](int n, int k, f64 x) { b[k][n] = s.sign * x; });
   // value r of a lane lies in row group + 8 (r / 2 % 2), column 8 (r / 4) + 2 member + r % 2
   auto at = [&](int lane, int r) -> f64& { return c[(lane >> 2) + 8 * (r / 2 % 2)][r / 4 * 8 + 2 * (lane & 3) + r % 2]; };
+  auto sum = [&](int lane, int r) { return s.is_integer() ? f64(w.lanes<s32>(D[r])[lane]) : f64(w.lanes<f32>(D[r])[lane]); };
   for (int lane = 0; lane < LANES; lane++)
-    for (int r = 0; r < s.n / 2; r++) at(lane, r) = accumulates ? static_cast<f64>(w.lanes<f32>(D[r])[lane]) : 0.0;
-  for (int row = 0; row < 16; row++) add_products(a[row], &b[0][0], MOST_N, s.n, s.k, c[row]);
+    for (int r = 0; r < s.n / 2; r++) at(lane, r) = accumulates ? sum(lane, r) : 0.0;
+  for (int row = 0; row < 16; row++) add_products(a[row], &b[0][0], MOST_N, s.n, s.k, c[row], hardware_errors && !s.is_integer());
   for (int lane = 0; lane < LANES; lane++)
-    for (int r = 0; r < s.n / 2; r++) w.lanes<f32>(D[r])[lane] = canonical(static_cast<f32>(at(lane, r)));
+    for (int r = 0; r < s.n / 2; r++) {
+      if (s.is_integer()) w.lanes<s32>(D[r])[lane] = integer_sum(at(lane, r), s.saturates);
+      else w.lanes<f32>(D[r])[lane] = canonical(static_cast<f32>(at(lane, r)));
+    }
 }
 
 void fence(Warp&, const Instruction&, u32) {}

@@ -4,11 +4,14 @@ from tests.ptx.translation.parse import literal
 from tests.ptx.translation.program import Call, Program, translates, vector, width
 
 ROUNDINGS = {"rn", "rz", "rm", "rp"}
-HALVES = {"f16", "bf16", "f16x2", "bf16x2"}
 CONNECTIVES = ["and", "or", "xor"]
+PLAIN = [
+    "abs", "brev", "cnot", "copysign", "cos", "div", "ex2", "fma", "lg2", "max", "min", "neg", "prmt", "rcp", "rem",
+    "rsqrt", "shf", "sin", "sqrt", "tanh",
+]  # fmt: skip
 
 
-@translates("")
+@translates(*PLAIN)
 def plain(p: Program, c: Call) -> None:
     """Result and sources all have the type at the end of the opcode."""
     base, *modifiers, kind = c.parts

@@ -175,7 +175,9 @@ class Program:
         try:
             if found:
                 call.guard = self.predicate(found[2]), found[1] == "!"
-            TRANSLATIONS.get(call.parts[0], TRANSLATIONS[""])(self, call)
+            if call.parts[0] not in TRANSLATIONS:
+                raise call.refuse("unknown instruction")
+            TRANSLATIONS[call.parts[0]](self, call)
         except (ValueError, KeyError, IndexError) as error:
             raise call.refuse(str(error)) from error
 
