@@ -42,7 +42,7 @@ def library() -> ctypes.CDLL:
     # What the compiler defines tells its version and the processor's features.
     defined = subprocess.run([command, "-march=native", "-dM", "-E", "-x", "c++", os.devnull], capture_output=True)
     flags = [*FLAGS, "-march=native"] if defined.returncode == 0 else FLAGS
-    files = sorted(SOURCES.iterdir())
+    files = sorted([*SOURCES.glob("*.h"), *SOURCES.glob("*.cpp")])
     digest = hashlib.sha256(repr((flags, OWN_FLAGS)).encode() + defined.stdout)
     for file in files:
         digest.update(file.name.encode() + file.read_bytes())

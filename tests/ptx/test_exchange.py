@@ -55,7 +55,8 @@ def test_matches():
 @pytest.mark.parametrize(
     ("operation", "function"),
     [
-        ("add.s32", lambda x: sum(x) & 0xFFFFFFFF), ("min.u32", min), ("max.u32", max), ("min.s32", lambda x: 1 << 31 | 5),
+        ("add.s32", lambda x: sum(x) & 0xFFFFFFFF), ("min.u32", min), ("max.u32", max),
+        ("min.s32", lambda x: 0x80000005),
         ("max.s32", lambda x: 31 * 3), ("and.b32", lambda x: 0), ("or.b32", lambda x: 0x8000007F), ("xor.b32", None),
     ],
 )  # fmt: skip

@@ -26,7 +26,8 @@ void copy(Warp& w, const Instruction& i, u32 active) {
     if (n) {
       Region* region = m.region(from[lane], n);
       if (!region || n > total) return m.find(Kind::global_bounds, i.index, thread, from[lane]);
-      if (from[lane] < region->low || from[lane] + n > region->high) m.find(Kind::view_bounds, i.index, thread, from[lane]);
+      if (from[lane] < region->low || from[lane] + n > region->high)
+        m.find(Kind::view_bounds, i.index, thread, from[lane]);
       if (m.checking(CHECK_GRACE)) touch_global(m, *region, from[lane], n, thread, i.index, false);
     }
     if (m.checking(CHECK_RACE | CHECK_INIT))
@@ -53,7 +54,9 @@ void arrive_in_memory(Warp& w, const Copy& c) {
 }
 
 void finish_copies(Warp& w, u32 lanes, u32 groups_that_stay) {
-  auto finishes = [&](const Copy& c) { return has(lanes, c.lane) && c.group + groups_that_stay < w.copy_group[c.lane]; };
+  auto finishes = [&](const Copy& c) {
+    return has(lanes, c.lane) && c.group + groups_that_stay < w.copy_group[c.lane];
+  };
   for (const Copy& c : w.copies)
     if (finishes(c)) arrive_in_memory(w, c);
   w.copies.erase(std::remove_if(w.copies.begin(), w.copies.end(), finishes), w.copies.end());
@@ -78,11 +81,12 @@ struct Barrier {
 constexpr u32 MOST = (1u << 20) - 1;
 
 Barrier unpacked(u64 x) {
-  return {static_cast<u32>(x & MOST), static_cast<u32>(x >> 20 & MOST), static_cast<s32>(static_cast<s64>(x << 1) >> 41),
-          static_cast<u32>(x >> 63)};
+  return {static_cast<u32>(x & MOST), static_cast<u32>(x >> 20 & MOST),
+          static_cast<s32>(static_cast<s64>(x << 1) >> 41), static_cast<u32>(x >> 63)};
 }
 u64 packed(const Barrier& b) {
-  return b.expected | static_cast<u64>(b.pending) << 20 | (static_cast<u64>(b.bytes) & 0x7fffff) << 40 | static_cast<u64>(b.phase) << 63;
+  return b.expected | static_cast<u64>(b.pending) << 20 | (static_cast<u64>(b.bytes) & 0x7fffff) << 40 |
+         static_cast<u64>(b.phase) << 63;
 }
 
 void complete_phase(Machine& m, Barrier& b) {
@@ -92,8 +96,8 @@ void complete_phase(Machine& m, Barrier& b) {
   m.epoch++;  // what came before it is ordered before what follows
 }
 
-// One lane's view of the barrier that an instruction addresses: immediates 0 and 1 are offset and width. Memory that was
-// never written is all ones, and what mbarrier.inval leaves expects nobody.
+// One lane's view of the barrier that an instruction addresses: immediates 0 and 1 are offset and width. Memory that
+// was never written is all ones, and what mbarrier.inval leaves expects nobody.
 template <class F> void on_barrier(Warp& w, const Instruction& i, s32 slot, u32 active, F&& f, bool is_set = true) {
   Machine& m = *w.machine;
   u64 address[LANES];
@@ -108,7 +112,8 @@ template <class F> void on_barrier(Warp& w, const Instruction& i, s32 slot, u32 
     u64 word;
     std::memcpy(&word, place, sizeof word);
     Barrier b = unpacked(word);
-    if (is_set && (b.expected == 0 || word == ~0ull)) return m.find(Kind::barrier_state, i.index, w.thread(lane), address[lane]);
+    if (is_set && (b.expected == 0 || word == ~0ull))
+      return m.find(Kind::barrier_state, i.index, w.thread(lane), address[lane]);
     f(lane, b);
     word = packed(b);
     std::memcpy(place, &word, sizeof word);
@@ -122,11 +127,14 @@ void arrive(Warp& w, const Instruction& i, int lane, Barrier& b, u32 n) {
 u32 value(Warp& w, const Instruction& i, int operand, int lane) { return w.lanes<u32>(i.operand[operand])[lane]; }
 
 void barrier_init(Warp& w, const Instruction& i, u32 active) {  // operands: address, count
-  on_barrier(w, i, i.operand[0], active, [&](int lane, Barrier& b) {
-    const u32 n = value(w, i, 1, lane);
-    if (n == 0 || n > MOST) w.machine->find(Kind::barrier_state, i.index, w.thread(lane), n);
-    b = Barrier{n, n, 0, 0};
-  }, false);
+  on_barrier(
+      w, i, i.operand[0], active,
+      [&](int lane, Barrier& b) {
+        const u32 n = value(w, i, 1, lane);
+        if (n == 0 || n > MOST) w.machine->find(Kind::barrier_state, i.index, w.thread(lane), n);
+        b = Barrier{n, n, 0, 0};
+      },
+      false);
 }
 void barrier_invalidate(Warp& w, const Instruction& i, u32 active) {
   on_barrier(w, i, i.operand[0], active, [&](int, Barrier& b) { b = Barrier{0, 0, 0, 0}; }, false);
@@ -151,7 +159,8 @@ void barrier_bytes(Warp& w, const Instruction& i, u32 active) {
 void barrier_wait(Warp& w, const Instruction& i, u32 active) {
   u32 done = 0;
   on_barrier(w, i, i.operand[1], active, [&](int lane, Barrier& b) {
-    const u32 phase = i.immediate[2] ? value(w, i, 2, lane) & 1 : static_cast<u32>(w.lanes<u64>(i.operand[2])[lane] >> 63);
+    const u32 phase =
+        i.immediate[2] ? value(w, i, 2, lane) & 1 : static_cast<u32>(w.lanes<u64>(i.operand[2])[lane] >> 63);
     done |= static_cast<u32>(b.phase != phase) << lane;
   });
   assign(w.predicate(i.operand[0]), done, active);

@@ -20,10 +20,12 @@ template <class A, class Op> void set_predicate(Warp& w, const Instruction& i, u
   if (pair) assign(w.predicate(i.operand[1]), no, active);
 }
 
-#define COMPARE(name, A, ...)                                                    \
-  {                                                                              \
-    struct Op { static inline bool of(A a, A b) { return __VA_ARGS__; } };       \
-    t["setp." name "." + type] = Entry{set_predicate<A, Op>, -1, Flow::all};     \
+#define COMPARE(name, A, ...)                                                \
+  {                                                                          \
+    struct Op {                                                              \
+      static inline bool of(A a, A b) { return __VA_ARGS__; }                \
+    };                                                                       \
+    t["setp." name "." + type] = Entry{set_predicate<A, Op>, -1, Flow::all}; \
   }
 
 template <class T> void add_integer(Table& t, const std::string& type) {
@@ -42,8 +44,12 @@ template <class T> void add_integer(Table& t, const std::string& type) {
 struct Plain {
   template <class T> static T of(T x) { return x; }
 };
-struct Flushed { static f32 of(f32 x) { return flush(x); } };
-template <class K> struct Widened { static f32 of(u16 x) { return K::wide(x); } };
+struct Flushed {
+  static f32 of(f32 x) { return flush(x); }
+};
+template <class K> struct Widened {
+  static f32 of(u16 x) { return K::wide(x); }
+};
 
 // `View` is what a register of type A is compared as. The u-forms are true where an operand is NaN.
 template <class A, class View> void add_floating(Table& t, const std::string& type) {
@@ -73,9 +79,15 @@ template <class T> void select(Warp& w, const Instruction& i, u32 active) {
 template <class Op> void combine_predicates(Warp& w, const Instruction& i, u32 active) {
   assign(w.predicate(i.operand[0]), Op::of(w.predicate(i.operand[1]), w.predicate(i.operand[2])), active);
 }
-struct And { static u32 of(u32 a, u32 b) { return a & b; } };
-struct Or { static u32 of(u32 a, u32 b) { return a | b; } };
-struct Xor { static u32 of(u32 a, u32 b) { return a ^ b; } };
+struct And {
+  static u32 of(u32 a, u32 b) { return a & b; }
+};
+struct Or {
+  static u32 of(u32 a, u32 b) { return a | b; }
+};
+struct Xor {
+  static u32 of(u32 a, u32 b) { return a ^ b; }
+};
 
 void move_predicate(Warp& w, const Instruction& i, u32 active) {
   assign(w.predicate(i.operand[0]), w.predicate(i.operand[1]), active);

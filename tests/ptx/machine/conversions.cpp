@@ -112,9 +112,15 @@ template <class Op> void convert_pair(Warp& w, const Instruction& i, u32 active)
     for_lanes(active, [=](int l) { d[l] = static_cast<u32>(Op::of(a[l])) << 16 | Op::of(b[l]); });
   }
 }
-struct NearestHalf { static inline u16 of(f32 x) { return to_half(x); } };
-struct NearestBfloat { static inline u16 of(f32 x) { return to_bfloat(x); } };
-struct TruncatedHalf { static u16 of(f32 x) { return to_half(static_cast<f32>(round_to(x, HALF, Rounding::zero))); } };
+struct NearestHalf {
+  static inline u16 of(f32 x) { return to_half(x); }
+};
+struct NearestBfloat {
+  static inline u16 of(f32 x) { return to_bfloat(x); }
+};
+struct TruncatedHalf {
+  static u16 of(f32 x) { return to_half(static_cast<f32>(round_to(x, HALF, Rounding::zero))); }
+};
 struct TruncatedBfloat {
   static u16 of(f32 x) { return to_bfloat(static_cast<f32>(round_to(x, BFLOAT, Rounding::zero))); }
 };

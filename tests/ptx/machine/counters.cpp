@@ -16,8 +16,9 @@ void count_sectors(Machine& m, s32 at, const u64* address, u32 active, u32 n) {
   m.counters.sectors[at] += static_cast<u64>(std::unique(sector, sector + found) - sector);
 }
 
-// 32 banks of 4 bytes. Lanes are served together as far as 128 bytes go: all of up to 4 bytes each, halves of 8, quarters
-// of 16. In each group the bank that holds the most different words decides; without conflicts a group takes one pass.
+// 32 banks of 4 bytes. Lanes are served together as far as 128 bytes go: all of up to 4 bytes each, halves of 8,
+// quarters of 16. In each group the bank that holds the most different words decides; without conflicts a group takes
+// one pass.
 void count_bank_passes(Machine& m, s32 at, const u64* address, u32 active, u32 n) {
   const int together = n <= 4 ? 32 : n == 8 ? 16 : 8;
   for (int from = 0; from < LANES; from += together) {

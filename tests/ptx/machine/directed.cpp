@@ -24,7 +24,8 @@ template <class T, class Op, int MODE, bool FTZ, bool SAT> void apply(Warp& w, c
   const int n = i.n_operands - 1;
   each(active, [&](int lane) {
     const T a = in(w.lanes<T>(i.operand[1])[lane]);
-    const T b = n > 1 ? in(w.lanes<T>(i.operand[2])[lane]) : T(0), c = n > 2 ? in(w.lanes<T>(i.operand[3])[lane]) : T(0);
+    const T b = n > 1 ? in(w.lanes<T>(i.operand[2])[lane]) : T(0),
+            c = n > 2 ? in(w.lanes<T>(i.operand[3])[lane]) : T(0);
     T result = canonical(Op::of(a, b, c));
     if (FTZ) result = in(result);
     if (SAT) result = static_cast<T>(saturate(static_cast<f32>(result)));
@@ -32,13 +33,27 @@ template <class T, class Op, int MODE, bool FTZ, bool SAT> void apply(Warp& w, c
   });
 }
 
-struct Add { template <class T> static T of(T a, T b, T) { return a + b; } };
-struct Subtract { template <class T> static T of(T a, T b, T) { return a - b; } };
-struct Multiply { template <class T> static T of(T a, T b, T) { return a * b; } };
-struct Divide { template <class T> static T of(T a, T b, T) { return a / b; } };
-struct MultiplyAdd { template <class T> static T of(T a, T b, T c) { return std::fma(a, b, c); } };
-struct SquareRoot { template <class T> static T of(T a, T, T) { return std::sqrt(a); } };
-struct Reciprocal { template <class T> static T of(T a, T, T) { return T(1) / a; } };
+struct Add {
+  template <class T> static T of(T a, T b, T) { return a + b; }
+};
+struct Subtract {
+  template <class T> static T of(T a, T b, T) { return a - b; }
+};
+struct Multiply {
+  template <class T> static T of(T a, T b, T) { return a * b; }
+};
+struct Divide {
+  template <class T> static T of(T a, T b, T) { return a / b; }
+};
+struct MultiplyAdd {
+  template <class T> static T of(T a, T b, T c) { return std::fma(a, b, c); }
+};
+struct SquareRoot {
+  template <class T> static T of(T a, T, T) { return std::sqrt(a); }
+};
+struct Reciprocal {
+  template <class T> static T of(T a, T, T) { return T(1) / a; }
+};
 
 template <class Op, int MODE> void add_operation(Table& t, const std::string& name, int sources, bool saturates) {
   t[name + ".f32"] = {apply<f32, Op, MODE, false, false>, sources, Flow::all};

@@ -6,7 +6,7 @@
 namespace ptx {
 namespace {
 
-enum Shuffle : s64 { UP, DOWN, BUTTERFLY, INDEXED };  // the order of SHUFFLES in exchange.py
+enum Shuffle : s64 { UP, DOWN, BUTTERFLY, INDEXED };                // the order of SHUFFLES in control.py
 enum Vote : s64 { VOTE_ALL, VOTE_ANY, VOTE_UNIFORM, VOTE_BALLOT };  // the order of VOTES there
 
 // Lanes outside of the member mask, and members that are not here, are findings: what a GPU does then is undefined.
@@ -51,7 +51,8 @@ void vote(Warp& w, const Instruction& i, u32 active) {
   assign(w.predicate(i.operand[0]), result ? ALL_LANES : 0, active);
 }
 
-// operands: lanes of equal values, [whether all are equal], value, members; immediates: "all" mode, the predicate is there
+// operands: lanes of equal values, [whether all are equal], value, members; immediates: "all" mode, the predicate is
+// there
 template <class T> void match(Warp& w, const Instruction& i, u32 active) {
   const s64 pair = i.immediate[1];
   check_members(w, i, i.operand[2 + pair], active);
@@ -73,19 +74,32 @@ void elect(Warp& w, const Instruction& i, u32 active) {
   assign(w.predicate(i.operand[1]), 1u << leader, active);
 }
 
-template <class T, class Op> void reduce(Warp& w, const Instruction& i, u32 active) {  // operands: result, value, members
+template <class T, class Op>
+void reduce(Warp& w, const Instruction& i, u32 active) {  // operands: result, value, members
   check_members(w, i, i.operand[2], active);
   const T* a = w.lanes<T>(i.operand[1]);
   T total = a[first(active)];
   each(active & (active - 1), [&](int l) { total = Op::of(total, a[l]); });
   each(active, [&](int l) { w.lanes<T>(i.operand[0])[l] = total; });
 }
-struct Sum { static u32 of(u32 a, u32 b) { return a + b; } };
-struct Least { template <class T> static T of(T a, T b) { return std::min(a, b); } };
-struct Greatest { template <class T> static T of(T a, T b) { return std::max(a, b); } };
-struct And { static u32 of(u32 a, u32 b) { return a & b; } };
-struct Or { static u32 of(u32 a, u32 b) { return a | b; } };
-struct Xor { static u32 of(u32 a, u32 b) { return a ^ b; } };
+struct Sum {
+  static u32 of(u32 a, u32 b) { return a + b; }
+};
+struct Least {
+  template <class T> static T of(T a, T b) { return std::min(a, b); }
+};
+struct Greatest {
+  template <class T> static T of(T a, T b) { return std::max(a, b); }
+};
+struct And {
+  static u32 of(u32 a, u32 b) { return a & b; }
+};
+struct Or {
+  static u32 of(u32 a, u32 b) { return a | b; }
+};
+struct Xor {
+  static u32 of(u32 a, u32 b) { return a ^ b; }
+};
 
 void active_mask(Warp& w, const Instruction& i, u32 active) {
   each(active, [&](int l) { w.lanes<u32>(i.operand[0])[l] = active; });
@@ -94,7 +108,8 @@ void active_mask(Warp& w, const Instruction& i, u32 active) {
 }  // namespace
 
 int shuffle_source(int mode, int lane, u32 b, u32 c, bool& valid) {
-  const int distance = static_cast<int>(b & 31), clamp = static_cast<int>(c & 31), segment = static_cast<int>(c >> 8 & 31);
+  const int distance = static_cast<int>(b & 31), clamp = static_cast<int>(c & 31),
+            segment = static_cast<int>(c >> 8 & 31);
   const int lowest = lane & segment, bound = lowest | (clamp & ~segment);
   int from;
   switch (mode) {

@@ -12,37 +12,43 @@ template <bool FTZ, bool SAT> inline f32 out(f32 x) {
 }
 
 // One operation of a, b and c for each of "", ".ftz", ".sat" and ".ftz.sat", or for the first two.
-#define F32_UNARY_(name, FTZ, ...)                                                                                    \
-  {                                                                                                                   \
-    struct Op { static inline f32 of(f32 x) { const f32 a = in<FTZ>(x); return out<FTZ, false>(__VA_ARGS__); } };     \
-    t[name] = Entry{unary<f32, f32, Op>, 1, Flow::all};                                                               \
+#define F32_UNARY_(name, FTZ, ...)                      \
+  {                                                     \
+    struct Op {                                         \
+      static inline f32 of(f32 x) {                     \
+        const f32 a = in<FTZ>(x);                       \
+        return out<FTZ, false>(__VA_ARGS__);            \
+      }                                                 \
+    };                                                  \
+    t[name] = Entry{unary<f32, f32, Op>, 1, Flow::all}; \
   }
-#define F32_BINARY_(name, FTZ, SAT, ...)                                                                              \
-  {                                                                                                                   \
-    struct Op {                                                                                                       \
-      static inline f32 of(f32 x, f32 y) {                                                                            \
-        const f32 a = in<FTZ>(x), b = in<FTZ>(y);                                                                     \
-        return out<FTZ, SAT>(__VA_ARGS__);                                                                            \
-      }                                                                                                               \
-    };                                                                                                                \
-    t[name] = Entry{binary<f32, f32, f32, Op>, 2, Flow::all};                                                         \
+#define F32_BINARY_(name, FTZ, SAT, ...)                      \
+  {                                                           \
+    struct Op {                                               \
+      static inline f32 of(f32 x, f32 y) {                    \
+        const f32 a = in<FTZ>(x), b = in<FTZ>(y);             \
+        return out<FTZ, SAT>(__VA_ARGS__);                    \
+      }                                                       \
+    };                                                        \
+    t[name] = Entry{binary<f32, f32, f32, Op>, 2, Flow::all}; \
   }
-#define F32_TERNARY_(name, FTZ, SAT, ...)                                                                             \
-  {                                                                                                                   \
-    struct Op {                                                                                                       \
-      static inline f32 of(f32 x, f32 y, f32 z) {                                                                     \
-        const f32 a = in<FTZ>(x), b = in<FTZ>(y), c = in<FTZ>(z);                                                     \
-        return out<FTZ, SAT>(__VA_ARGS__);                                                                            \
-      }                                                                                                               \
-    };                                                                                                                \
-    t[name] = Entry{ternary<f32, f32, f32, f32, Op>, 3, Flow::all};                                                   \
+#define F32_TERNARY_(name, FTZ, SAT, ...)                           \
+  {                                                                 \
+    struct Op {                                                     \
+      static inline f32 of(f32 x, f32 y, f32 z) {                   \
+        const f32 a = in<FTZ>(x), b = in<FTZ>(y), c = in<FTZ>(z);   \
+        return out<FTZ, SAT>(__VA_ARGS__);                          \
+      }                                                             \
+    };                                                              \
+    t[name] = Entry{ternary<f32, f32, f32, f32, Op>, 3, Flow::all}; \
   }
 #define F32_UNARY(name, ...) F32_UNARY_(name ".f32", false, __VA_ARGS__) F32_UNARY_(name ".ftz.f32", true, __VA_ARGS__)
 #define F32_BINARY(name, ...) \
   F32_BINARY_(name ".f32", false, false, __VA_ARGS__) F32_BINARY_(name ".ftz.f32", true, false, __VA_ARGS__)
-#define F32_SATURATING(ARITY, name, ...)                                                                              \
-  F32_##ARITY##_(name ".f32", false, false, __VA_ARGS__) F32_##ARITY##_(name ".ftz.f32", true, false, __VA_ARGS__)    \
-  F32_##ARITY##_(name ".sat.f32", false, true, __VA_ARGS__) F32_##ARITY##_(name ".ftz.sat.f32", true, true, __VA_ARGS__)
+#define F32_SATURATING(ARITY, name, ...)                                                                           \
+  F32_##ARITY##_(name ".f32", false, false, __VA_ARGS__) F32_##ARITY##_(name ".ftz.f32", true, false, __VA_ARGS__) \
+      F32_##ARITY##_(name ".sat.f32", false, true, __VA_ARGS__)                                                    \
+          F32_##ARITY##_(name ".ftz.sat.f32", true, true, __VA_ARGS__)
 
 // Division that may err by 2 units; by a power of two it is exact.
 inline f32 quotient(f32 a, f32 b) { return bits<u32>(b) & 0x7fffff ? perturb(a / b, a + b, 2) : a / b; }
@@ -111,10 +117,18 @@ template <class Op, bool FTZ> struct Pair {
     return static_cast<u64>(high) << 32 | low;
   }
 };
-struct Add { static inline f32 of(f32 a, f32 b) { return a + b; } };
-struct Subtract { static inline f32 of(f32 a, f32 b) { return a - b; } };
-struct Multiply { static inline f32 of(f32 a, f32 b) { return a * b; } };
-struct MultiplyAdd { static inline f32 of(f32 a, f32 b, f32 c) { return std::fma(a, b, c); } };
+struct Add {
+  static inline f32 of(f32 a, f32 b) { return a + b; }
+};
+struct Subtract {
+  static inline f32 of(f32 a, f32 b) { return a - b; }
+};
+struct Multiply {
+  static inline f32 of(f32 a, f32 b) { return a * b; }
+};
+struct MultiplyAdd {
+  static inline f32 of(f32 a, f32 b, f32 c) { return std::fma(a, b, c); }
+};
 
 template <bool FTZ> void add_pairs(Table& t, const std::string& flags) {
   t["add.rn" + flags] = {binary<u64, u64, u64, Pair<Add, FTZ>>, 2, Flow::halves};

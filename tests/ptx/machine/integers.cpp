@@ -10,7 +10,8 @@ namespace {
 template <class T> inline T divide(T a, T b) {
   using U = std::make_unsigned_t<T>;
   if (b == 0) return static_cast<T>(~T(0));
-  return std::is_signed_v<T> && b == static_cast<T>(-1) ? static_cast<T>(U(0) - static_cast<U>(a)) : static_cast<T>(a / b);
+  return std::is_signed_v<T> && b == static_cast<T>(-1) ? static_cast<T>(U(0) - static_cast<U>(a))
+                                                        : static_cast<T>(a / b);
 }
 template <class T> inline T remainder(T a, T b) {
   if (b == 0) return a;
@@ -136,7 +137,8 @@ void with_carry(Warp& w, const Instruction& i, u32 active) {
     if (operation == 0) result = a + b + carry;
     else if (operation == 1) result = (a - b - carry) & 0x1ffffffffull;  // bit 32 is the borrow
     else {
-      const u64 product = i.immediate[3] ? static_cast<u64>(static_cast<s64>(static_cast<s32>(a)) * static_cast<s32>(b)) : a * b;
+      const u64 product =
+          i.immediate[3] ? static_cast<u64>(static_cast<s64>(static_cast<s32>(a)) * static_cast<s32>(b)) : a * b;
       result = (operation == 2 ? product & 0xffffffffu : product >> 32 & 0xffffffffu) + c + carry;
     }
     w.lanes<u32>(i.operand[0])[lane] = static_cast<u32>(result);

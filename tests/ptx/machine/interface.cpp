@@ -42,8 +42,8 @@ struct Row {
 struct Launch {
   const u8* parameters;
   const u32* grid;
-  const u64* regions;      // rows of base, bytes, lowest and highest address that an argument spans
-  const s32* blocks;       // which blocks run; all where there are none
+  const u64* regions;  // rows of base, bytes, lowest and highest address that an argument spans
+  const s32* blocks;   // which blocks run; all where there are none
   u64 *threads, *warps, *sectors, *passes;
   Finding* findings;
   u64 budget;
@@ -78,8 +78,9 @@ const void* ptx_entry(const char* name, int* sources) {
 const char* ptx_finding_text(int kind) { return text_of(static_cast<Kind>(kind)); }
 int ptx_finding_is_fatal(int kind) { return is_fatal(static_cast<Kind>(kind)); }
 
-Program* ptx_program(const Row* rows, int n, const s32* operands, int n_operands, const s64* immediates, int n_immediates,
-                     const u8* registers, const u32* defined, int register_bytes, const s32* special) {
+Program* ptx_program(const Row* rows, int n, const s32* operands, int n_operands, const s64* immediates,
+                     int n_immediates, const u8* registers, const u32* defined, int register_bytes,
+                     const s32* special) {
   auto* p = new Program;
   p->operands.assign(operands, operands + n_operands);
   p->immediates.assign(immediates, immediates + n_immediates);
@@ -89,9 +90,10 @@ Program* ptx_program(const Row* rows, int n, const s32* operands, int n_operands
   for (int k = 0; k < n; k++) {
     const Row& r = rows[k];
     const auto* entry = reinterpret_cast<const Entry*>(r.entry);
-    p->code.push_back(Instruction{entry->run, entry->flow, static_cast<Control>(r.control), r.negated != 0, r.labelled != 0,
-                                  static_cast<s32>(r.guard), k, static_cast<s32>(r.n_results), static_cast<s32>(r.n_operands),
-                                  p->operands.data() + r.first_operand, p->immediates.data() + r.first_immediate});
+    p->code.push_back(Instruction{entry->run, entry->flow, static_cast<Control>(r.control), r.negated != 0,
+                                  r.labelled != 0, static_cast<s32>(r.guard), k, static_cast<s32>(r.n_results),
+                                  static_cast<s32>(r.n_operands), p->operands.data() + r.first_operand,
+                                  p->immediates.data() + r.first_immediate});
   }
   return p;
 }
@@ -114,7 +116,8 @@ int ptx_launch(const Program* program, const Launch* launch) {
   add_regions(m, *launch);
 
   const size_t bytes = (program->registers.size() + 63) / 64 * 64;
-  std::unique_ptr<u8, void (*)(void*)> registers(static_cast<u8*>(std::aligned_alloc(64, bytes * m.n_warps)), std::free);
+  std::unique_ptr<u8, void (*)(void*)> registers(static_cast<u8*>(std::aligned_alloc(64, bytes * m.n_warps)),
+                                                 std::free);
   std::vector<u32> defined(program->defined.size() * m.n_warps);
   m.warps.resize(m.n_warps);
   for (u32 k = 0; k < m.n_warps; k++) {
@@ -125,8 +128,10 @@ int ptx_launch(const Program* program, const Launch* launch) {
     w.defined = defined.data() + k * program->defined.size();
     std::copy(program->registers.begin(), program->registers.end(), w.registers);
   }
-  const u64 n = launch->n_blocks ? launch->n_blocks : static_cast<u64>(launch->grid[0]) * launch->grid[1] * launch->grid[2];
-  for (u64 k = 0; k < n && !m.stopped; k++) m.run_block(launch->n_blocks ? static_cast<u64>(launch->blocks[k]) : k, launch->grid);
+  const u64 n =
+      launch->n_blocks ? launch->n_blocks : static_cast<u64>(launch->grid[0]) * launch->grid[1] * launch->grid[2];
+  for (u64 k = 0; k < n && !m.stopped; k++)
+    m.run_block(launch->n_blocks ? static_cast<u64>(launch->blocks[k]) : k, launch->grid);
 
   u32 found = 0;
   for (const auto& [key, finding] : m.findings)

@@ -78,8 +78,15 @@ struct Shape {
   int m, k, per, a, b, c;
   bool half_sum, saturates;
   explicit Shape(const s64* v)  // immediates: element, m, k, whether C and D are half precision, whether D is clamped
-      : element(static_cast<Element>(v[0])), m(static_cast<int>(v[1])), k(static_cast<int>(v[2])),
-        per(per_register(element)), a(m * k / LANES / per), b(8 * k / LANES / per), c(v[3] ? m / 8 : m / 4), half_sum(v[3]), saturates(v[4]) {}
+      : element(static_cast<Element>(v[0])),
+        m(static_cast<int>(v[1])),
+        k(static_cast<int>(v[2])),
+        per(per_register(element)),
+        a(m * k / LANES / per),
+        b(8 * k / LANES / per),
+        c(v[3] ? m / 8 : m / 4),
+        half_sum(v[3]),
+        saturates(v[4]) {}
 };
 
 f64 operand_element(Warp& w, const Shape& s, s32 slot, int lane, int h) {
@@ -93,13 +100,15 @@ void read_operands(Warp& w, const Shape& s, const s32* A, const s32* B, f64 (*a)
       for (int h = 0; h < s.per; h++)
         a[group + 8 * (r % halves)][r / halves * 4 * s.per + member * s.per + h] = operand_element(w, s, A[r], lane, h);
     for (int r = 0; r < s.b; r++)
-      for (int h = 0; h < s.per; h++) b[r * 4 * s.per + member * s.per + h][group] = operand_element(w, s, B[r], lane, h);
+      for (int h = 0; h < s.per; h++)
+        b[r * 4 * s.per + member * s.per + h][group] = operand_element(w, s, B[r], lane, h);
   }
 }
 f64 read_sum(Warp& w, const Shape& s, const s32* C, int lane, int k) {
   if (s.half_sum) return from_half(static_cast<u16>(w.lanes<u32>(C[k / 2])[lane] >> (16 * (k % 2))));
   if (s.element == Element::f64) return w.lanes<f64>(C[k])[lane];
-  return s.element >= Element::s8 ? static_cast<f64>(w.lanes<s32>(C[k])[lane]) : static_cast<f64>(w.lanes<f32>(C[k])[lane]);
+  return s.element >= Element::s8 ? static_cast<f64>(w.lanes<s32>(C[k])[lane])
+                                  : static_cast<f64>(w.lanes<f32>(C[k])[lane]);
 }
 void write_sum(Warp& w, const Shape& s, const s32* D, int lane, int k, f64 x) {
   if (s.half_sum) {

@@ -23,11 +23,13 @@ inline f64 element_of(Element e, u32 word, int k) {
 
 // A sum of integers: clamped, or modulo 2^32.
 inline s32 integer_sum(f64 x, bool saturates) {
-  return static_cast<s32>(static_cast<u32>(static_cast<s64>(saturates ? std::min(std::max(x, -0x1p31), 0x1p31 - 1) : x)));
+  return static_cast<s32>(
+      static_cast<u32>(static_cast<s64>(saturates ? std::min(std::max(x, -0x1p31), 0x1p31 - 1) : x)));
 }
 
 // c += a . b for one row of `n` columns; `b` has rows of `stride`. The products are exact in double, their sum is
-// nearly so, and the caller rounds once. With `cuts` the sum of c and every 8 products is cut toward zero, as hardware does.
+// nearly so, and the caller rounds once. With `cuts` the sum of c and every 8 products is cut toward zero, as hardware
+// does.
 inline void add_products(const f64* a, const f64* b, int stride, int n, int depth, f64* c, bool cuts) {
   if (cuts) {
     for (int j = 0; j < n; j++)

@@ -19,8 +19,13 @@ struct Access {
   int register_bytes, address_bytes;
   u32 bytes() const { return element * count; }
   explicit Access(const s64* v)
-      : space(static_cast<Space>(v[0])), offset(v[1]), element(static_cast<u32>(v[2])), count(static_cast<u32>(v[3])),
-        is_signed(v[4]), register_bytes(static_cast<int>(v[5])), address_bytes(static_cast<int>(v[6])) {}
+      : space(static_cast<Space>(v[0])),
+        offset(v[1]),
+        element(static_cast<u32>(v[2])),
+        count(static_cast<u32>(v[3])),
+        is_signed(v[4]),
+        register_bytes(static_cast<int>(v[5])),
+        address_bytes(static_cast<int>(v[6])) {}
 };
 
 u8* global_place(Warp& w, s32 at, u64 address, u32 n, int lane, bool write) {
@@ -176,15 +181,17 @@ template <class T> void atomic(Warp& w, const Instruction& i, u32 active) {
   const Access a(i.immediate);
   const u32 checks = m.checks;
   m.checks &= ~(CHECK_GRACE | CHECK_RACE);
-  at_places(w, i, active, a, i.operand[1], true, [](int) { return nullptr; }, [&](int l, u8* place) {
-    if (!place) return;
-    T old;
-    std::memcpy(&old, place, sizeof old);
-    const T b = w.lanes<T>(i.operand[2])[l], c = i.immediate[8] ? w.lanes<T>(i.operand[3])[l] : b;
-    const T result = combined(static_cast<Atomic>(i.immediate[7]), old, b, c);
-    std::memcpy(place, &result, sizeof result);
-    w.lanes<T>(i.operand[0])[l] = old;
-  });
+  at_places(
+      w, i, active, a, i.operand[1], true, [](int) { return nullptr; },
+      [&](int l, u8* place) {
+        if (!place) return;
+        T old;
+        std::memcpy(&old, place, sizeof old);
+        const T b = w.lanes<T>(i.operand[2])[l], c = i.immediate[8] ? w.lanes<T>(i.operand[3])[l] : b;
+        const T result = combined(static_cast<Atomic>(i.immediate[7]), old, b, c);
+        std::memcpy(place, &result, sizeof result);
+        w.lanes<T>(i.operand[0])[l] = old;
+      });
   m.checks = checks;
 }
 

@@ -4,7 +4,9 @@
 namespace ptx {
 namespace {
 
-template <class T> struct Copied { static T of(T a) { return a; } };
+template <class T> struct Copied {
+  static T of(T a) { return a; }
+};
 
 template <class Part, class Whole> void pack(Warp& w, const Instruction& i, u32 active) {
   constexpr int n = sizeof(Whole) / sizeof(Part);

@@ -13,7 +13,7 @@ inline bool hardware_errors = false;
 
 inline f32 flush(f32 x) { return std::fabs(x) < 0x1p-126f ? std::copysign(0.0f, x) : x; }
 inline f32 canonical(f32 x) { return x != x ? bits<f32>(0x7fffffffu) : x; }
-inline f64 canonical(f64 x) { return x; }  // payloads of double precision are kept
+inline f64 canonical(f64 x) { return x; }                                       // payloads of double precision are kept
 inline f32 saturate(f32 x) { return x > 0.0f ? (x < 1.0f ? x : 1.0f) : 0.0f; }  // of NaN: +0
 inline f32 rectify(f32 x) { return x != x ? canonical(x) : x > 0.0f ? x : 0.0f; }
 

@@ -57,7 +57,8 @@ void touch_shared(Warp& w, s32 at, u32 offset, u32 n, int thread, bool write, co
     SharedByte& s = m.shared_shadow[offset + k];
     if (m.checking(CHECK_RACE)) {
       const u64 address = SHARED_BASE + offset + k;
-      if (s.pending) m.find(Kind::pending_copy, at, thread, address, static_cast<s32>(s.pending - 1), static_cast<int>(s.writer));
+      if (s.pending)
+        m.find(Kind::pending_copy, at, thread, address, static_cast<s32>(s.pending - 1), static_cast<int>(s.writer));
       const bool changes = write && !(value && m.shared[offset + k] == value[k]);
       const SharedAccess access{w, at, static_cast<u32>(thread), write, changes};
       access.against_write(s, address);
@@ -83,9 +84,11 @@ void touch_global(Machine& m, Region& region, u64 address, u32 n, int thread, s3
   for (u32 k = 0; k < n; k++) {
     GlobalByte& s = region.shadow.get()[address - region.base + k];
     auto report = [&](Kind kind, int other_thread, u32 other_block) {
-      m.find(kind, at, thread, address + k, -1, other_thread, other_block == ALL_LANES ? -1 : static_cast<s32>(other_block) - 1);
+      m.find(kind, at, thread, address + k, -1, other_thread,
+             other_block == ALL_LANES ? -1 : static_cast<s32>(other_block) - 1);
     };
-    if (s.writer_block && s.writer_block != me) report(Kind::grid_race, static_cast<int>(s.writer_thread), s.writer_block);
+    if (s.writer_block && s.writer_block != me)
+      report(Kind::grid_race, static_cast<int>(s.writer_thread), s.writer_block);
     else if (s.writer_block == me && s.writer_thread != self && s.writer_epoch == m.epoch)
       report(Kind::block_race, static_cast<int>(s.writer_thread), me);
     if (write) {

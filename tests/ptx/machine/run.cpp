@@ -9,23 +9,25 @@ namespace ptx {
 void Machine::find(Kind kind, s32 at, int thread, u64 address, s32 other, int other_thread, s32 other_block) {
   if (is_fatal(kind)) stopped = true;
   const auto [place, is_new] = findings.try_emplace({static_cast<s32>(kind), at, other});
-  if (is_new) place->second = Finding{static_cast<s32>(kind), at, other, thread, other_thread, block, other_block, 0, address};
+  if (is_new)
+    place->second = Finding{static_cast<s32>(kind), at, other, thread, other_thread, block, other_block, 0, address};
   place->second.count++;
 }
 
-void Warp::leave(const Instruction& i, u32 lanes) {
+void Warp::leave(u32 lanes) {
   for (const Copy& c : copies) {
     if (!has(lanes, c.lane)) continue;
     if (c.group < copy_group[c.lane]) machine->find(Kind::unfinished_copy, c.at, thread(c.lane));
     if (machine->checking(CHECK_RACE | CHECK_INIT))
       for (u32 k = 0; k < c.total; k++) machine->shared_shadow[c.destination + k].pending = 0;
   }
-  copies.erase(std::remove_if(copies.begin(), copies.end(), [&](const Copy& c) { return has(lanes, c.lane); }), copies.end());
+  copies.erase(std::remove_if(copies.begin(), copies.end(), [&](const Copy& c) { return has(lanes, c.lane); }),
+               copies.end());
   live &= ~lanes;
-  (void)i;
 }
 
-// One instruction of the lanes that are `together`; whether they go on together at `at`. `split`: others wait elsewhere.
+// One instruction of the lanes that are `together`; whether they go on together at `at`. `split`: others wait
+// elsewhere.
 bool Warp::step(u32& at, u32 together, bool split) {
   Machine& m = *machine;
   const Instruction& i = m.program.code[at];
@@ -70,7 +72,7 @@ bool Warp::step(u32& at, u32 together, bool split) {
       });
       waiting |= active;
       break;
-    case Control::exit: leave(i, active); break;
+    case Control::exit: leave(active); break;
     case Control::trap:
       if (active) m.find(Kind::trap, i.index, thread(first(active)));
       break;
@@ -138,10 +140,13 @@ void Machine::run_block(u64 index, const u32* grid) {
     std::fill(w.pc, w.pc + LANES, 0);
     std::fill(w.copy_group, w.copy_group + LANES, 0);
     if (checking(CHECK_INIT)) std::copy(program.defined.begin(), program.defined.end(), w.defined);
-    const u32 values[] = {0, static_cast<u32>(x), static_cast<u32>(y), static_cast<u32>(z), grid[0], grid[1], grid[2], 0, w.index};
+    const u32 values[] = {
+        0, static_cast<u32>(x), static_cast<u32>(y), static_cast<u32>(z), grid[0], grid[1], grid[2], 0, w.index};
     for (int k = 0; k < 9; k++)
       for (int lane = 0; lane < LANES && program.special[k] >= 0; lane++)
-        w.lanes<u32>(program.special[k])[lane] = k == 0 ? static_cast<u32>(w.thread(lane)) : k == 7 ? static_cast<u32>(lane) : values[k];
+        w.lanes<u32>(program.special[k])[lane] = k == 0   ? static_cast<u32>(w.thread(lane))
+                                                 : k == 7 ? static_cast<u32>(lane)
+                                                          : values[k];
   }
   const u32 patience = 100000;  // rounds in which all warps wait for mbarriers
   for (u32 idle = 0; !stopped; idle++) {

@@ -79,20 +79,26 @@ inline void write_word(Warp& w, s32 slot, int bytes, int lane, u64 value) {
 }  // namespace ptx
 
 // UNARY("neg.f32", f32, f32, -a): result type, source types, and the result in terms of a, b and c.
-#define UNARY_(name, flow, D, A, ...)                                                                                \
-  {                                                                                                                   \
-    struct Op { static inline D of(A a) { return (D)(__VA_ARGS__); } };                                               \
-    t[name] = Entry{unary<D, A, Op>, 1, flow};                                                                        \
+#define UNARY_(name, flow, D, A, ...)                      \
+  {                                                        \
+    struct Op {                                            \
+      static inline D of(A a) { return (D)(__VA_ARGS__); } \
+    };                                                     \
+    t[name] = Entry{unary<D, A, Op>, 1, flow};             \
   }
-#define BINARY_(name, flow, D, A, B, ...)                                                                            \
-  {                                                                                                                   \
-    struct Op { static inline D of(A a, B b) { return (D)(__VA_ARGS__); } };                                          \
-    t[name] = Entry{binary<D, A, B, Op>, 2, flow};                                                                    \
+#define BINARY_(name, flow, D, A, B, ...)                       \
+  {                                                             \
+    struct Op {                                                 \
+      static inline D of(A a, B b) { return (D)(__VA_ARGS__); } \
+    };                                                          \
+    t[name] = Entry{binary<D, A, B, Op>, 2, flow};              \
   }
-#define TERNARY_(name, flow, D, A, B, C, ...)                                                                        \
-  {                                                                                                                   \
-    struct Op { static inline D of(A a, B b, C c) { return (D)(__VA_ARGS__); } };                                     \
-    t[name] = Entry{ternary<D, A, B, C, Op>, 3, flow};                                                                \
+#define TERNARY_(name, flow, D, A, B, C, ...)                        \
+  {                                                                  \
+    struct Op {                                                      \
+      static inline D of(A a, B b, C c) { return (D)(__VA_ARGS__); } \
+    };                                                               \
+    t[name] = Entry{ternary<D, A, B, C, Op>, 3, flow};               \
   }
 #define UNARY(name, D, A, ...) UNARY_(name, Flow::all, D, A, __VA_ARGS__)
 #define BINARY(name, D, A, B, ...) BINARY_(name, Flow::all, D, A, B, __VA_ARGS__)

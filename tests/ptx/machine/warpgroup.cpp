@@ -17,13 +17,20 @@ struct Shape {
   s64 scale;
   f64 sign;
   explicit Shape(const s64* v)
-      : element(static_cast<Element>(v[0])), n(static_cast<int>(v[1])), k(static_cast<int>(v[2])),
-        bytes(4 / per_register(element)), a_in_registers(v[3]), transposed{v[7] != 0, v[8] != 0}, saturates(v[9]),
-        scale(v[4]), sign(static_cast<f64>(v[5] * v[6])) {}
+      : element(static_cast<Element>(v[0])),
+        n(static_cast<int>(v[1])),
+        k(static_cast<int>(v[2])),
+        bytes(4 / per_register(element)),
+        a_in_registers(v[3]),
+        transposed{v[7] != 0, v[8] != 0},
+        saturates(v[9]),
+        scale(v[4]),
+        sign(static_cast<f64>(v[5] * v[6])) {}
   bool is_integer() const { return element >= Element::s8; }
 };
 
-// A matrix descriptor: start address, leading and stride byte offsets in units of 16 bytes, swizzle mode in bits 62, 63.
+// A matrix descriptor: start address, leading and stride byte offsets in units of 16 bytes, swizzle mode in bits
+// 62, 63.
 struct Descriptor {
   u32 start, leading, stride;
   int span;  // bytes that a swizzled row has: 128, 64, 32, or 16 without swizzle
@@ -54,8 +61,8 @@ bool uniform(Warp& w, s32 slot) {
 }
 
 // Calls `put(row, k, value)` for all elements of `rows` rows in shared memory, which lie in chunks of 16 bytes.
-template <class Put>
-void read_shared(Warp& w, const Instruction& i, const Shape& s, u64 descriptor, int from, int rows, bool transposed, Put put) {
+template <class Put> void read_shared(Warp& w, const Instruction& i, const Shape& s, u64 descriptor, int from, int rows,
+                                      bool transposed, Put put) {
   const Descriptor where(descriptor);
   const int together = 16 / s.bytes, row_step = transposed ? together : 1, k_step = transposed ? 1 : together;
   for (int row = 0; row < rows; row += row_step)
@@ -74,12 +81,14 @@ void read_a(Warp& w, const Instruction& i, const Shape& s, const s32* A, f64 (*a
   const int per = per_register(s.element);
   if (!s.a_in_registers) {
     const int from = static_cast<int>(w.index % 4) * 16;
-    return read_shared(w, i, s, w.lanes<u64>(A[0])[0], from, 16, s.transposed[0], [&](int row, int k, f64 x) { a[row][k] = x; });
+    return read_shared(w, i, s, w.lanes<u64>(A[0])[0], from, 16, s.transposed[0],
+                       [&](int row, int k, f64 x) { a[row][k] = x; });
   }
   for (int lane = 0; lane < LANES; lane++)
     for (int r = 0; r < 4; r++)
       for (int h = 0; h < per; h++)
-        a[(lane >> 2) + 8 * (r % 2)][r / 2 * 4 * per + (lane & 3) * per + h] = element_of(s.element, w.lanes<u32>(A[r])[lane], h);
+        a[(lane >> 2) + 8 * (r % 2)][r / 2 * 4 * per + (lane & 3) * per + h] =
+            element_of(s.element, w.lanes<u32>(A[r])[lane], h);
 }
 
 // operands: D, A (4 registers or a descriptor), descriptor of B, [scale-d]
@@ -87,17 +96,24 @@ void multiply_add(Warp& w, const Instruction& i, u32 active) {
   require_whole_warp(w, i, active);
   const Shape s(i.immediate);
   const s32 *D = i.operand, *A = D + s.n / 2, *B = A + (s.a_in_registers ? 4 : 1);
-  if (!uniform(w, *B) || (!s.a_in_registers && !uniform(w, *A))) w.machine->find(Kind::descriptor, i.index, w.thread(0));
+  if (!uniform(w, *B) || (!s.a_in_registers && !uniform(w, *A)))
+    w.machine->find(Kind::descriptor, i.index, w.thread(0));
   const bool accumulates = s.scale < 0 ? has(w.predicate(B[1]), 0) : s.scale != 0;
   alignas(64) static thread_local f64 a[16][MOST_K], b[MOST_K][MOST_N], c[16][MOST_N];
   read_a(w, i, s, A, a);
-  read_shared(w, i, s, w.lanes<u64>(*B)[0], 0, s.n, s.transposed[1], [&](int n, int k, f64 x) { b[k][n] = s.sign * x; });
+  read_shared(w, i, s, w.lanes<u64>(*B)[0], 0, s.n, s.transposed[1],
+              [&](int n, int k, f64 x) { b[k][n] = s.sign * x; });
   // value r of a lane lies in row group + 8 (r / 2 % 2), column 8 (r / 4) + 2 member + r % 2
-  auto at = [&](int lane, int r) -> f64& { return c[(lane >> 2) + 8 * (r / 2 % 2)][r / 4 * 8 + 2 * (lane & 3) + r % 2]; };
-  auto sum = [&](int lane, int r) { return s.is_integer() ? f64(w.lanes<s32>(D[r])[lane]) : f64(w.lanes<f32>(D[r])[lane]); };
+  auto at = [&](int lane, int r) -> f64& {
+    return c[(lane >> 2) + 8 * (r / 2 % 2)][r / 4 * 8 + 2 * (lane & 3) + r % 2];
+  };
+  auto sum = [&](int lane, int r) {
+    return s.is_integer() ? f64(w.lanes<s32>(D[r])[lane]) : f64(w.lanes<f32>(D[r])[lane]);
+  };
   for (int lane = 0; lane < LANES; lane++)
     for (int r = 0; r < s.n / 2; r++) at(lane, r) = accumulates ? sum(lane, r) : 0.0;
-  for (int row = 0; row < 16; row++) add_products(a[row], &b[0][0], MOST_N, s.n, s.k, c[row], hardware_errors && !s.is_integer());
+  for (int row = 0; row < 16; row++)
+    add_products(a[row], &b[0][0], MOST_N, s.n, s.k, c[row], hardware_errors && !s.is_integer());
   for (int lane = 0; lane < LANES; lane++)
     for (int r = 0; r < s.n / 2; r++) {
       if (s.is_integer()) w.lanes<s32>(D[r])[lane] = integer_sum(at(lane, r), s.saturates);
