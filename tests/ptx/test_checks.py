@@ -146,7 +146,7 @@ def test_a_view_is_smaller_than_its_storage():
     from tests.ptx.support import HEAD, TAIL
 
     storage, out, emulator = torch.zeros(200, dtype=torch.int64), torch.zeros(32, dtype=torch.int64), Emulator(86)
-    kernel = emulator.kernel("kernel", HEAD.format(threads=32, variables="") + TAIL, 32)
+    kernel = emulator.kernel("kernel", HEAD.format(threads=32, variables="", target="sm_90a") + TAIL, 32)
     emulator.launch(kernel, (1, 1, 1), 0, [("*i64", storage[:95]), ("*i64", out), ("i32", 32)])
     assert [(f.what, f.thread) for f in emulator.take_findings()] == [
         ("access outside the tensor, inside its storage", 31)

@@ -162,7 +162,7 @@ def test_pairs_of_singles():
     low, high = F32.samples(200, 0), F32.samples(200, 1)
     pairs = [h << 32 | x for x, h in zip(low, high, strict=True)]
     for operation in ("add", "mul", "sub"):
-        out = evaluate(f"{operation}.rn.f32x2 %d0, %d1, %d2;", pairs, pairs[::-1])
+        out = evaluate(f"{operation}.rn.f32x2 %d0, %d1, %d2;", pairs, pairs[::-1], target="sm_100a")
         parts = [evaluate(f"{operation}.rn.f32 %r0, %r1, %r2;", x, x[::-1]) for x in (low, high)]
         assert out == [h << 32 | x for x, h in zip(*parts, strict=True)]
 
