@@ -253,6 +253,8 @@ def _pack(kernel: Kernel, arguments: list[Argument]) -> tuple[np.ndarray, np.nda
     for (kind, value), parameter in zip(arguments, parameters, strict=True):
         if kind[0] == "*":
             if isinstance(value, torch.Tensor):
+                if value.device.type != "cpu":
+                    raise EmulationError(f"{kernel.name}: {parameter.name} is a tensor on {value.device}")
                 storage, low = value.untyped_storage(), value.data_ptr()
                 kept.append(storage)
                 if value.numel():

@@ -42,6 +42,8 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(
             f"--emulate-checks: no check {', '.join(sorted(unknown))}; there are {', '.join(CHECKS)}"
         )
+    if torch.cuda.is_available():
+        raise pytest.UsageError("--emulate: kernels run on CPU tensors; hide the GPU by CUDA_VISIBLE_DEVICES=")
     if "triton" in sys.modules:
         raise pytest.UsageError("--emulate: triton has been imported already, for its interpreter")
     os.environ.pop("TRITON_INTERPRET", None)

@@ -1,8 +1,10 @@
 """The checks: what each of them finds, and what it lets pass."""
 
 import pytest
+import torch
 
-from tests.ptx.support import run_ptx
+from tests.ptx.emulator import Emulator
+from tests.ptx.support import HEAD, TAIL, run_ptx
 
 OWN = "shl.b32 %r10, %i, 2; add.s32 %r10, %r10, %shared; "
 NEXT = "add.s32 %r11, %i, {step}; and.b32 %r11, %r11, 63; shl.b32 %r11, %r11, 2; add.s32 %r11, %r11, %shared; "
@@ -140,14 +142,17 @@ def test_without_checks_nothing_is_looked_for():
 
 
 def test_a_view_is_smaller_than_its_storage():
-    import torch
-
-    from tests.ptx.emulator import Emulator
-    from tests.ptx.support import HEAD, TAIL
-
     storage, out, emulator = torch.zeros(200, dtype=torch.int64), torch.zeros(32, dtype=torch.int64), Emulator(86)
     kernel = emulator.kernel("kernel", HEAD.format(threads=32, variables="", target="sm_90a") + TAIL, 32)
     emulator.launch(kernel, (1, 1, 1), 0, [("*i64", storage[:95]), ("*i64", out), ("i32", 32)])
     assert [(f.what, f.thread) for f in emulator.take_findings()] == [
         ("access outside the tensor, inside its storage", 31)
     ]
+
+
+def test_a_sample_of_the_blocks():
+    words, out = torch.ones(3, 320, dtype=torch.int64), torch.zeros(320, dtype=torch.int64)
+    emulator = Emulator(86, most_blocks=3)
+    ptx = HEAD.format(threads=32, variables="", target="sm_86") + "mov.b64 %out, %d1;" + TAIL
+    emulator.launch(emulator.kernel("kernel", ptx, 32), (10, 1, 1), 0, [("*i64", words), ("*i64", out), ("i32", 320)])
+    assert out.view(10, 32).sum(1).nonzero().flatten().tolist() == [0, 4, 9]

@@ -172,6 +172,18 @@ def test_results_that_are_not_waited_for():
         assert out.whats() == {"use of an undefined value"}
 
 
+@pytest.mark.parametrize("groups_that_stay", [0, 1])
+def test_operands_that_are_overwritten_too_early(groups_that_stay):
+    a, b = matrices(8, 16)
+    (a_words, *a_offsets), (b_words, *b_offsets) = k_major(a, "f16", 32), k_major(b, "f16", 32)
+    one = wgmma("f16", 8, str(descriptor(A_AT, *a_offsets, 32)), "1, 1, 0, 0", descriptor(B_AT, *b_offsets, 32))
+    wait = f"wgmma.commit_group.sync.aligned; wgmma.wait_group.sync.aligned {groups_that_stay}; bar.sync 0;"
+    write = "mad.lo.u32 %r271, %i, 4, %shared; st.shared.b32 [%r271], -1; wgmma.wait_group.sync.aligned 0;"
+    d, out = run(FILL_SHARED + one + wait + write, 8, image((A_AT, a_words, 2), (B_AT, b_words, 2)))
+    assert torch.equal(d.double(), a @ b.T)
+    assert out.whats() == ({"write to bytes that a wgmma may still read"} if groups_that_stay else set())
+
+
 def test_operands_that_were_never_written():
     one = wgmma("f16", 8, str(descriptor(A_AT, 16, 256, 32)), "1, 1, 0, 0", descriptor(B_AT, 16, 256, 32))
     _, out = run(one + FINISH, 8, image())

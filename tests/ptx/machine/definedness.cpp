@@ -145,7 +145,7 @@ struct Defined {
   }
   void warpgroup_wait() const {
     i.run(w, i, active);
-    auto finishes = [&](const Accumulator& a) { return a.group + static_cast<u32>(i.immediate[0]) < w.matrix_group; };
+    auto finishes = [&](const Accumulator& a) { return a.group < w.matrix_done; };
     for (const Accumulator& a : w.accumulators)
       if (finishes(a)) std::copy(a.defined, a.defined + 2, halves(a.slot));
     w.accumulators.erase(std::remove_if(w.accumulators.begin(), w.accumulators.end(), finishes), w.accumulators.end());

@@ -12,6 +12,7 @@
   F(warp_race, false, "shared race inside a warp")                       \
   F(pending_copy, false, "access to bytes of a pending cp.async")        \
   F(unfinished_copy, false, "cp.async never waited for")                 \
+  F(pending_matrix, false, "write to bytes that a wgmma may still read") \
   F(block_race, false, "global race inside a block")                     \
   F(grid_race, false, "global race between blocks")                      \
   F(undefined_value, false, "use of an undefined value")                 \

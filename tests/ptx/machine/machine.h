@@ -82,6 +82,7 @@ struct SharedByte {
   u32 reader, read_epoch, read_warp_epoch, read_at, reading_warps;
   u32 defined;  // stamp of the block that wrote it, 0 where its value is undefined
   u32 pending;  // 1 + index of the cp.async that is to write it
+  u32 matrix_stamp, matrix_warp, matrix_group, matrix_at;  // the block, warp, group and index of a wgmma that reads it
 };
 
 // One byte of global memory: last writer, and the block (+ 1) of its readers, ALL_LANES where there are several.
@@ -120,7 +121,7 @@ struct Warp {
   std::vector<Copy> copies;
   u32 copy_group[LANES];
   std::vector<Accumulator> accumulators;
-  u32 matrix_group;
+  u32 matrix_group, matrix_done;         // groups of wgmma that it has committed, and of them those waited for
   u32 read_undefined, stores_undefined;  // lanes; set by the memory for the checks, and by the checks for the memory
 
   template <class T> T* lanes(s32 slot) { return reinterpret_cast<T*>(registers + slot); }
@@ -178,6 +179,7 @@ void lane_addresses(Warp&, s32 slot, s64 address_bytes, s64 offset, u64* address
 
 // races.cpp
 void touch_shared(Warp&, s32 at, u32 offset, u32 n, int thread, bool write, const u8* value, bool async = false);
+void read_by_matrix(Warp&, s32 at, u32 offset, u32 n);  // by a wgmma, until it is waited for
 void touch_global(Machine&, Region&, u64 address, u32 n, int thread, s32 at, bool write);
 
 // counters.cpp; `address` of every lane

@@ -26,6 +26,11 @@ struct SharedAccess {
     if (s.reading_warps & ~(1u << w.index)) report(Kind::shared_race, s.read_at, ~0u, address);
     else if (s.read_warp_epoch == w.epoch && s.reader != thread) report(Kind::warp_race, s.read_at, s.reader, address);
   }
+  void against_matrix(const SharedByte& s, u64 address) const {
+    const Machine& m = *w.machine;
+    if (s.matrix_stamp != m.stamp || s.matrix_group < m.warps[s.matrix_warp].matrix_done) return;
+    report(Kind::pending_matrix, s.matrix_at, s.matrix_warp * LANES, address);
+  }
   void report(Kind kind, u32 other, u32 other_thread, u64 address) const {
     const int known = other_thread > SEVERAL - 1 ? -1 : static_cast<int>(other_thread);
     w.machine->find(kind, at, static_cast<int>(thread), address, static_cast<s32>(other), known);
@@ -64,6 +69,7 @@ void touch_shared(Warp& w, s32 at, u32 offset, u32 n, int thread, bool write, co
       access.against_write(s, address);
       if (write) {
         access.against_reads(s, address);
+        if (changes) access.against_matrix(s, address);
         s.writer = static_cast<u32>(thread);
         s.write_epoch = m.epoch;
         s.write_warp_epoch = w.epoch;
@@ -75,6 +81,16 @@ void touch_shared(Warp& w, s32 at, u32 offset, u32 n, int thread, bool write, co
     }
     if (write) s.defined = w.stores_undefined & lane ? 0 : m.stamp;
     else if (s.defined != m.stamp) w.read_undefined |= lane;
+  }
+}
+
+void read_by_matrix(Warp& w, s32 at, u32 offset, u32 n) {
+  for (u32 k = 0; k < n; k++) {
+    SharedByte& s = w.machine->shared_shadow[offset + k];
+    s.matrix_stamp = w.machine->stamp;
+    s.matrix_warp = w.index;
+    s.matrix_group = w.matrix_group;
+    s.matrix_at = static_cast<u32>(at);
   }
 }
 

@@ -133,7 +133,7 @@ void Machine::run_block(u64 index, const u32* grid) {
   for (Warp& w : warps) {
     const u32 left = n_threads - w.index * LANES;
     w.live = left >= LANES ? ALL_LANES : (1u << left) - 1;
-    w.waiting = w.epoch = w.carry = w.read_undefined = w.stores_undefined = w.matrix_group = 0;
+    w.waiting = w.epoch = w.carry = w.read_undefined = w.stores_undefined = w.matrix_group = w.matrix_done = 0;
     w.yields = false;
     w.copies.clear();
     w.accumulators.clear();

@@ -69,6 +69,7 @@ template <class Put> void read_shared(Warp& w, const Instruction& i, const Shape
     for (int k = 0; k < s.k; k += k_step) {
       const u32 address = where.address(from + row, k, transposed, s.bytes);
       const u8* place = shared_place(w, i.index, address, 16, 16, row % LANES, false, nullptr);
+      if (place && w.machine->checking(CHECK_RACE)) read_by_matrix(w, i.index, address - SHARED_BASE, 16);
       for (int e = 0; e < together; e++) {
         u32 word = ~0u;
         if (place) std::memcpy(&word, place + e * s.bytes, static_cast<size_t>(s.bytes));
@@ -123,6 +124,10 @@ void multiply_add(Warp& w, const Instruction& i, u32 active) {
 
 void fence(Warp&, const Instruction&, u32) {}
 void commit_group(Warp& w, const Instruction&, u32) { w.matrix_group++; }
+void wait_group(Warp& w, const Instruction& i, u32) {  // immediate: how many of the latest groups may go on
+  const u32 stay = std::min(static_cast<u32>(i.immediate[0]), w.matrix_group);
+  w.matrix_done = std::max(w.matrix_done, w.matrix_group - stay);
+}
 
 }  // namespace
 
@@ -130,7 +135,7 @@ void add_warpgroup(Table& t) {
   t["wgmma"] = {multiply_add, -1, Flow::warpgroup};
   t["wgmma.fence"] = {fence, 0, Flow::all};
   t["wgmma.commit_group"] = {commit_group, 0, Flow::all};
-  t["wgmma.wait_group"] = {fence, 0, Flow::warpgroup_wait};
+  t["wgmma.wait_group"] = {wait_group, 0, Flow::warpgroup_wait};
 }
 
 }  // namespace ptx
