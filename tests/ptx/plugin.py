@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from tests.ptx.emulator import CHECKS, Emulator, Finding
+from tests.ptx.library import NoCompiler, library
 
 TARGETS = (80, 86, 89, 90, 120)
 DEFAULT_CHECKS = "race,init,grace"
@@ -46,6 +47,10 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("--emulate: kernels run on CPU tensors; hide the GPU by CUDA_VISIBLE_DEVICES=")
     if "triton" in sys.modules:
         raise pytest.UsageError("--emulate: triton has been imported already, for its interpreter")
+    try:
+        library()
+    except NoCompiler as error:
+        raise pytest.UsageError(f"--emulate: {error}") from None
     os.environ.pop("TRITON_INTERPRET", None)
     machine = Emulator(arch, checks, config.getoption("--emulate-hardware"))
     from tests.ptx.driver import install  # imports triton, which reads the environment then

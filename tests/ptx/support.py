@@ -74,7 +74,14 @@ def run_ptx(
     target: str = "sm_90a",
     on_gpu: bool = True,
 ) -> Run:
-    """Run a body between HEAD and TAIL; thread i finds element i of column k in %dk, %rk and %hk.
+    """Run a body between HEAD and TAIL; thread i finds element i of column k in %dk, %rk and %hk, if k is 1, 2 or 3.
+
+    Args:
+        columns: 64-bit words; missing ones are 0.
+        threads: of a block; n: of all together, by default as many as there are words.
+        shared_bytes: of dynamic shared memory; variables: PTX in front of the kernel.
+        blocks: how many run, if not all.
+        on_gpu: whether PTX defines every bit of what comes out.
 
     Where a GPU of sm_90 is at hand, nothing was found and PTX defines the result, it must compute the same bits.
 

@@ -1,12 +1,15 @@
 """Shuffles, votes, matches, reductions over a warp, and warps whose lanes part and meet again."""
 
+import functools
+import operator
+
 import pytest
 
 from tests.ptx.emulator import EmulationError
 from tests.ptx.support import THREADS, lanes, run_ptx
 
 PULLED = {  # mode, b, c: from which lane
-    ("up", 1, 0): lambda i: max(i - 1, 0) if i else i,
+    ("up", 1, 0): lambda i: max(i - 1, 0),
     ("up", 3, 0x1800): lambda i: i - 3 if i % 8 >= 3 else i,  # segments of 8
     ("down", 1, 31): lambda i: i + 1 if i < 31 else i,
     ("down", 2, 0x1C03): lambda i: i + 2 if i % 4 < 2 else i,  # segments of 4
@@ -52,25 +55,24 @@ def test_matches():
     assert run_ptx(body, [7] * 32).out == [1 << 32 | 0xFFFFFFFF] * THREADS
 
 
-@pytest.mark.parametrize(
-    ("operation", "function"),
-    [
-        ("add.s32", lambda x: sum(x) & 0xFFFFFFFF), ("min.u32", min), ("max.u32", max),
-        ("min.s32", lambda x: 0x80000005),
-        ("max.s32", lambda x: 31 * 3), ("and.b32", lambda x: 0), ("or.b32", lambda x: 0x8000007F), ("xor.b32", None),
-    ],
-)  # fmt: skip
-def test_reductions(operation, function):
-    values = lanes(lambda i: 3 * i)
-    values[1] = 0x80000005
-    if function is None:
-        wanted = 0
-        for v in values:
-            wanted ^= v
-    else:
-        wanted = function(values)
-    run = run_ptx(f"redux.sync.{operation} %r4, %r1, -1; cvt.u64.u32 %out, %r4;", values)
-    assert run.out == [wanted] * THREADS
+VALUES = [0, 0x80000005, *range(6, 96, 3)]
+REDUCTIONS = {
+    "add.s32": sum(VALUES) & 0xFFFFFFFF,
+    "add.u32": sum(VALUES) & 0xFFFFFFFF,
+    "min.u32": 0,
+    "max.u32": 0x80000005,
+    "min.s32": 0x80000005,
+    "max.s32": 93,
+    "and.b32": functools.reduce(operator.and_, VALUES),
+    "or.b32": functools.reduce(operator.or_, VALUES),
+    "xor.b32": functools.reduce(operator.xor, VALUES),
+}
+
+
+@pytest.mark.parametrize("operation", REDUCTIONS)
+def test_reductions(operation):
+    run = run_ptx(f"redux.sync.{operation} %r4, %r1, -1; cvt.u64.u32 %out, %r4;", VALUES)
+    assert run.out == [REDUCTIONS[operation]] * THREADS
 
 
 def test_one_lane_is_elected():

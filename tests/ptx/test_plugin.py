@@ -57,8 +57,10 @@ def run(folder: Path, *options: str) -> subprocess.CompletedProcess:
     file = folder / "test_emulated.py"
     file.write_text(TESTS)
     command = [sys.executable, "-m", "pytest", "-p", "tests.ptx.plugin", "-p", "no:cacheprovider", "-ra", *options]
-    environment = {**os.environ, "TRITON_CACHE_DIR": str(folder / "cache"), "TRITON_INTERPRET": "1"}
-    return subprocess.run([*command, str(file)], cwd=ROOT, env=environment, capture_output=True, text=True)
+    settings = {"TRITON_CACHE_DIR": str(folder / "cache"), "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(
+        [*command, str(file)], cwd=ROOT, env={**os.environ, **settings}, capture_output=True, text=True
+    )
 
 
 def test_findings_fail_the_test_that_they_are_made_in(tmp_path):
