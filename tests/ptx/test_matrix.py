@@ -81,7 +81,11 @@ B_LAYOUTS: dict[str, Layout] = {
     "word": lambda g, t, e: (t + 4 * e, g),
     "byte": lambda g, t, e: (4 * t + e % 4 + 16 * (e // 4), g),
 }
-C_LAYOUT: Layout = lambda g, t, e: (g + 8 * (e // 2), 2 * t + e % 2)  # noqa: E731
+
+
+def c_layout(g: int, t: int, e: int) -> tuple[int, int]:
+    return g + 8 * (e // 2), 2 * t + e % 2
+
 
 FORMS = {  # types d.a.b.c: shape, layouts, bits of an element of A, of C
     "m16n8k16 f32.f16.f16.f32": ("half16", "half", f16, 16, f32, 32),
@@ -118,7 +122,7 @@ def multiply_add(
     layout_a, layout_b, encode, bits, encode_c, bits_c = FORMS[form]
     shape, types = form.split()
     groups = [
-        fragment(c, C_LAYOUT, encode_c, bits_c),
+        fragment(c, c_layout, encode_c, bits_c),
         fragment(a, A_LAYOUTS[layout_a], encode, bits),
         fragment(b, B_LAYOUTS[layout_b], encode, bits),
     ]
@@ -151,7 +155,7 @@ def test_mma_of_small_integers_is_exact(form):
     )
     registers, run = multiply_add(form, a, b, c)
     *_, encode, bits = FORMS[form]
-    assert registers == fragment(a @ b + c, C_LAYOUT, encode, bits)
+    assert registers == fragment(a @ b + c, c_layout, encode, bits)
     assert not run.findings
 
 

@@ -98,8 +98,11 @@ def test_missing_barriers(machine, relaunch):
 
 def test_a_wait_for_one_group_too_few(relaunch):
     pipelined_matmul()
-    late = lambda ptx: re.sub(r"cp\.async\.wait_group\s+(\d+)", lambda m: f"cp.async.wait_group {int(m[1]) + 1}", ptx)  # noqa: E731
-    assert "access to bytes of a pending cp.async" in relaunch(late)
+
+    def too_late(ptx: str) -> str:
+        return re.sub(r"(cp\.async\.wait_group)\s+(\d+)", lambda m: f"{m[1]} {int(m[2]) + 1}", ptx)
+
+    assert "access to bytes of a pending cp.async" in relaunch(too_late)
 
 
 def test_shared_memory_too_small(relaunch):

@@ -207,7 +207,7 @@ class Program:
             raise call.refuse("argument")
         saved = self._scopes, self._prefix
         self._calls += 1
-        self._scopes, self._prefix = [Scope(dict(bound))], f"{self._prefix}{self._calls}:"  # type: ignore[arg-type]
+        self._scopes, self._prefix = [Scope(dict(bound))], f"{self._prefix}{self._calls}:"
         self._translate(function.body)
         self._labels[self._prefix + "$end"] = len(self.instructions)
         self._scopes, self._prefix = saved
