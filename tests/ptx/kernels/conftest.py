@@ -1,0 +1,21 @@
+"""Kernels that have nothing to do with the project run for every kind of target, with every check."""
+
+import pytest
+
+from tests.ptx.emulator import CHECKS, Emulator
+from tests.ptx.plugin import MACHINE
+
+
+@pytest.fixture(params=[80, 86, 90, 120])
+def machine(request):
+    """An emulator of each target, whose findings fail the test unless it has taken them."""
+    session = request.config.stash.get(MACHINE, None)
+    if session is None:
+        pytest.skip("needs Triton's compiler instead of its interpreter: pytest --emulate 86 tests/ptx/kernels")
+    from tests.ptx.driver import install
+
+    emulator = Emulator(request.param, CHECKS, session.hardware_errors)
+    install(emulator)
+    yield emulator
+    install(session)
+    assert not emulator.findings, "\n".join(map(str, emulator.take_findings()))
