@@ -12,6 +12,7 @@ from silk_fast.errors import (
     SilkFormatError,
     SilkInputError,
     SilkModelError,
+    SilkWarning,
 )
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ __all__ = [
     "SilkFormatError",
     "SilkInputError",
     "SilkModelError",
+    "SilkWarning",
     "Stream",
     "accelerate_",
     "restore_",

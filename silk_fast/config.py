@@ -4,9 +4,37 @@ import dataclasses
 import json
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
+from silk_fast.arguments import shown, shown_text, whole_number
 from silk_fast.errors import SilkConfigError
+
+MAX_ENTRIES = 16  # of a list
+MAX_FRAME_SAMPLES = 2**20
+MAX_PARAMETERS = 2**31
+LARGEST = {
+    "sample_rate": 10**6,
+    "encoder_channels": 2**14,
+    "encoder_strides": 2**10,
+    "subframes": 2**10,
+    "dilations": 2**12,
+    "latent_dim": 2**14,
+    "conformer_layers": 2**7,
+    "conformer_heads": 2**10,
+    "conformer_expansion": 2**6,
+    "conformer_kernel": 2**10,
+    "attention_left": 2**16,
+    "attention_right": 2**16,
+    "levels": 2**16 - 1,
+    "group_size": 2**16 - 1,
+    "decoder_width": 2**16,
+    "decoder_channels": 2**14,
+    "decoder_dilations": 2**12,
+    "n_fft": 2**16,
+    "output_delay": MAX_FRAME_SAMPLES,
+}
+"""What a field may be at most, so that a damaged configuration is refused before memory is taken for it."""
 
 
 @dataclass(frozen=True)
@@ -86,10 +114,36 @@ class SilkConfig:
                 f"n_fft must be a multiple, at least 3, of the product of encoder_strides ({self.hop_samples}) "
                 f"so that squared Hann windows add up to a constant, got {self.n_fft}"
             )
+        if self.frame_samples > MAX_FRAME_SAMPLES:
+            raise SilkConfigError(
+                f"subframes must make frames of at most {MAX_FRAME_SAMPLES} samples, "
+                f"got {self.subframes} of {self.hop_samples} samples"
+            )
         if self.output_delay >= self.frame_samples:
             raise SilkConfigError(
                 f"output_delay must be shorter than a frame of {self.frame_samples} samples, got {self.output_delay}"
             )
+        n_weights = self._n_weights()
+        if sum(n_weights.values()) > MAX_PARAMETERS:
+            largest = max(n_weights, key=n_weights.__getitem__)
+            raise SilkConfigError(
+                f"{largest} must make a codec of at most {MAX_PARAMETERS} parameters, "
+                f"got {shown(getattr(self, largest))}, which makes {n_weights[largest]}"
+            )
+
+    def _n_weights(self) -> dict[str, int]:
+        """Count the weights of convolutions and linear layers, by the field that they grow with most."""
+        dim, kernel = self.latent_dim, self.conformer_kernel
+        stages = zip(pairwise(self.encoder_channels), (*self.encoder_strides, self.subframes), strict=True)
+        expanded = self.subframes * self.decoder_channels
+        return {
+            "encoder_channels": 3 * self.encoder_channels[-1] * dim
+            + sum(8 * len(self.dilations) * c * c + 2 * stride * c * c_next for (c, c_next), stride in stages),
+            "latent_dim": self.conformer_layers * dim * ((4 * self.conformer_expansion + 8) * dim + kernel),
+            "decoder_width": 7 * dim * self.decoder_width + (dim + self.decoder_width) * expanded,
+            "decoder_channels": self.decoder_channels
+            * (8 * len(self.decoder_dilations) * self.decoder_channels + 3 * (self.n_fft + 2)),
+        }
 
     def _check_field(self, name: str, value: Any) -> None:
         if isinstance(value, list):  # as JSON gives it
@@ -104,7 +158,11 @@ class SilkConfig:
         whole = all(isinstance(v, int) and not isinstance(v, bool) and v >= smallest for v in entries)
         if not whole or not entries:
             kind = "a list of integers" if sequence else "an integer"
-            raise SilkConfigError(f"{name} must be {kind} >= {smallest}{' or null' * optional}, got {value!r}")
+            raise SilkConfigError(f"{name} must be {kind} >= {smallest}{' or null' * optional}, got {shown(value)}")
+        if len(entries) > MAX_ENTRIES:
+            raise SilkConfigError(f"{name} must have at most {MAX_ENTRIES} entries, got {len(entries)}")
+        if max(entries) > LARGEST[name]:
+            raise SilkConfigError(f"{name} must be at most {LARGEST[name]}, got {shown(value)}")
 
     @property
     def hop_samples(self) -> int:
@@ -132,8 +190,12 @@ class SilkConfig:
         return self.frame_rate * self.latent_dim * math.log2(self.levels)
 
     def n_frames(self, n_samples: int) -> int:
-        """Count the latent frames that hold ``n_samples`` samples and the decoder's delay."""
-        return math.ceil((n_samples + self.output_delay) / self.frame_samples)
+        """Count the latent frames that hold ``n_samples`` samples and the decoder's delay.
+
+        Raises:
+            SilkInputError: not an integer >= 0.
+        """
+        return -(-(whole_number("n_samples", n_samples, 0) + self.output_delay) // self.frame_samples)
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> "SilkConfig":
@@ -143,11 +205,11 @@ class SilkConfig:
             name: ``"small"``, ``"base"`` or ``"tiny"`` (for tests).
 
         Raises:
-            SilkConfigError: no preset has that name.
+            SilkConfigError: no preset has that name, or a change is impossible.
         """
-        if name not in PRESETS:
-            raise SilkConfigError(f"unknown preset {name!r}; expected one of {', '.join(sorted(PRESETS))}")
-        return cls(**{**PRESETS[name], **changes})
+        if not isinstance(name, str) or name not in PRESETS:
+            raise SilkConfigError(f"unknown preset {shown(name)}; expected one of {', '.join(sorted(PRESETS))}")
+        return cls._from_fields({**PRESETS[name], **changes})
 
     def to_json(self) -> str:
         """Write the configuration as a JSON object, one field a line."""
@@ -160,15 +222,21 @@ class SilkConfig:
         Raises:
             SilkConfigError: not a JSON object, an unknown field, or an impossible value.
         """
+        if not isinstance(text, str):
+            raise SilkConfigError(f"configuration must be text, got {shown(text)}")
         try:
             values = json.loads(text)
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:  # a number of thousands of digits is a plain ValueError
             raise SilkConfigError(f"configuration is not JSON: {error}") from error
         if not isinstance(values, dict):
             raise SilkConfigError(f"configuration must be a JSON object, got {type(values).__name__}")
+        return cls._from_fields(values)
+
+    @classmethod
+    def _from_fields(cls, values: dict[str, Any]) -> "SilkConfig":
         unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
         if unknown:
-            raise SilkConfigError(f"configuration has unknown fields: {', '.join(unknown)}")
+            raise SilkConfigError(f"configuration has unknown fields: {', '.join(map(shown_text, unknown))}")
         return cls(**values)
 
 

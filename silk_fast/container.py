@@ -159,8 +159,15 @@ def _radix(header: SilkHeader) -> np.ndarray:
     return header.levels ** np.arange(min(header.group_size, header.dims), dtype=np.int32)
 
 
-def _check_tokens(tokens: np.ndarray, header: SilkHeader) -> None:
+def _checked_tokens(tokens: Any, header: SilkHeader) -> np.ndarray:
+    """Give frames of tokens as the integers ``[F, tokens_per_frame]`` in range that they must be."""
     n_tokens = header.tokens_per_frame
+    try:
+        tokens = np.asarray(tokens)
+    except (TypeError, ValueError, RuntimeError) as error:  # lists of several lengths, tensors without values
+        raise SilkInputError(
+            f"tokens must be integers [F, {n_tokens}], got {type(tokens).__name__}: {error}"
+        ) from error
     if tokens.ndim != 2 or tokens.shape[1] != n_tokens or tokens.dtype.kind not in "iu":
         raise SilkInputError(f"tokens must be integers [F, {n_tokens}], got {tokens.dtype} {list(tokens.shape)}")
     limits = np.full(n_tokens, header.levels ** min(header.group_size, header.dims), np.int64)
@@ -168,6 +175,7 @@ def _check_tokens(tokens: np.ndarray, header: SilkHeader) -> None:
     if len(bad := np.argwhere((tokens < 0) | (tokens >= limits))):
         frame, i = bad[0]
         raise SilkFormatError(f"frame {frame}: token {i} is {tokens[frame, i]}, expected 0..{limits[i] - 1}")
+    return tokens
 
 
 def tokens_to_bytes(tokens: np.ndarray, header: SilkHeader) -> bytes:
@@ -183,8 +191,7 @@ def tokens_to_bytes(tokens: np.ndarray, header: SilkHeader) -> bytes:
         SilkInputError: not an integer array of that shape.
         SilkFormatError: a token out of range; the message names its frame, its index and its value.
     """
-    tokens = np.asarray(tokens)
-    _check_tokens(tokens, header)
+    tokens = _checked_tokens(tokens, header)
     n_frames, dims, bits, radix = len(tokens), header.dims, header.bits_per_digit, _radix(header)
     digits = tokens.astype(np.int32)[:, :, None] // radix % header.levels
     digits = digits.reshape(n_frames, header.tokens_per_frame * len(radix))[:, :dims]
@@ -253,8 +260,7 @@ class SilkWriter:
         """
         if self._closed:
             raise SilkInputError("the writer is closed")
-        tokens, per_block = np.asarray(tokens), self.header.frames_per_block
-        _check_tokens(tokens, self.header)
+        tokens, per_block = _checked_tokens(tokens, self.header), self.header.frames_per_block
         size = per_block * self.header.frame_bytes
         for first in range(0, len(tokens), per_block):
             self._pending += tokens_to_bytes(tokens[first : first + per_block], self.header)

@@ -1,6 +1,6 @@
-"""Every error that silk_fast raises on purpose.
+"""Every error that silk_fast raises on purpose, and the class of its warnings.
 
-All derive from :class:`SilkError`; those about a value also derive from ``ValueError``. A message
+All errors derive from :class:`SilkError`; those about a value also derive from ``ValueError``. A message
 names the value at fault and what was expected. The command line prints it on one line.
 """
 
@@ -35,3 +35,7 @@ class SilkFormatError(SilkError, ValueError):
 
 class SilkTrainingError(SilkError):
     """Training cannot go on: a loss that is not finite, collapsed latents, or a checkpoint that cannot be used."""
+
+
+class SilkWarning(UserWarning):
+    """What goes on, but is hardly meant: samples far beyond [-1, 1], or weights in half precision."""

@@ -9,6 +9,7 @@ from torch.nn.utils import parametrize
 
 from silk_fast.acceleration.forms import REMEMBERED, FollowsPolicy, Form, Policy, own_class, set_class
 from silk_fast.acceleration.table import Replacement, known_ops, known_replacements, untested_libraries
+from silk_fast.arguments import shown
 from silk_fast.errors import SilkInputError
 
 
@@ -76,18 +77,21 @@ def accelerate_(
         For every module that has such an operation, what replaced it or why not.
 
     Raises:
-        SilkInputError: an unknown op, an op that the model does not have, a dtype that is not one
+        SilkInputError: no module, an unknown op, an op that the model does not have, a dtype that is not one
             of the three, or ``deterministic`` with half precision. The model is unchanged.
     """
+    _check_model(model)
     policy = Policy(dtype, deterministic)
     table, known = known_replacements(), known_ops()
-    wanted = set(known) if ops is None else {ops} if isinstance(ops, str) else set(ops)
+    wanted = set(known) if ops is None else _names(ops)
     left_alone, inside = _left_alone(model)
     why_left = "".join(f"; {reason}" for reason in dict.fromkeys(swap.reason for swap in left_alone))
     if unknown := sorted(wanted - set(known)):
         raise SilkInputError(f"unknown op {unknown[0]!r}; expected some of {', '.join(known)}{why_left}")
-    if dtype not in (torch.float32, torch.float16, torch.bfloat16):
-        raise SilkInputError(f"dtype must be torch.float32, torch.float16 or torch.bfloat16, got {dtype}")
+    if not any(dtype is allowed for allowed in (torch.float32, torch.float16, torch.bfloat16)):
+        raise SilkInputError(f"dtype must be torch.float32, torch.float16 or torch.bfloat16, got {shown(dtype)}")
+    if not isinstance(deterministic, bool):
+        raise SilkInputError(f"deterministic must be True or False, got {shown(deterministic)}")
     if deterministic and dtype != torch.float32:
         raise SilkInputError(f"deterministic means IEEE float32, got dtype {dtype}")
     modules = [(name, module) for name, module in model.named_modules() if module not in inside]
@@ -106,6 +110,20 @@ def accelerate_(
             module.policy = policy
         swaps.append(Swap(name, entry.module.__name__, entry.op, form.__name__ if form else None, reason))
     return Report((*left_alone, *swaps))
+
+
+def _check_model(model: nn.Module) -> None:
+    if not isinstance(model, nn.Module):
+        raise SilkInputError(f"model must be a torch.nn.Module, got {shown(model)}")
+
+
+def _names(ops: Iterable[str]) -> set[str]:
+    """The names of operations in ``ops``, which may be a single one."""
+    names = [ops] if isinstance(ops, str) else list(ops) if isinstance(ops, Iterable) else [ops]
+    for name in names:
+        if not isinstance(name, str):
+            raise SilkInputError(f"ops must be names of operations, got {shown(name)}")
+    return set(names)
 
 
 def _left_alone(model: nn.Module) -> tuple[list[Swap], set[nn.Module]]:
@@ -150,7 +168,11 @@ def restore_(model: nn.Module) -> None:
     """Undo :func:`accelerate_`: every module gets its own class back, and folds are dropped.
 
     A model that was not swapped stays as it is; what was parametrised meanwhile stays parametrised.
+
+    Raises:
+        SilkInputError: ``model`` is no module.
     """
+    _check_model(model)
     for module in model.modules():
         if isinstance(module, Form):
             set_class(module, own_class(module))

@@ -1,17 +1,22 @@
 """The Silk codec as its users call it: whole signals, streams, weights."""
 
+import copy
 import os
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from silk_fast.arguments import shown, whole_number
 from silk_fast.config import SilkConfig
 from silk_fast.errors import SilkInputError
 from silk_fast.reference import pretrained, weight_norm
+from silk_fast.reference.checks import check_audio, check_tokens, checked_device, checked_lengths, is_exporting
 from silk_fast.reference.initialisation import initialise_
 from silk_fast.reference.network import SilkNetwork
-from silk_fast.reference.streaming import Stream, check_audio
+from silk_fast.reference.streaming import Stream
 
 CPU_CHUNK_FRAMES = 4  # 1.6 s, whose activations fit the cache
 CPU_ENCODE_FRAMES = 16  # of all signals together, for the encoder, whose activations are larger
@@ -44,6 +49,9 @@ class SilkCodec(SilkNetwork):
     """
 
     def __init__(self, config: SilkConfig | None = None, *, weight_norm: bool = True, seed: int | None = None) -> None:
+        if not isinstance(config, SilkConfig | None):
+            raise SilkInputError(f"config must be a SilkConfig, got {shown(config)}")
+        seed = seed if seed is None else whole_number("seed", seed, -(2**63), 2**64 - 1)
         super().__init__(config or SilkConfig())
         initialise_(self, seed)
         if weight_norm:
@@ -52,8 +60,11 @@ class SilkCodec(SilkNetwork):
     # ------------------------------------------------------------ whole signals
 
     @torch.no_grad()
-    def encode(self, audio: Tensor, lengths: Tensor | None = None, *, chunk_frames: int | None = None) -> EncodedAudio:
+    def encode(self, audio: Tensor, lengths: Any = None, *, chunk_frames: int | None = None) -> EncodedAudio:
         """Turn audio into tokens, in memory that does not grow with duration.
+
+        Training mode changes nothing here: the stored statistics are used, and stay. ``torch.export`` gets the whole
+        signal at once, without lengths, and looks at no value.
 
         Args:
             audio: float ``[B, 1, T]``, 24 kHz, nominal range [-1, 1]; T >= 1.
@@ -64,16 +75,20 @@ class SilkCodec(SilkNetwork):
             tokens int32 ``[B, F, 19]`` with ``F = ceil((T + output_delay) / 9600)``, and the lengths.
 
         Raises:
-            SilkInputError: wrong shape, dtype or lengths, or samples that are not finite.
+            SilkInputError: wrong shape, dtype, lengths or ``chunk_frames``, or samples that are not finite.
         """
         check_audio(audio)
         batch_size, _, n_samples = audio.shape
         if batch_size == 0 or n_samples == 0:
             raise SilkInputError(f"audio must hold at least 1 sample, got shape {tuple(audio.shape)}")
-        lengths = self._check_lengths(lengths, batch_size, n_samples)
+        if is_exporting():
+            return self._encode_whole(audio, lengths)
+        n_at_once = self._check_chunk_frames(chunk_frames, batch_size)
+        lengths = checked_lengths(lengths, batch_size, n_samples)
         device_lengths = lengths.to(audio.device, non_blocking=True)[:, None, None]
         ragged = bool((lengths < n_samples).any())
-        n_chunk = (chunk_frames or self.chunk_frames(batch_size)) * self.config.frame_samples
+        self._check_levels(audio, lengths if ragged else None)
+        n_chunk = n_at_once * self.config.frame_samples
         pieces = []
         with self.streaming(batch_size) as stream:
             for start in range(0, n_samples, n_chunk):
@@ -91,11 +106,13 @@ class SilkCodec(SilkNetwork):
         return EncodedAudio(tokens, lengths, n_frames)
 
     @torch.no_grad()
-    def decode(self, tokens: Tensor, lengths: Tensor | None = None, *, chunk_frames: int | None = None) -> Tensor:
+    def decode(self, tokens: Tensor | EncodedAudio, lengths: Any = None, *, chunk_frames: int | None = None) -> Tensor:
         """Turn tokens back into audio.
 
+        ``torch.export`` gets the whole signal at once, without lengths, and looks at no value.
+
         Args:
-            tokens: int32 ``[B, F, 19]``, F >= 1.
+            tokens: int32 ``[B, F, 19]``, F >= 1; or what :meth:`encode` returned, with its lengths.
             lengths: int ``[B]``, samples of each signal; None for all that the frames hold.
             chunk_frames: frames computed at once; None suits the device.
 
@@ -105,15 +122,22 @@ class SilkCodec(SilkNetwork):
         Raises:
             SilkInputError: wrong shape or dtype, a token out of range, or a length that needs other frames.
         """
-        if tokens.ndim != 3 or tokens.shape[0] == 0 or tokens.shape[1] == 0:
+        if isinstance(tokens, EncodedAudio):
+            lengths = tokens.lengths if lengths is None else lengths
+            tokens = tokens.tokens
+        check_tokens(tokens, self.quantizer.token_sizes)
+        if tokens.shape[0] == 0 or tokens.shape[1] == 0:
             raise SilkInputError(f"tokens must be [B, F, G] with at least one frame, got {tuple(tokens.shape)}")
+        if is_exporting():
+            return self._decode_whole(tokens, lengths)
+        n_at_once = self._check_chunk_frames(chunk_frames, 1)
         n_available = tokens.shape[1] * self.config.frame_samples - self.config.output_delay
-        lengths = self._check_lengths(lengths, tokens.shape[0], n_available)
+        lengths = checked_lengths(lengths, tokens.shape[0], n_available)
         n_samples, done = int(lengths.max()), 0
-        audio = torch.empty(tokens.shape[0], 1, n_samples, dtype=torch.float32, device=self.decoder.head.weight.device)
         with self.streaming(tokens.shape[0]) as stream:
-            for chunk in tokens.split(chunk_frames or self.chunk_frames(), dim=1):
-                decoded = stream.decode(chunk)[..., : n_samples - done]
+            audio = torch.empty(tokens.shape[0], 1, n_samples, dtype=torch.float32, device=self.device)
+            for chunk in tokens.split(n_at_once, dim=1):
+                decoded = stream.decode_checked(chunk)[..., : n_samples - done]
                 audio[..., done : done + decoded.shape[-1]] = decoded
                 done += decoded.shape[-1]
         for signal, length in zip(audio, lengths.tolist(), strict=True):
@@ -122,23 +146,43 @@ class SilkCodec(SilkNetwork):
 
     def chunk_frames(self, batch_size: int = 1) -> int:
         """Say how many frames of ``batch_size`` signals are best encoded at once on the device of the weights."""
-        if self.decoder.head.weight.device.type != "cpu":
+        if self.device.type != "cpu":
             return GPU_CHUNK_FRAMES
-        return max(1, min(CPU_CHUNK_FRAMES, CPU_ENCODE_FRAMES // batch_size))
+        return max(1, min(CPU_CHUNK_FRAMES, CPU_ENCODE_FRAMES // whole_number("batch_size", batch_size, 1)))
 
     def streaming(self, batch_size: int = 1) -> Stream:
         """Open a :class:`Stream` over ``batch_size`` signals: encode chunks of any length, decode frame by frame."""
         return Stream(self, batch_size)
 
-    def _check_lengths(self, lengths: Tensor | None, batch_size: int, n_samples: int) -> Tensor:
-        if lengths is None:
-            return torch.full((batch_size,), n_samples, dtype=torch.int64)
-        lengths = torch.as_tensor(lengths).cpu()
-        if lengths.shape != (batch_size,) or lengths.is_floating_point():
-            raise SilkInputError(f"lengths must be integers [{batch_size}], got {lengths.dtype} {tuple(lengths.shape)}")
-        if lengths.min() < 1 or lengths.max() > n_samples:
-            raise SilkInputError(f"lengths must be in 1 .. {n_samples}, got {lengths.tolist()}")
-        return lengths.to(torch.int64)
+    def _check_chunk_frames(self, chunk_frames: int | None, batch_size: int) -> int:
+        return self.chunk_frames(batch_size) if chunk_frames is None else whole_number("chunk_frames", chunk_frames, 1)
+
+    def _check_levels(self, audio: Tensor, lengths: Tensor | None) -> None:
+        """Check the level of audio, of what follows each signal only where the rest needs it."""
+        try:
+            self.check_level(audio)
+        except SilkInputError:
+            if lengths is None:
+                raise
+            position = torch.arange(audio.shape[-1], device=audio.device)
+            self.check_level(audio.masked_fill(position >= lengths.to(audio.device)[:, None, None], 0.0))
+
+    def _encode_whole(self, audio: Tensor, lengths: Any) -> EncodedAudio:
+        if lengths is not None:
+            raise SilkInputError("lengths must be None under torch.export, which cannot look at their values")
+        batch_size, _, n_samples = audio.shape
+        frame = self.config.frame_samples
+        n_frames = (n_samples + self.config.output_delay + frame - 1) // frame
+        tokens = self.quantizer.encode(self.latents(F.pad(audio, (0, n_frames * frame - n_samples))))
+        counts = torch.full((2, batch_size), n_frames, dtype=torch.int64)
+        counts[0] = n_samples
+        return EncodedAudio(tokens, *counts)
+
+    def _decode_whole(self, tokens: Tensor, lengths: Any) -> Tensor:
+        if lengths is not None:
+            raise SilkInputError("lengths must be None under torch.export, which cannot look at their values")
+        codes = self.quantizer.codes(tokens).to(self.decoder.head.weight.dtype)
+        return self.decoder(codes)[..., self.config.output_delay :].float()
 
     # ------------------------------------------------------------ weights
 
@@ -173,6 +217,8 @@ class SilkCodec(SilkNetwork):
             dtype: of the stored weights; None keeps each as it is.
 
         Raises:
+            SilkInputError: ``directory`` is no path, or ``dtype`` no floating-point dtype.
+            SilkModelError: a weight is not finite in that dtype; nothing is written.
             SilkFileError: a file cannot be written; none is left unfinished.
         """
         pretrained.save_model(self, self.config, directory, dtype)
@@ -190,11 +236,40 @@ class SilkCodec(SilkNetwork):
             weight_norm: parametrise the convolutions again, to train on.
 
         Raises:
+            SilkInputError: there is no such device on this machine.
             SilkModelError: no such model, unreadable weights, or weights that do not fit the configuration.
             SilkConfigError: an impossible configuration.
         """
+        where = checked_device(device)
         directory = pretrained.find_model(name)
-        codec = cls(pretrained.read_config(directory), weight_norm=False)
+        config = pretrained.read_config(directory)
+        with torch.device("meta"):
+            pretrained.check_weights(SilkNetwork(config), directory)  # before memory is taken for them
+        codec = cls(config, weight_norm=False)
         pretrained.load_weights_(codec, directory)
-        codec = codec.to(device).eval()
+        codec = codec.to(where).eval()
         return codec.apply_weight_norm_() if weight_norm else codec
+
+    # ------------------------------------------------------------ copies
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "SilkCodec":
+        twin = self.__new__(type(self))
+        memo[id(self)] = twin
+        twin.__dict__ = copy.deepcopy(self.__dict__, memo)
+        return twin
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Pickle parametrised weights as a plain codec and what to give its parametrisation: torch refuses them."""
+        if not weight_norm.has_weight_norm(self):
+            return super().__reduce_ex__(protocol)
+        plain = copy.deepcopy(self).fold_weight_norm_()
+        requires_grad = {name: parameter.requires_grad for name, parameter in self.named_parameters()}
+        return _with_weight_norm, (plain, self.state_dict(), requires_grad)
+
+
+def _with_weight_norm(codec: SilkCodec, state: dict[str, Tensor], requires_grad: dict[str, bool]) -> SilkCodec:
+    """Undo :meth:`SilkCodec.__reduce_ex__`."""
+    codec.apply_weight_norm_().load_state_dict(state)
+    for name, parameter in codec.named_parameters():
+        parameter.requires_grad_(requires_grad[name])
+    return codec

@@ -1,9 +1,13 @@
 """The network of the codec: encoder, Conformer, quantizer and decoder, over whole frames of 9600 samples."""
 
+import warnings
+
 import torch
 from torch import Tensor, nn
 
 from silk_fast.config import SilkConfig
+from silk_fast.errors import SilkInputError, SilkWarning
+from silk_fast.reference.checks import LOUD, check_weights, peak
 from silk_fast.reference.conformer import Conformer, ConformerState
 from silk_fast.reference.decoder import Decoder, DecoderState
 from silk_fast.reference.encoder import Encoder, EncoderState
@@ -24,6 +28,44 @@ class SilkNetwork(nn.Module):
         self.conformer = Conformer(config)
         self.quantizer = FiniteScalarQuantizer([config.levels] * config.latent_dim, config.group_size)
         self.decoder = Decoder(config)
+        self._warnings: set[str] = set()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.decoder.head.weight.device
+
+    def check_ready(self) -> None:
+        """Warn, once in the life of the network, that its weights are in half precision.
+
+        Raises:
+            SilkInputError: the weights have no values, several devices or several dtypes.
+        """
+        half = check_weights(self)
+        if half is not None:
+            self._warn_once(
+                "half precision",
+                f"the weights are {half}, which changes many tokens; keep them in float32 and call "
+                f"accelerate_(codec, dtype={half}), which computes convolutions in it and what feeds FSQ in float32",
+            )
+
+    def check_level(self, audio: Tensor) -> None:
+        """Warn, once in the life of the network, of samples far beyond [-1, 1].
+
+        Raises:
+            SilkInputError: a sample is NaN, infinite or above ``2 ** 31``.
+        """
+        if (largest := peak(audio)) > LOUD:
+            self._warn_once(
+                "loud",
+                f"audio has samples of magnitude {largest:.5g}, expected samples in [-1, 1]; "
+                f"divide 16-bit integers by 32768",
+            )
+
+    def _warn_once(self, kind: str, message: str) -> None:
+        if kind not in self._warnings:
+            warnings.warn(message, SilkWarning, stacklevel=2)
+            self._warnings.add(kind)
 
     def latents(self, audio: Tensor, n_frames: Tensor | None = None) -> Tensor:
         """Compute latent frames ``[B, F, 128]`` before standardisation, of audio ``[B, 1, 9600 F]``; differentiable.
@@ -38,15 +80,25 @@ class SilkNetwork(nn.Module):
         return self.decoder(self.quantizer(self.latents(audio)))
 
     def encode_frames(self, audio: Tensor, encoder: EncoderState, conformer: ConformerState) -> Tensor:
-        """Compute tokens int32 ``[B, F, 19]`` of whole frames ``[B, 1, 9600 F]``, after what the states have seen."""
+        """Compute tokens int32 ``[B, F, 19]`` of whole frames ``[B, 1, 9600 F]``, after what the states have seen.
+
+        Raises:
+            SilkInputError: a latent is not finite; the states have moved on.
+        """
         if audio.shape[-1] == 0:
             return torch.zeros(audio.shape[0], 0, self.config.tokens_per_frame, dtype=torch.int32, device=audio.device)
         latents = self.conformer(self.encoder(audio, encoder), state=conformer)
-        return self.quantizer.encode(latents)
+        try:
+            return self.quantizer.encode(latents)
+        except SilkInputError as error:
+            levels = ", ".join(f"{level:.3g}" for level in audio.abs().amax((1, 2)).tolist())
+            raise SilkInputError(
+                f"{error}; the samples have magnitudes up to {levels}, expected audio in [-1, 1] and weights to match"
+            ) from error
 
     def decode_frames(self, tokens: Tensor, decoder: DecoderState) -> Tensor:
-        """Compute audio ``[B, 1, 9600 F]`` of tokens ``[B, F, 19]``, after what the state has seen."""
-        codes = self.quantizer.decode(tokens)
+        """Compute audio ``[B, 1, 9600 F]`` of valid tokens ``[B, F, 19]``, after what the state has seen."""
+        codes = self.quantizer.codes(tokens)
         if tokens.shape[1] == 0:
             return codes.new_zeros(tokens.shape[0], 1, 0)
         return self.decoder(codes.to(self.decoder.head.weight.dtype), decoder)

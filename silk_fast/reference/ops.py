@@ -360,8 +360,24 @@ def polar_overlap_add(log_magnitude: Tensor, phase: Tensor, window: Tensor, hop:
     imaginary = F.pad(imaginary[..., 1:-1], (1, 1))
     spectrum = torch.complex(magnitude * torch.cos(phase), imaginary)
     frames = torch.fft.irfft(spectrum, n=window.shape[0]) * window
-    n_total = (frames.shape[1] - 1) * hop + window.shape[0]
-    return F.fold(frames.transpose(1, 2), (1, n_total), (1, window.shape[0]), stride=(1, hop))[:, 0, 0]
+    return overlap_add_by_shifts(frames, hop) if frames.device.type == "mps" else overlap_add(frames, hop)
+
+
+def overlap_add(frames: Tensor, hop: int) -> Tensor:
+    """Add frames ``[B, N, n_fft]`` at samples ``f * hop ..``; ``[B, (N - 1) * hop + n_fft]``."""
+    n_total, n_fft = (frames.shape[1] - 1) * hop + frames.shape[2], frames.shape[2]
+    return F.fold(frames.transpose(1, 2), (1, n_total), (1, n_fft), stride=(1, hop))[:, 0, 0]
+
+
+def overlap_add_by_shifts(frames: Tensor, hop: int) -> Tensor:
+    """:func:`overlap_add` where ``hop`` divides n_fft, without ``fold``, which Metal had no kernel for before 2025."""
+    n_batch, n_frames, n_fft = frames.shape
+    n_parts = n_fft // hop
+    parts = frames.unflatten(-1, (n_parts, hop))
+    total = frames.new_zeros(n_batch, n_frames + n_parts - 1, hop)
+    for i in range(n_parts):
+        total[:, i : i + n_frames] += parts[:, :, i]
+    return total.flatten(1)
 
 
 def window_envelope(window: Tensor, n_frames: int, hop: int) -> Tensor:

@@ -5,13 +5,17 @@ A model is a directory of two files, ``config.json`` and ``model.safetensors``, 
 
 import hashlib
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from silk_fast.arguments import shown, shown_text
 from silk_fast.config import SilkConfig
-from silk_fast.errors import SilkModelError
+from silk_fast.errors import SilkConfigError, SilkFileError, SilkInputError, SilkModelError
 from silk_fast.files import atomic_file
 from silk_fast.history import TRAINING_FILE
 from silk_fast.reference.weight_norm import plain_state_dict
@@ -19,6 +23,8 @@ from silk_fast.reference.weight_norm import plain_state_dict
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 MODELS = Path(__file__).resolve().parents[1] / "models"
+MAX_CONFIG_BYTES = 2**16
+DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64}  # by safetensors
 
 
 def find_model(name: str | os.PathLike) -> Path:
@@ -28,13 +34,19 @@ def find_model(name: str | os.PathLike) -> Path:
         SilkModelError: nothing by that name; the message lists the bundled models.
     """
     bundled = sorted(path.name for path in MODELS.iterdir())
+    expected = f"expected one of {', '.join(bundled)}, a directory, or a hub id"
+    if not isinstance(name, str | os.PathLike):
+        raise SilkModelError(f"a model is named by text or a path, got {shown(name)}; {expected}")
     if str(name) in bundled:
         return MODELS / str(name)
-    if Path(name).is_dir():
-        return Path(name)
+    try:
+        if Path(name).is_dir():
+            return Path(name)
+    except (OSError, ValueError, TypeError) as error:  # too long a name, a NUL in it, no permission, a path of bytes
+        raise SilkModelError(f"cannot look for model {shown(name)}: {error}; {expected}") from error
     if isinstance(name, str) and name.count("/") == 1 and not name.startswith((".", "/")):
         return _download(name)
-    raise SilkModelError(f"unknown model {str(name)!r}; expected one of {', '.join(bundled)}, a directory, or a hub id")
+    raise SilkModelError(f"unknown model {shown(str(name))}; {expected}")
 
 
 def _download(name: str) -> Path:
@@ -61,37 +73,89 @@ def read_config(directory: Path) -> SilkConfig:
     """
     path = directory / CONFIG_FILE
     try:
-        text = path.read_text(encoding="utf-8")
+        if path.exists() and not path.is_file():
+            raise SilkModelError(f"cannot read {path}: not a regular file")
+        with path.open("rb") as file:
+            data = file.read(MAX_CONFIG_BYTES + 1)
+        if len(data) > MAX_CONFIG_BYTES:
+            raise SilkModelError(f"cannot read {path}: expected at most {MAX_CONFIG_BYTES} bytes, got more")
+        text = data.decode("utf-8")
     except OSError as error:
         raise SilkModelError(f"cannot read {path}: {error.strerror}") from error
-    return SilkConfig.from_json(text)
+    except UnicodeDecodeError as error:
+        raise SilkModelError(f"cannot read {path}: it is not UTF-8, byte {error.start} is wrong") from error
+    try:
+        return SilkConfig.from_json(text)
+    except SilkConfigError as error:
+        raise SilkConfigError(f"{path}: {error}") from error
+
+
+def check_weights(model: nn.Module, directory: Path) -> None:
+    """Check names, shapes and dtypes of the weights in ``directory``, which are not read, against ``model``.
+
+    Args:
+        model: its own weights are plain; they may be on the meta device.
+
+    Raises:
+        SilkModelError: there are none, their file is damaged, or a name, a shape or a dtype does not fit.
+    """
+    path = directory / WEIGHTS_FILE
+    with _open_weights(path) as file:
+        entries = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  no mapping
+        found = {name: tuple(entry.get_shape()) for name, entry in entries.items()}
+        dtypes = {name: entry.get_dtype() for name, entry in entries.items()}
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    for name in sorted(expected.keys() | found.keys()):
+        shape = found.get(name, "nothing")
+        if shape != expected.get(name, "nothing"):
+            raise SilkModelError(
+                f"weights {path} do not fit the configuration: "
+                f"{shown_text(name)} should be {expected.get(name, 'absent')}, found {shape}"
+            )
+        if dtypes[name] not in DTYPES:
+            raise SilkModelError(f"weights {path}: {name} must be one of {', '.join(DTYPES)}, found {dtypes[name]}")
 
 
 def load_weights_(model: nn.Module, directory: Path) -> None:
     """Load the weights in ``directory`` as float32 into ``model``, in place, whose own must be plain.
 
     Raises:
-        SilkModelError: there are none, they cannot be read, or a name or a shape does not fit; nothing is changed.
+        SilkModelError: there are none, they cannot be read, a name, a shape or a dtype does not fit, or a value is
+            none that a codec can have; nothing is changed.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
+    check_weights(model, directory)
     path = directory / WEIGHTS_FILE
+    with _open_weights(path) as file:
+        weights = {name: file.get_tensor(name).float() for name in model.state_dict()}
+    check_finite(weights, f"weights {path}")
+    for name, tensor in weights.items():
+        if name.endswith("norm.variance") and (tensor < 0).any():
+            raise SilkModelError(f"weights {path}: {name} must be >= 0, found {tensor.min():.3g}")
+        if name.endswith(("log_alpha", "log_beta")) and not tensor.exp().isfinite().all():
+            raise SilkModelError(f"weights {path}: {name} must have finite exponentials, found {tensor.max():.3g}")
+    model.load_state_dict(weights)
+
+
+def check_finite(weights: Mapping[str, Tensor], what: str) -> None:
+    """Raise SilkModelError, which says of what, if a weight is NaN or infinite."""
+    for name, tensor in weights.items():
+        if not torch.isfinite(tensor).all():
+            raise SilkModelError(f"{what}: {name} must be finite, found NaN or infinite values")
+
+
+@contextmanager
+def _open_weights(path: Path) -> Iterator[Any]:
+    from safetensors import SafetensorError, safe_open
+
     try:
-        found = load_file(path)
+        if path.exists() and not path.is_file():
+            raise SilkModelError(f"cannot read weights {path}: not a regular file")
+        with safe_open(path, "pt") as file:
+            yield file
     except FileNotFoundError as error:
         raise SilkModelError(f"no {path.name} in {path.parent}, expected a model that was saved there") from error
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, UnicodeDecodeError) as error:
         raise SilkModelError(f"cannot read weights {path}: {error}") from error
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    for name in sorted(expected.keys() | found.keys()):
-        shape = tuple(found[name].shape) if name in found else "nothing"
-        if shape != expected.get(name, "nothing"):
-            raise SilkModelError(
-                f"weights {path} do not fit the configuration: "
-                f"{name} should be {expected.get(name, 'absent')}, found {shape}"
-            )
-    model.load_state_dict({name: tensor.float() for name, tensor in found.items()})
 
 
 def save_model(
@@ -103,13 +167,24 @@ def save_model(
         dtype: of the stored weights; None keeps each as it is.
 
     Raises:
+        SilkInputError: ``directory`` is no path, or ``dtype`` no floating-point dtype.
+        SilkModelError: a weight is not finite in that dtype; nothing is written.
         SilkFileError: a file cannot be written; none is left unfinished.
     """
     from safetensors.torch import save
 
-    directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
+    if not any(dtype is known for known in (None, *DTYPES.values())):
+        raise SilkInputError(f"dtype must be one of {', '.join(map(str, DTYPES.values()))}, got {shown(dtype)}")
+    if not isinstance(directory, str | os.PathLike):
+        raise SilkInputError(f"directory must be text or a path, got {shown(directory)}")
     weights = {name: tensor.to(dtype or tensor.dtype) for name, tensor in plain_state_dict(model).items()}
+    check_finite(weights, f"weights to be saved{f' as {dtype}' if dtype else ''}")
+    try:
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError, TypeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SilkFileError(f"{shown_text(str(directory))}: cannot be made a directory: {reason}") from error
     for name, data in ((WEIGHTS_FILE, save(weights)), (CONFIG_FILE, config.to_json().encode())):
         with atomic_file(directory / name) as file:
             file.write(data)

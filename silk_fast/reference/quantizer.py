@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from silk_fast.errors import SilkInputError
 from silk_fast.reference import ops
+from silk_fast.reference.checks import check_tokens, is_exporting
 from silk_fast.reference.module import OpsModule
 
 
@@ -31,7 +32,8 @@ class LatentNorm(nn.Module):
     @torch.no_grad()
     def set_statistics(self, latents: Tensor) -> None:
         """Store the statistics of ``latents`` ``[..., D]``, for example of whole utterances."""
-        flat = latents.flatten(0, -2).double()
+        on_mps = latents.device.type == "mps"  # which has no float64
+        flat = (latents.cpu() if on_mps else latents).flatten(0, -2).double()
         self.mean.copy_(flat.mean(0))
         self.variance.copy_(flat.var(0, unbiased=False))
 
@@ -44,6 +46,13 @@ class LatentNorm(nn.Module):
             with torch.no_grad():
                 self.mean.lerp_(mean, self.momentum)
                 self.variance.lerp_(variance, self.momentum)
+        return self._affine(x, mean, variance)
+
+    def standardise(self, x: Tensor) -> Tensor:
+        """``[B, F, D]`` to the same by the stored statistics, which it never changes, in training or not."""
+        return self._affine(x, self.mean, self.variance)
+
+    def _affine(self, x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
         return (x.float() - mean) * torch.rsqrt(variance + self.EPSILON)
 
 
@@ -74,14 +83,15 @@ class FiniteScalarQuantizer(OpsModule):
         return self.ops.fsq_quantize(self.norm(latents, mask), self.levels)
 
     def encode(self, latents: Tensor) -> Tensor:
-        """Tokens int32 ``[B, F, G]`` of latents ``[B, F, D]``.
+        """Tokens int32 ``[B, F, G]`` of latents ``[B, F, D]``, by the stored statistics.
 
         Raises:
             SilkInputError: a latent is NaN or infinite.
         """
-        z = self.norm(latents)
-        if not torch.isfinite(z).all():
-            raise SilkInputError("latents must be finite, got NaN or infinite values")
+        z = self.norm.standardise(latents)
+        if not is_exporting() and not torch.isfinite(z).all():
+            rows = (~torch.isfinite(z)).flatten(1).any(1).nonzero().flatten().tolist()
+            raise SilkInputError(f"latents must be finite, got NaN or infinite values in rows {rows}")
         return self.ops.fsq_pack(z, self.levels, self.group_size)
 
     def decode(self, tokens: Tensor) -> Tensor:
@@ -90,15 +100,9 @@ class FiniteScalarQuantizer(OpsModule):
         Raises:
             SilkInputError: not ``[B, F, G]`` integers, or a token out of range.
         """
-        sizes = self.token_sizes
-        if tokens.ndim != 3 or tokens.shape[-1] != len(sizes) or tokens.dtype not in (torch.int32, torch.int64):
-            raise SilkInputError(
-                f"tokens must be int32 or int64 [B, F, {len(sizes)}], got {tokens.dtype} {tuple(tokens.shape)}"
-            )
-        wrong = (tokens < 0) | (tokens >= torch.tensor(sizes, device=tokens.device))
-        if wrong.any():
-            b, f, g = (int(i) for i in wrong.nonzero()[0])
-            raise SilkInputError(
-                f"token {g} of frame {f}, sample {b}, must be in 0 .. {sizes[g] - 1}, got {int(tokens[b, f, g])}"
-            )
+        check_tokens(tokens, self.token_sizes)
+        return self.codes(tokens)
+
+    def codes(self, tokens: Tensor) -> Tensor:
+        """Codes float32 ``[B, F, D]`` of tokens ``[B, F, G]`` that are known to be valid."""
         return self.ops.fsq_unpack(tokens, self.levels, self.group_size)

@@ -6,14 +6,17 @@ address, so a step can be captured in a CUDA graph. ``state=None`` means one who
 
 import copy
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from silk_fast.arguments import shown
 from silk_fast.errors import SilkInputError
+from silk_fast.reference.checks import INTEGER_DTYPES, check_values
 
 StateT = TypeVar("StateT", bound="State")
 
@@ -40,15 +43,35 @@ class State:
         """Copy in what :meth:`tensors` gave.
 
         Raises:
-            SilkInputError: a leaf is missing, unknown or of another shape; nothing is changed.
+            SilkInputError: a leaf is missing, unknown, of another shape or kind, or not finite; nothing is changed.
         """
+        if not isinstance(tensors, dict) or not all(isinstance(name, str) for name in tensors):
+            raise SilkInputError(f"a state must be a dict of tensors by name, got {shown(tensors)}")
         mine = self.tensors()
         for name in sorted(mine.keys() | tensors.keys()):
-            found = tuple(tensors[name].shape) if name in tensors else "nothing"
+            found = tuple(getattr(tensors[name], "shape", ["no tensor"])) if name in tensors else "nothing"
             expected = tuple(mine[name].shape) if name in mine else "nothing"
             if found != expected:
                 raise SilkInputError(f"state {name}: expected {expected}, got {found}")
+            _check_leaf(name, tensors[name], mine[name])
+        self._check_together(tensors)
         self._load(tensors, "")
+
+    def _check_together(self, tensors: dict[str, Tensor]) -> None:
+        """Raise SilkInputError if leaves that are right by themselves do not go together."""
+
+    @torch.no_grad()
+    def reset_rows(self, rows: Sequence[int]) -> None:
+        """Take these signals of the batch back to their start: every state starts as zeros."""
+        for tensor in self._tensors():
+            tensor[rows] = 0
+
+    def _tensors(self) -> Iterator[Tensor]:
+        for _, value in self._children():
+            if isinstance(value, State):
+                yield from value._tensors()
+            elif isinstance(value, Tensor):
+                yield value
 
     def _load(self, tensors: dict[str, Tensor], prefix: str) -> None:
         for name, value in self._children():
@@ -66,6 +89,31 @@ class State:
                 yield from ((f"{field.name}.{i}", item) for i, item in enumerate(value))
             else:
                 yield field.name, value
+
+
+def _check_leaf(name: str, found: Tensor, mine: Tensor) -> None:
+    """Raise unless ``found``, of the right shape, may take the place of ``mine``."""
+    if not isinstance(found, Tensor):
+        raise SilkInputError(f"state {name}: expected a tensor, got {type(found).__name__}")
+    check_values(f"state {name}", found)
+    if mine.is_floating_point():
+        if not found.is_floating_point() or not torch.isfinite(found.to(mine.dtype)).all():
+            raise SilkInputError(f"state {name}: expected finite {mine.dtype}, got {found.dtype} that is not")
+    elif found.dtype not in INTEGER_DTYPES or (found < 0).any():
+        raise SilkInputError(f"state {name}: expected integers >= 0, got {found.dtype} {shown(found.tolist())}")
+
+
+@contextmanager
+def unchanged_on_failure(*states: State) -> Iterator[None]:
+    """Give ``states`` back their values if the block ends in an exception."""
+    tensors = [tensor for state in states for tensor in state._tensors()]
+    before = [tensor.clone() for tensor in tensors]
+    try:
+        yield
+    except BaseException:
+        for tensor, value in zip(tensors, before, strict=True):
+            tensor.copy_(value)
+        raise
 
 
 @dataclass

@@ -12,10 +12,18 @@ def apply_weight_norm_(convolutions: Iterable[nn.Conv1d]) -> None:
     """Parametrise the weights that are plain, in place, by direction and magnitude (Salimans and Kingma, 2016)."""
     for conv in convolutions:
         if not parametrize.is_parametrized(conv):
+            hooks = set(conv._load_state_dict_pre_hooks)
             parametrizations.weight_norm(conv)
+            for hook in conv._load_state_dict_pre_hooks.keys() - hooks:  # reads old names; it outlives folding, and
+                del conv._load_state_dict_pre_hooks[hook]  # no module that has it can be pickled
             magnitude, direction = conv.get_submodule("parametrizations.weight").parameters()
             with torch.no_grad():  # a channel of zeros has no direction, which would make it NaN
                 direction.masked_fill_(magnitude == 0, 1.0)
+
+
+def has_weight_norm(model: nn.Module) -> bool:
+    """Say whether any weight of ``model`` is parametrised."""
+    return any(parametrize.is_parametrized(module) for module in model.modules())
 
 
 def fold_weight_norm_(convolutions: Iterable[nn.Conv1d]) -> None:

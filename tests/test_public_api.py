@@ -1,0 +1,205 @@
+"""No public call of the library ends in a raw exception, whatever its arguments are; and a refusal changes nothing."""
+
+import io
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from silk_fast import EncodedAudio, SilkCodec, SilkConfig, SilkError, SilkModelError, accelerate_, container, restore_
+from silk_fast.config import PRESETS
+from silk_fast.reference import pretrained
+from tests.support import FRAME, TINY, make_codec, speech
+
+DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int8, torch.int16, torch.int32]
+DTYPES += [torch.int64, torch.uint8, torch.uint16, torch.bool, torch.complex64, torch.float8_e4m3fn]
+SHAPES = [(), (0,), (1,), (2,), (1, 1), (2, 19), (1, 1, 0), (1, 1, 5), (2, 1, 5), (1, 2, 5), (1, 1, 19), (2, 3, 19)]
+FILLS = [0, 1, 5, -1, 1e20, 2**31 - 1, float("nan"), float("inf")]
+
+
+@st.composite
+def tensors(draw: Any) -> torch.Tensor:
+    """Tensors and arrays of every kind, few of which are right."""
+    shape, dtype = draw(st.sampled_from([*SHAPES, (1, 1, 9700)])), draw(st.sampled_from(DTYPES))
+    tensor = torch.full(shape, draw(st.sampled_from(FILLS)), dtype=torch.float64).to(dtype)
+    kind = draw(st.sampled_from(["plain", "plain", "plain", "meta", "sparse", "numpy", "list", "gradient"]))
+    if kind == "meta":
+        return tensor.to("meta")
+    if kind == "sparse" and dtype not in (torch.float8_e4m3fn, torch.uint16) and shape:
+        return tensor.to_sparse()
+    if kind == "numpy" and dtype not in (torch.float8_e4m3fn, torch.bfloat16):
+        return tensor.numpy()
+    if kind == "list":
+        return tensor.flatten()[:4].tolist()
+    return tensor.requires_grad_() if kind == "gradient" and tensor.is_floating_point() else tensor
+
+
+WORDS = st.text(st.characters(exclude_characters="/."), max_size=12)
+NUMBERS = st.integers(-3, 40) | st.sampled_from([10**6, 2**31, 2**63, 10**30, 10**5000]) | st.floats()
+PLAIN = st.none() | st.booleans() | NUMBERS | WORDS | st.binary(max_size=12) | st.complex_numbers()
+ODD = st.sampled_from([object(), int, [], {}, (), set(), {"a": 1}, [[1], [2, 3]], range(2), np.int64(1), np.nan])
+DEVICES = st.sampled_from(
+    [torch.device("meta"), torch.device("cuda", 93), "cuda:93", "cpu:7", "xpu", "cpu", "meta", ""]
+)
+ANYTHING = PLAIN | ODD | tensors() | st.sampled_from(DTYPES) | DEVICES | st.lists(PLAIN, max_size=3)
+
+
+def good(*values: Any) -> st.SearchStrategy:
+    """A right argument about half of the time."""
+    return st.sampled_from([*values] * 2) | ANYTHING
+
+
+CODEC, TWIN = make_codec(), make_codec()
+AUDIO = speech(FRAME)
+ENCODED = CODEC.encode(AUDIO)
+HEADER = container.SilkHeader(
+    dims=128, levels=8, group_size=7, sample_rate=24_000, frame_samples=9600, weights_sha256="0" * 64
+)
+FILE = io.BytesIO()
+with container.SilkWriter(FILE, HEADER) as writer:
+    writer.write(ENCODED.tokens[0].numpy())
+    writer.close(9600)
+BYTES = FILE.getvalue()
+
+
+def _stream(method: str, *arguments: Any) -> Any:
+    with CODEC.streaming() as stream:
+        stream.encode(AUDIO[..., :300])
+        before = stream.state.tensors()
+        try:
+            return getattr(stream, method)(*arguments)
+        except SilkError:
+            after = stream.state.tensors()
+            assert all(torch.equal(after[name], value) for name, value in before.items())
+            raise
+
+
+def _load_state(name: str, value: Any) -> None:
+    with CODEC.streaming() as stream:
+        stream.state.load({**stream.state.tensors(), name: value})
+
+
+def _write(tokens: Any, n_samples: Any) -> None:
+    writer = container.SilkWriter(io.BytesIO(), HEADER)
+    writer.write(tokens)
+    writer.close(n_samples)
+
+
+def _read(data: bytes, recover: bool) -> None:
+    for _ in container.SilkReader(io.BytesIO(data), recover=recover).blocks():
+        pass
+
+
+CALLS: dict[str, tuple[Callable, dict[str, st.SearchStrategy]]] = {
+    "encode": (CODEC.encode, {"audio": good(AUDIO), "lengths": good(None, [5]), "chunk_frames": good(None, 1)}),
+    "decode": (
+        CODEC.decode,
+        {"tokens": good(ENCODED, ENCODED.tokens), "lengths": good(None, [5]), "chunk_frames": good(None, 1)},
+    ),
+    "decode of parts": (
+        lambda tokens, lengths, n_frames: CODEC.decode(EncodedAudio(tokens, lengths, n_frames)),
+        {"tokens": good(ENCODED.tokens), "lengths": good(None, [5]), "n_frames": ANYTHING},
+    ),
+    "streaming": (CODEC.streaming, {"batch_size": good(1)}),
+    "chunk_frames": (CODEC.chunk_frames, {"batch_size": good(1)}),
+    "stream.encode": (lambda chunk: _stream("encode", chunk), {"chunk": good(AUDIO)}),
+    "stream.decode": (lambda tokens: _stream("decode", tokens), {"tokens": good(ENCODED.tokens)}),
+    "stream.reset": (lambda rows: _stream("reset", rows), {"rows": good(0, [0])}),
+    "stream.state.load": (
+        _load_state,
+        {
+            "name": st.sampled_from(["pending", "n_pending", "n_skip", "is_finished", "encoder.input.context", "x"]),
+            "value": ANYTHING,
+        },
+    ),
+    "state.load": (lambda tensors: CODEC.streaming().state.load(tensors), {"tensors": ANYTHING}),
+    "from_pretrained": (
+        SilkCodec.from_pretrained,
+        {"name": good("model"), "device": good("cpu", torch.device("cpu")), "weight_norm": st.booleans()},
+    ),
+    "save_pretrained": (CODEC.save_pretrained, {"directory": good("saved"), "dtype": good(None, torch.float16)}),
+    "SilkCodec": (SilkCodec, {"config": good(TINY), "weight_norm": st.booleans(), "seed": good(0)}),
+    "SilkConfig": (
+        lambda name, value: SilkConfig(**{name: value}),
+        {"name": st.sampled_from(sorted(vars(TINY))), "value": ANYTHING | st.lists(NUMBERS, max_size=20)},
+    ),
+    "SilkConfig.preset": (
+        lambda name, field, value: SilkConfig.preset(name, **{field: value}),
+        {"name": good(*PRESETS), "field": st.sampled_from([*sorted(vars(TINY)), "colour"]), "value": good(8)},
+    ),
+    "SilkConfig.from_json": (SilkConfig.from_json, {"text": good(TINY.to_json())}),
+    "SilkConfig.n_frames": (TINY.n_frames, {"n_samples": good(5)}),
+    "accelerate_": (
+        accelerate_,
+        {
+            "model": st.sampled_from([TWIN]) | PLAIN,
+            "ops": good(None, "snake", ["fsq"]),
+            "dtype": good(torch.float32, torch.float16),
+            "deterministic": good(False, True),
+        },
+    ),
+    "restore_": (restore_, {"model": st.sampled_from([TWIN]) | ANYTHING}),
+    "SilkHeader": (
+        lambda name, value: container.SilkHeader(**{**vars(HEADER), name: value}),
+        {"name": st.sampled_from(sorted(vars(HEADER))), "value": ANYTHING},
+    ),
+    "SilkHeader.from_bytes": (container.SilkHeader.from_bytes, {"data": st.binary(max_size=99)}),
+    "tokens_to_bytes": (
+        lambda tokens: container.tokens_to_bytes(tokens, HEADER),
+        {"tokens": good(ENCODED.tokens[0].numpy())},
+    ),
+    "bytes_to_tokens": (lambda data: container.bytes_to_tokens(data, HEADER), {"data": st.binary(max_size=200)}),
+    "SilkWriter": (_write, {"tokens": good(ENCODED.tokens[0].numpy()), "n_samples": good(9600)}),
+    "SilkReader": (
+        lambda start, part, recover: _read(BYTES[:start] + part + BYTES[start + len(part) :], recover),
+        {"start": st.integers(0, len(BYTES)), "part": st.binary(max_size=9), "recover": st.booleans()},
+    ),
+}
+
+
+@pytest.fixture
+def folder(model, tmp_path, monkeypatch):
+    """A folder to work in, where ``model`` is a model and no hub can be reached."""
+
+    def unreachable(name):
+        raise SilkModelError(f"no hub to look for {name!a}")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pretrained, "_download", unreachable)
+    (tmp_path / "model").symlink_to(model)
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("name", CALLS)
+@settings(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(data=st.data())
+def test_every_call_returns_or_raises_a_typed_error(name, data):
+    call, strategies = CALLS[name]
+    arguments = {key: data.draw(strategy, label=key) for key, strategy in strategies.items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            call(**arguments)
+        except SilkError as error:
+            message = str(error)
+        else:
+            message = "returned"
+    assert message
+    assert len(message) < 2000
+    message.encode()
+
+
+def test_the_codec_is_the_same_after_all_that_was_refused():
+    assert torch.equal(CODEC.encode(AUDIO).tokens, ENCODED.tokens)
+    assert CODEC.weights_sha256 == make_codec().weights_sha256
