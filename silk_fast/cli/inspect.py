@@ -3,7 +3,6 @@
 import argparse
 import os
 import time
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +16,35 @@ DEMO_SPEECH = Path(__file__).parents[1] / "assets" / "speech.flac"
 
 
 def describe_file(path: str) -> dict[str, Any]:
-    """Describe what a ``.silk`` or an audio file holds, after reading it whole.
+    """Describe what a ``.silk`` or an audio file holds, after reading it whole; ``"-"`` is standard input.
 
     Raises:
         SilkError: the file cannot be read; a damaged ``.silk`` file is described, damage included.
     """
-    from silk_fast.container import MAGIC, VERSION
+    from silk_fast.container import MAGIC
+
+    if path.lower().endswith(".silk") or _starts_with(path, MAGIC):
+        return _describe_silk(path)
+    return _describe_audio(path)
+
+
+def _describe_audio(path: str) -> dict[str, Any]:
+    with AudioReader(path) as reader:
+        n_samples = sum(len(block) for block in reader)
+        return {
+            "file": path,
+            "kind": reader.description,
+            "sample_rate": reader.source_rate,
+            "channels": reader.source_channels,
+            "seconds": n_samples / reader.sample_rate,
+        }
+
+
+def _describe_silk(path: str) -> dict[str, Any]:
+    from silk_fast.container import VERSION
     from silk_fast.runtime.transcode import open_silk
 
-    with ExitStack() as stack:
-        if not path.lower().endswith(".silk") and not _starts_with(path, MAGIC):
-            reader = stack.enter_context(AudioReader(path))
-            n_samples = sum(len(block) for block in reader)
-            return {
-                "file": path,
-                "kind": reader.description,
-                "sample_rate": reader.source_rate,
-                "channels": reader.source_channels,
-                "seconds": n_samples / reader.sample_rate,
-            }
-        reader = stack.enter_context(open_silk(path, recover=True))
+    with open_silk(path, recover=True) as reader:
         n_lost = sum(block.n_frames for block in reader.blocks() if block.tokens is None)
         header = reader.header
         seconds = reader.n_samples / header.sample_rate
@@ -149,7 +157,7 @@ def run_demo(arguments: argparse.Namespace, console: Console) -> int:
 
     source, folder = arguments.input or str(DEMO_SPEECH), Path(arguments.output)
     folder.mkdir(parents=True, exist_ok=True)
-    silk, wav, png = (str(folder / name) for name in ("speech.silk", "speech.wav", "speech.png"))
+    files = silk, wav, png = [str(folder / f"speech.{suffix}") for suffix in ("silk", "wav", "png")]
     codec, sha = load_codec(arguments)
     transcoder = Transcoder(codec, sha, console.notice)
     start = time.perf_counter()
@@ -178,9 +186,9 @@ def run_demo(arguments: argparse.Namespace, console: Console) -> int:
         "decode_seconds": decode_seconds,
         "decode_realtime_factor": seconds / decode_seconds,
         "log_spectral_distance_db": distance,
-        "files": [silk, wav, png],
+        "files": files,
     }
-    shown = {**values, "files": " ".join(values["files"])}
+    shown = {**values, "files": " ".join(files)}
     console.result(values, (f"{name:>26}  {rounded(value)}" for name, value in shown.items()))
     return 0
 
