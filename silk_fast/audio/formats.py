@@ -1,8 +1,10 @@
 """Which audio files are read and written, and what every sample of them must be."""
 
+import operator
+
 import numpy as np
 
-from silk_fast.errors import SilkAudioError
+from silk_fast.errors import SilkAudioError, SilkInputError
 
 # fmt: off
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".rf64", ".w64")
@@ -17,6 +19,17 @@ FORMATS = {  # suffix: (libsndfile's format, its subtypes, the default first)
 }
 """What can be written."""
 # fmt: on
+
+
+def check_number(name: str, value: object) -> int:
+    """Return an integer >= 1; raise SilkInputError, which names it, for anything else."""
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]  # anything may come; what is no integer raises
+    except TypeError:
+        number = 0
+    if number < 1 or isinstance(value, bool):
+        raise SilkInputError(f"{name} must be >= 1 and a whole number, got {value!r}")
+    return number
 
 
 def check_finite(frames: np.ndarray, n_before: int, sample_rate: int, name: str) -> None:

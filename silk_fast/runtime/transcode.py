@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from silk_fast.audio import AudioReader, AudioWriter
 from silk_fast.container import SilkHeader, SilkReader, SilkWriter
 from silk_fast.errors import SilkAudioError, SilkFormatError, SilkModelError
-from silk_fast.files import atomic_file, input_name, open_seekable
+from silk_fast.files import Source, atomic_file, input_name, open_seekable
 from silk_fast.reference.codec import SilkCodec
 
 Progress = Callable[[int, int | None], None]  # samples done so far, samples in all if known
@@ -41,19 +41,20 @@ class Transcoded:
 
 
 @contextmanager
-def open_silk(source: str | os.PathLike, *, recover: bool = False) -> Iterator[SilkReader]:
-    """Open a ``.silk`` file or, with ``"-"``, standard input for reading.
+def open_silk(source: Source, *, recover: bool = False) -> Iterator[SilkReader]:
+    """Open a ``.silk`` file for reading: a path, ``"-"`` for standard input, or a binary file object.
 
     Raises:
         SilkAudioError: the file cannot be opened.
         SilkFormatError: the file is damaged.
+        SilkInputError: neither a path nor a binary file object.
     """
     name = input_name(source)
-    try:
-        file = open_seekable(source)
-    except OSError as error:
-        raise SilkAudioError(f"{name}: {error.strerror}, expected a readable .silk file") from error
-    with file:
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(open_seekable(source))
+        except OSError as error:
+            raise SilkAudioError(f"{name}: {error.strerror}, expected a readable .silk file") from error
         try:
             yield SilkReader(file, recover=recover)
         except SilkFormatError as error:
