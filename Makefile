@@ -14,7 +14,7 @@ BIN := .venv/bin
 .PHONY: demo test lint format bench bench-gpu report static clean
 
 demo: .venv/installed
-	$(BIN)/silk demo
+	$(BIN)/silk demo --force
 
 test: .venv/installed
 	$(BIN)/pytest

@@ -38,7 +38,7 @@ def input_name(source: Source) -> str:
     Raises:
         SilkInputError: neither a path nor a file object.
     """
-    if source == "-":
+    if isinstance(source, str) and source == "-":
         return "standard input"
     if hasattr(source, "read"):
         name = getattr(source, "name", None)
@@ -68,20 +68,21 @@ def open_seekable(source: Source) -> Iterator[io.BufferedReader | io.BufferedRan
         OSError: the source cannot be opened or read.
         SilkInputError: neither a path nor a binary file object.
     """
-    input_name(source)
-    if source == "-":
-        with _spooled(sys.stdin.buffer) as spool:
+    name = input_name(source)
+    if isinstance(source, str) and source == "-":
+        with _spooled(sys.stdin.buffer, name) as spool:
             yield spool
     elif hasattr(source, "read"):
-        is_on_disk = isinstance(source, io.BufferedReader | io.BufferedRandom) and isinstance(source.raw, io.FileIO)
-        if is_on_disk and source.seekable() and source.tell() == 0:
+        given: Any = source
+        is_on_disk = isinstance(given, io.BufferedReader | io.BufferedRandom) and isinstance(given.raw, io.FileIO)
+        if is_on_disk and given.seekable() and given.tell() == 0:
             try:
-                yield source
+                yield given
             finally:
                 with suppress(ValueError):  # closed by whoever owns it
-                    source.seek(0, os.SEEK_END)
+                    given.seek(0, os.SEEK_END)
         else:
-            with _spooled(source) as spool:
+            with _spooled(given, name) as spool:
                 yield spool
     else:
         try:
@@ -92,23 +93,36 @@ def open_seekable(source: Source) -> Iterator[io.BufferedReader | io.BufferedRan
             if file.seekable():
                 yield file
             else:
-                with _spooled(file) as spool:
+                with _spooled(file, name) as spool:
                     yield spool
 
 
 @contextmanager
-def _spooled(file: BinaryIO) -> Iterator[io.BufferedRandom]:
+def repeatable(source: str) -> Iterator[str | io.BufferedReader | io.BufferedRandom]:
+    """Give an input that can be read more than once, if rewound: the path of a file, or a copy of anything else.
+
+    Raises:
+        OSError: the source cannot be opened or read.
+    """
+    if source != "-" and os.path.isfile(source):
+        yield source
+    else:
+        with open_seekable(source) as file:
+            yield file
+
+
+@contextmanager
+def _spooled(file: BinaryIO, name: str) -> Iterator[io.BufferedRandom]:
     """Copy what is left of a file to an unnamed temporary one, of which the start is given."""
     with tempfile.TemporaryFile() as spool:
         while chunk := file.read(2**20):
             if not isinstance(chunk, bytes | bytearray | memoryview):
-                raise SilkInputError(f"{input_name(file)}: reads {type(chunk).__name__}, expected a file of bytes")
+                raise SilkInputError(f"{name}: reads {type(chunk).__name__}, expected a file of bytes")
             spool.write(chunk)
         if chunk is None:
-            raise SilkInputError(
-                f"{input_name(file)}: has nothing to read yet, expected a file that waits for its data"
-            )
+            raise SilkInputError(f"{name}: has nothing to read yet, expected a file that waits for its data")
         spool.seek(0)
+        spool.raw.name = name  # type: ignore[attr-defined]  # what messages call it; a FileIO takes any name
         yield spool
 
 
@@ -117,7 +131,10 @@ def descriptor_of(target: str | os.PathLike) -> int | None:
     path = os.path.abspath(_path(target))
     for _ in range(40):  # as many links as Linux follows
         folder, name = os.path.split(path)
-        folder = os.path.realpath(folder)
+        try:
+            folder = os.path.realpath(folder)
+        except ValueError:  # not a path at all
+            return None
         if re.fullmatch(rf"/dev/fd|/proc/{os.getpid()}(/task/\d+)?/fd", folder):
             return int(name) if name.isdecimal() else None
         try:
@@ -155,7 +172,10 @@ def atomic_file(target: str | os.PathLike) -> Iterator[io.BufferedRandom]:
         SilkInputError: the target is not a path.
     """
     name = output_name(target)
-    path = os.path.realpath(_path(target))
+    try:
+        path = os.path.realpath(_path(target))
+    except ValueError as error:  # a NUL, or half of a surrogate pair
+        raise SilkFileError(f"{name}: cannot be written: not a path ({error})") from error
     if is_stream(target):
         with _errors_named(name, (None, name)), tempfile.TemporaryFile() as file, _open_stream(target) as stream:
             yield file

@@ -1,10 +1,9 @@
 """Where audio files say that they end: libsndfile passes over in silence what is cut short or joined."""
 
-import io
 import os
 import re
 from functools import partial
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from silk_fast.audio import mpeg
 from silk_fast.errors import SilkAudioError
@@ -28,7 +27,7 @@ _TAG = rb"ID3[\x02-\x04]\0"  # may also end a file
 _N_SIGNATURE = 24  # bytes of an unknown format that do not come twice in one file
 
 
-def check_container(file: io.BufferedIOBase, name: str) -> mpeg.Survey | None:
+def check_container(file: BinaryIO, name: str) -> mpeg.Survey | None:
     """Raise SilkAudioError if a file is empty, is shorter than its header says, or is several files joined.
 
     Returns:
@@ -58,7 +57,7 @@ def check_container(file: io.BufferedIOBase, name: str) -> mpeg.Survey | None:
     return survey
 
 
-def check_unknown(file: io.BufferedIOBase, name: str) -> None:
+def check_unknown(file: BinaryIO, name: str) -> None:
     """Raise SilkAudioError if another file follows in one whose format is not known here but to libsndfile."""
     n_bytes = file.seek(0, os.SEEK_END)
     file.seek(mpeg.skip_id3(file, 0))
@@ -76,7 +75,7 @@ def _refuse_joined(name: str, goes_on: int | None, n_bytes: int) -> None:
         )
 
 
-def _pcm_end(file: io.BufferedIOBase) -> int:
+def _pcm_end(file: BinaryIO) -> int:
     """Find the offset in bytes where a WAV, RF64, W64, AIFF, AU or CAF header says that the samples end; 0: unsaid."""
     file.seek(0)
     head = file.read(24)
@@ -106,7 +105,7 @@ def _pcm_end(file: io.BufferedIOBase) -> int:
     return 0 if is_streamed else start + size
 
 
-def _ogg_end(file: io.BufferedIOBase) -> tuple[int, int | None]:
+def _ogg_end(file: BinaryIO) -> tuple[int, int | None]:
     """Find the offsets where the last page of an Ogg file says that it ends, and where another file begins, if any."""
     is_data, end = False, 0
     for page in pages(file):
@@ -117,7 +116,7 @@ def _ogg_end(file: io.BufferedIOBase) -> tuple[int, int | None]:
     return end, None
 
 
-def _next_file(file: io.BufferedIOBase, position: int, signature: bytes | None = None) -> int | None:
+def _next_file(file: BinaryIO, position: int, signature: bytes | None = None) -> int | None:
     """Find the offset, ``position`` or later, where bytes stand with which an audio file begins.
 
     Args:
@@ -154,7 +153,7 @@ _OTHER_KINDS = (  # what FFmpeg reads and libsndfile does not: name, bytes, thei
 )
 
 
-def other_kind(file: io.BufferedIOBase) -> str | None:
+def other_kind(file: BinaryIO) -> str | None:
     """Name the kind of audio or video that a file holds if FFmpeg reads it and libsndfile does not; None for others."""
     file.seek(mpeg.skip_id3(file, 0))
     head = file.read(16)

@@ -32,6 +32,33 @@ def check_number(name: str, value: object) -> int:
     return number
 
 
+def as_samples(samples: object) -> np.ndarray:
+    """Convert samples ``[n]`` to floating point in [-1, 1]: float32, and float64 of int32, which keeps all bits.
+
+    Args:
+        samples: array, tensor or list of floating-point numbers, taken as they are; or of int16, int32 or uint8, whose
+            full scale becomes 1, as in WAV files.
+
+    Raises:
+        SilkInputError: another shape or dtype.
+    """
+    try:
+        array = np.asarray(samples)
+    except (TypeError, ValueError, RuntimeError) as error:  # ragged lists, tensors with a gradient or on a GPU
+        raise SilkInputError(f"samples must be an array [n], got {type(samples).__name__} ({error})") from error
+    if array.ndim != 1:
+        raise SilkInputError(f"samples must be [n], got {list(array.shape)}")
+    kind = array.dtype.name
+    if kind == "uint8":
+        return (array.astype(np.float32) - 128) / 128
+    if kind in ("int16", "int32"):
+        return array.astype(np.float32 if kind == "int16" else np.float64) / 2 ** (8 * array.itemsize - 1)
+    if array.dtype.kind != "f":
+        raise SilkInputError(f"samples must be floating point in [-1, 1], int16, int32 or uint8, got {array.dtype}")
+    with np.errstate(over="ignore"):  # what float32 does not hold is infinite, and refused as such
+        return array.astype(np.float32, copy=False)
+
+
 def check_finite(frames: np.ndarray, n_before: int, sample_rate: int, name: str) -> None:
     """Raise SilkAudioError at the first NaN or infinity in ``[n, channels]`` frames that follow ``n_before`` others."""
     if not np.isfinite(frames).all():

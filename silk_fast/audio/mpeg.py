@@ -1,12 +1,11 @@
 """The frames of an MPEG audio file (ISO 11172-3, 13818-3), found by their headers; what they hold is never decoded."""
 
-import io
 import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 HEADER_BYTES = 48  # of a frame, enough for its header, its side information and the mark of a length header
 # fmt: off
@@ -63,7 +62,7 @@ def parse_frame(data: bytes) -> Frame | None:
     return Frame(n_bytes if bits else 0, n_samples, (version, layer, rate), is_length)
 
 
-def skip_id3(file: io.BufferedIOBase, position: int) -> int:
+def skip_id3(file: BinaryIO, position: int) -> int:
     """Find the offset behind the ID3v2 tags at ``position``: ``position`` itself if there is none."""
     while True:
         file.seek(position)
@@ -74,7 +73,7 @@ def skip_id3(file: io.BufferedIOBase, position: int) -> int:
         position += 10 + size + (10 if head[5] & 16 else 0)
 
 
-def frames(file: io.BufferedIOBase, position: int) -> Iterator[tuple[int, Frame]]:
+def frames(file: BinaryIO, position: int) -> Iterator[tuple[int, Frame]]:
     """Walk from one frame to the next: (offset, frame), until something else comes or the file ends."""
     while True:
         file.seek(position)
@@ -87,7 +86,7 @@ def frames(file: io.BufferedIOBase, position: int) -> Iterator[tuple[int, Frame]
         position += frame.n_bytes
 
 
-def is_chain(file: io.BufferedIOBase, position: int, n_frames: int = 4) -> bool:
+def is_chain(file: BinaryIO, position: int, n_frames: int = 4) -> bool:
     """Tell whether frames of one kind follow each other at ``position``: as many as that, or up to the end."""
     found = list(islice(frames(file, position), n_frames))
     if not found or any(frame.kind != found[0][1].kind for _, frame in found):
@@ -96,7 +95,7 @@ def is_chain(file: io.BufferedIOBase, position: int, n_frames: int = 4) -> bool:
     return len(found) == n_frames or offset + frame.n_bytes == file.seek(0, os.SEEK_END)
 
 
-def find_chain(file: io.BufferedIOBase, position: int) -> int | None:
+def find_chain(file: BinaryIO, position: int) -> int | None:
     """Find the next offset, ``position`` or later, where :func:`is_chain`."""
     for offset in find_pattern(file, _SYNC, position, 3):
         if is_chain(file, offset):
@@ -104,7 +103,7 @@ def find_chain(file: io.BufferedIOBase, position: int) -> int | None:
     return None
 
 
-def find_pattern(file: io.BufferedIOBase, pattern: re.Pattern[bytes], position: int, most_bytes: int) -> Iterator[int]:
+def find_pattern(file: BinaryIO, pattern: re.Pattern[bytes], position: int, most_bytes: int) -> Iterator[int]:
     """Find every offset, ``position`` or later, where a pattern of at most ``most_bytes`` matches, in little memory."""
     window = b""
     while True:
@@ -137,7 +136,7 @@ class Survey:
     goes_on: int | None
 
 
-def survey(file: io.BufferedIOBase) -> Survey | None:
+def survey(file: BinaryIO) -> Survey | None:
     """Walk through a file; None if it does not begin, ID3 tags apart, with an MPEG audio frame."""
     n_bytes = file.seek(0, os.SEEK_END)
     begin = skip_id3(file, 0)
@@ -169,7 +168,7 @@ def survey(file: io.BufferedIOBase) -> Survey | None:
     return result(None)
 
 
-def _stated_frames(file: io.BufferedIOBase, offset: int, n_bytes: int) -> int | None:
+def _stated_frames(file: BinaryIO, offset: int, n_bytes: int) -> int | None:
     """Read from a length header how many frames follow; None if it leaves that out."""
     file.seek(offset)
     data = file.read(n_bytes)
@@ -181,7 +180,7 @@ def _stated_frames(file: io.BufferedIOBase, offset: int, n_bytes: int) -> int | 
     return int.from_bytes(data[50:54], "big")
 
 
-def offset_of_sample(file: io.BufferedIOBase, i_sample: int) -> int:
+def offset_of_sample(file: BinaryIO, i_sample: int) -> int:
     """Find the offset of the frame that holds a sample, or of the last frame before a gap."""
     file.seek(0, os.SEEK_END)
     n_samples = offset = 0
