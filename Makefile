@@ -15,7 +15,7 @@ BIN := .venv/bin
 .PHONY: demo test test-all lint format bench bench-gpu report static clean
 
 demo: .venv/installed
-	$(BIN)/silk demo
+	$(BIN)/silk demo --force
 
 test: .venv/installed
 	$(BIN)/python -m pytest -n auto

@@ -2,25 +2,54 @@
 
 import io
 import os
+import re
 import secrets
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from silk_fast.errors import SilkFileError
+from silk_fast.errors import SilkFileError, SilkInputError
+
+Source = str | os.PathLike | BinaryIO
+"""What is read: a path, ``"-"`` for standard input, or a binary file object, read from where it stands."""
+
+
+def printable(text: str) -> str:
+    """Show a name as text of one line: whatever cannot be printed, such as a byte that is not UTF-8, is escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def output_name(target: str | os.PathLike) -> str:
-    """Name an output path as messages do."""
-    return "standard output" if target == "-" else os.fspath(target)
+    """Name an output path as messages do.
+
+    Raises:
+        SilkInputError: not a path.
+    """
+    return "standard output" if target == "-" else _path(target)
 
 
-def input_name(source: str | os.PathLike) -> str:
-    """Name an input path as messages do."""
-    return "standard input" if source == "-" else os.fspath(source)
+def input_name(source: Source) -> str:
+    """Name an input as messages do.
+
+    Raises:
+        SilkInputError: neither a path nor a file object.
+    """
+    if isinstance(source, str) and source == "-":
+        return "standard input"
+    if hasattr(source, "read"):
+        name = getattr(source, "name", None)
+        return name if isinstance(name, str) else f"a {type(source).__name__}"
+    return _path(source)
+
+
+def _path(path: Any) -> str:
+    if not isinstance(path, str | bytes | os.PathLike):
+        raise SilkInputError(f"expected a path or, to read, a binary file object, got {type(path).__name__} {path!r}")
+    return os.fsdecode(path)
 
 
 def cannot_write(name: str, error: OSError) -> SilkFileError:
@@ -28,24 +57,105 @@ def cannot_write(name: str, error: OSError) -> SilkFileError:
     return SilkFileError(f"{name}: cannot be written: {error.strerror or error}")
 
 
-def open_seekable(source: str | os.PathLike) -> io.BufferedReader | io.BufferedRandom:
-    """Open a binary file that can seek; standard input (``"-"``) and pipes are copied to a temporary file.
+@contextmanager
+def open_seekable(source: Source) -> Iterator[io.BufferedReader | io.BufferedRandom]:
+    """Open a binary file on disk that can seek, at its start.
+
+    Standard input (``"-"``), pipes, and file objects other than a whole file on disk are first copied to a temporary
+    file. A file object is left open, at its end.
+
+    Raises:
+        OSError: the source cannot be opened or read.
+        SilkInputError: neither a path nor a binary file object.
+    """
+    name = input_name(source)
+    if isinstance(source, str) and source == "-":
+        with _spooled(sys.stdin.buffer, name) as spool:
+            yield spool
+    elif hasattr(source, "read"):
+        given: Any = source
+        is_on_disk = isinstance(given, io.BufferedReader | io.BufferedRandom) and isinstance(given.raw, io.FileIO)
+        if is_on_disk and given.seekable() and given.tell() == 0:
+            try:
+                yield given
+            finally:
+                with suppress(ValueError):  # closed by whoever owns it
+                    given.seek(0, os.SEEK_END)
+        else:
+            with _spooled(given, name) as spool:
+                yield spool
+    else:
+        try:
+            file = open(source, "rb")  # noqa: SIM115
+        except ValueError as error:  # a NUL, or half of a surrogate pair
+            raise OSError(0, f"not a path ({error})") from error
+        with file:
+            if file.seekable():
+                yield file
+            else:
+                with _spooled(file, name) as spool:
+                    yield spool
+
+
+@contextmanager
+def repeatable(source: str) -> Iterator[str | io.BufferedReader | io.BufferedRandom]:
+    """Give an input that can be read more than once, if rewound: the path of a file, or a copy of anything else.
 
     Raises:
         OSError: the source cannot be opened or read.
     """
-    if source == "-":
-        return _spooled(sys.stdin.buffer)
-    file = open(source, "rb")  # noqa: SIM115
-    return file if file.seekable() else _spooled(file)
+    if source != "-" and os.path.isfile(source):
+        yield source
+    else:
+        with open_seekable(source) as file:
+            yield file
 
 
-def _spooled(file: BinaryIO) -> io.BufferedRandom:
-    """Copy what is left of a file to an unnamed temporary one."""
-    spool = tempfile.TemporaryFile()  # noqa: SIM115
-    shutil.copyfileobj(file, spool, 2**20)
-    spool.flush()
-    return spool
+@contextmanager
+def _spooled(file: BinaryIO, name: str) -> Iterator[io.BufferedRandom]:
+    """Copy what is left of a file to an unnamed temporary one, of which the start is given."""
+    with tempfile.TemporaryFile() as spool:
+        while chunk := file.read(2**20):
+            if not isinstance(chunk, bytes | bytearray | memoryview):
+                raise SilkInputError(f"{name}: reads {type(chunk).__name__}, expected a file of bytes")
+            spool.write(chunk)
+        if chunk is None:
+            raise SilkInputError(f"{name}: has nothing to read yet, expected a file that waits for its data")
+        spool.seek(0)
+        spool.raw.name = name  # type: ignore[attr-defined]  # what messages call it; a FileIO takes any name
+        yield spool
+
+
+def descriptor_of(target: str | os.PathLike) -> int | None:
+    """Give the descriptor of this process that an output path means, as ``/dev/stdout`` does; None if it means none."""
+    path = os.path.abspath(_path(target))
+    for _ in range(40):  # as many links as Linux follows
+        folder, name = os.path.split(path)
+        try:
+            folder = os.path.realpath(folder)
+        except ValueError:  # not a path at all
+            return None
+        if re.fullmatch(rf"/dev/fd|/proc/{os.getpid()}(/task/\d+)?/fd", folder):
+            return int(name) if name.isdecimal() else None
+        try:
+            path = os.path.normpath(os.path.join(folder, os.readlink(os.path.join(folder, name))))
+        except (OSError, ValueError):
+            return None
+    return None
+
+
+def is_stream(target: str | os.PathLike) -> bool:
+    """Tell whether an output is standard output, a descriptor, a pipe or a device: written to instead of replaced."""
+    return target == "-" or descriptor_of(target) is not None or _exists_otherwise(_path(target))
+
+
+def _exists_otherwise(path: str) -> bool:
+    """Tell whether a path is there and is neither a file nor a directory."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 @contextmanager
@@ -53,35 +163,62 @@ def atomic_file(target: str | os.PathLike) -> Iterator[io.BufferedRandom]:
     """Open a binary file to write and seek in, which becomes ``target`` when the block ends without an exception.
 
     It is a temporary file in the target's directory, flushed to the disk and renamed, with the permissions of the
-    file it replaces or, if there was none, those that ``open`` gives. Standard output (``"-"``), pipes and devices get
-    a copy at the end. After an exception of any kind the temporary file is gone and the target as it was.
+    file it replaces or, if there was none, those that ``open`` gives. What :func:`is_stream` gets a copy at the end,
+    where it stands, and nothing after an exception. After an exception of any kind the temporary file is gone and the
+    target as it was.
 
     Raises:
         SilkFileError: the target cannot be written, or a write to the file failed.
+        SilkInputError: the target is not a path.
     """
-    name, path = output_name(target), os.path.realpath(target)
-    if target != "-" and os.path.isdir(path):
-        raise SilkFileError(f"{name}: is a directory, expected a file to write")
-    is_copied = target == "-" or (os.path.exists(path) and not os.path.isfile(path))
-    temporary = os.path.join(os.path.dirname(path), f".silk-{secrets.token_hex(8)}.tmp")
+    name = output_name(target)
     try:
-        with tempfile.TemporaryFile() if is_copied else open(temporary, "x+b") as file:
+        path = os.path.realpath(_path(target))
+    except ValueError as error:  # a NUL, or half of a surrogate pair
+        raise SilkFileError(f"{name}: cannot be written: not a path ({error})") from error
+    if is_stream(target):
+        with _errors_named(name, (None, name)), tempfile.TemporaryFile() as file, _open_stream(target) as stream:
             yield file
             file.flush()
-            if is_copied:
-                file.seek(0)
-                is_path = target != "-"
-                with open(path if is_path else sys.stdout.fileno(), "wb", closefd=is_path) as output:
-                    shutil.copyfileobj(file, output, 2**20)
-            else:
+            file.seek(0)
+            shutil.copyfileobj(file, stream, 2**20)
+        return
+    if os.path.isdir(path):
+        raise SilkFileError(f"{name}: is a directory, expected a file to write")
+    temporary = os.path.join(os.path.dirname(path), f".silk-{secrets.token_hex(8)}.tmp")
+    with _errors_named(name, (None, path, temporary)):
+        try:
+            with _open_new(temporary) as file:
+                yield file
+                file.flush()
                 os.fsync(file.fileno())
-        if not is_copied:
             if os.path.exists(path):
                 shutil.copymode(path, temporary)
             os.replace(temporary, path)
-    except BaseException as error:
-        with suppress(OSError):
-            os.unlink(temporary)
-        if isinstance(error, OSError) and error.filename in (None, path, temporary):
+        except BaseException:
+            with suppress(OSError, ValueError):
+                os.unlink(temporary)
+            raise
+
+
+def _open_stream(target: str | os.PathLike) -> BinaryIO:
+    descriptor = sys.stdout.fileno() if target == "-" else descriptor_of(target)
+    return open(_path(target) if descriptor is None else os.dup(descriptor), "wb")
+
+
+def _open_new(path: str) -> io.BufferedRandom:
+    try:
+        return open(path, "x+b")
+    except ValueError as error:  # a NUL, or half of a surrogate pair
+        raise OSError(0, f"not a path ({error})") from error
+
+
+@contextmanager
+def _errors_named(name: str, filenames: tuple[str | None, ...]) -> Iterator[None]:
+    """Make errors that are about one of these file names the error that ``name`` cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename in filenames:
             raise cannot_write(name, error) from error
         raise

@@ -5,12 +5,13 @@ matplotlib is imported when first used, and never its global state; files appear
 
 import io
 import os
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from silk_fast.files import atomic_file
+from silk_fast.files import atomic_file, printable
 from silk_fast.metrics import log_mel_spectrogram
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ def save_figure(
 ) -> None:
     """Save a figure as a PNG of 100 dots per inch, which appears only when complete.
 
+    All text in it is drawn as it is: names of files are no formulas, and what cannot be printed is escaped.
+
     Args:
         target: the file.
         n_colours: of a palette, which takes a third of the bytes or less; None for all colours.
@@ -43,14 +46,22 @@ def save_figure(
     Raises:
         SilkFileError: the target cannot be written.
     """
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        text.set_parse_math(False)
+        text.set_text("\n".join(map(printable, text.get_text().split("\n"))))
+    png = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # drawn as a box
+        figure.savefig(png, format="png", dpi=100, **options)
     if n_colours is None:
         with atomic_file(target) as file:
-            figure.savefig(file, format="png", dpi=100, **options)
+            file.write(png.getvalue())
         return
     from PIL import Image
 
-    png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=100, **options)
     image = Image.open(png).convert("RGB")
     image = image.resize((round(scale * image.width), round(scale * image.height)), Image.Resampling.LANCZOS)
     image = image.quantize(n_colours, dither=Image.Dither.NONE)

@@ -1,73 +1,160 @@
 """Where audio files say that they end: libsndfile passes over in silence what is cut short or joined."""
 
-import io
 import os
+import re
 from functools import partial
-from typing import Literal
+from typing import BinaryIO, Literal
 
+from silk_fast.audio import mpeg
 from silk_fast.errors import SilkAudioError
 from silk_fast.ogg import pages
 
 _STREAMED = (0x7F000000, 0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)  # sizes written into pipes (sox, ffmpeg, ...)
+_BEGINNINGS = (  # of a file, so long that samples do not look like one
+    rb"(?:RIF[FX]|RF64).{4}WAVE",
+    rb"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb",
+    rb"FORM.{4}(?:AIF[FC]|8SVX|16SV)",
+    rb"\.snd\0\0.{6}\0\0\0[\x01-\x22]",
+    rb"dns\..{2}\0\0.{4}[\x01-\x22]\0\0\0",
+    rb"caff\0[\x01\x02]\0\0desc",
+    rb"fLaC[\0\x80]\0\0\x22",
+    rb"OggS\0\x02\0{8}",
+    rb"\xff[\xe2-\xff].{2}\0{9,32}(?:Xing|Info)",
+)
+_PCM = (b"RIFF", b"RIFX", b"RF64", b"riff", b"FORM", b".snd", b"dns.", b"caff")  # containers whose header is read here
+_SDS = rb"\xf0\x7e.\x01.{16}\xf7"  # MIDI sample dump, whose samples are of 7 bits
+_TAG = rb"ID3[\x02-\x04]\0"  # may also end a file
+_N_SIGNATURE = 24  # bytes of an unknown format that do not come twice in one file
 
 
-def check_container(raw: io.FileIO, name: str) -> None:
-    """Raise SilkAudioError if the file is empty, is shorter than its header says, or is several Ogg files joined."""
-    n_bytes = raw.seek(0, os.SEEK_END)
+def check_container(file: BinaryIO, name: str) -> mpeg.Survey | None:
+    """Raise SilkAudioError if a file is empty, is shorter than its header says, or is several files joined.
+
+    Returns:
+        What its frames amount to if it is MPEG audio, such as MP3, else None.
+    """
+    n_bytes = file.seek(0, os.SEEK_END)
     if not n_bytes:
         raise SilkAudioError(f"{name}: is empty (0 bytes), expected audio")
-    raw.seek(0)
-    end = _ogg_end(raw, name) if raw.read(4) == b"OggS" else _pcm_end(raw)
+    begin = mpeg.skip_id3(file, 0)
+    file.seek(begin)
+    head, survey, end, goes_on = file.read(4), None, 0, None
+    if head == b"OggS":
+        end, goes_on = _ogg_end(file)
+    elif head == b"fLaC":
+        goes_on = _next_file(file, begin + 4)
+    elif head in _PCM:
+        end = _pcm_end(file)
+        goes_on = None if end else _next_file(file, begin + 4)
+    elif survey := mpeg.survey(file):
+        end, goes_on = min(survey.end, n_bytes), survey.goes_on
     if end > n_bytes:
         raise SilkAudioError(f"{name}: cut short, {n_bytes} bytes where its header announces {end}")
+    if end and goes_on is None:
+        goes_on = _next_file(file, end)
+        goes_on = mpeg.find_chain(file, end) if goes_on is None else goes_on
+    _refuse_joined(name, goes_on, n_bytes)
+    return survey
 
 
-def _pcm_end(raw: io.FileIO) -> int:
-    """Find the offset in bytes where a WAV, RF64, W64, AIFF or AU header says that the samples end; 0 for unsaid."""
-    raw.seek(0)
-    head = raw.read(24)
-    order: Literal["big", "little"] = "big" if head[:4] in (b"FORM", b"RIFX", b".snd") else "little"
+def check_unknown(file: BinaryIO, name: str) -> None:
+    """Raise SilkAudioError if another file follows in one whose format is not known here but to libsndfile."""
+    n_bytes = file.seek(0, os.SEEK_END)
+    file.seek(mpeg.skip_id3(file, 0))
+    head = file.read(_N_SIGNATURE)
+    if len(head) == _N_SIGNATURE and head[:4] not in (b"OggS", b"fLaC", *_PCM) and not mpeg.parse_frame(head):
+        own = _SDS if re.match(_SDS, head, re.DOTALL) else re.escape(head)
+        _refuse_joined(name, _next_file(file, 4, own), n_bytes)
+
+
+def _refuse_joined(name: str, goes_on: int | None, n_bytes: int) -> None:
+    if goes_on is not None:
+        raise SilkAudioError(
+            f"{name}: joined files, another begins at byte {goes_on} of {n_bytes}, expected one file; "
+            "split it, or convert it to one .flac or .wav first"
+        )
+
+
+def _pcm_end(file: BinaryIO) -> int:
+    """Find the offset in bytes where a WAV, RF64, W64, AIFF, AU or CAF header says that the samples end; 0: unsaid."""
+    file.seek(0)
+    head = file.read(24)
+    order: Literal["big", "little"] = "big" if head[:4] in (b"FORM", b"RIFX", b".snd", b"caff") else "little"
     number = partial(int.from_bytes, byteorder=order)
     start = size = size_64 = 0
-    if head[:4] == b".snd":
+    if head[:4] in (b".snd", b"dns."):
         start, size = number(head[4:8]), number(head[8:12])
     elif head[:4] == b"riff":
         size = number(head[16:24])  # of the whole file
-    elif head[:4] in (b"RIFF", b"RIFX", b"RF64", b"FORM"):
-        raw.seek(12)
-        while len(chunk := raw.read(8)) == 8:
-            start, size = raw.tell(), number(chunk[4:])
+    else:
+        is_caf = head[:4] == b"caff"
+        n_head = 12 if is_caf else 8
+        file.seek(8 if is_caf else 12)
+        while len(chunk := file.read(n_head)) == n_head:
+            start, size = file.tell(), number(chunk[4:])
             if chunk[:4] in (b"data", b"SSND"):
                 break
             if chunk[:4] == b"ds64":
-                size_64 = number(raw.read(16)[8:])
-            raw.seek(start + size + size % 2)
+                size_64 = number(file.read(16)[8:])
+            if size >= 2**62:
+                break
+            file.seek(start + size + (size % 2 and not is_caf))
             size = 0
         size = size_64 if size_64 and size == 0xFFFFFFFF else size
-    is_streamed = size == 0 or size >= 2**63 or any(abs(size - n) <= 64 for n in _STREAMED)
+    is_streamed = size == 0 or size >= 2**62 or any(abs(size - n) <= 64 for n in _STREAMED)
     return 0 if is_streamed else start + size
 
 
-def _ogg_end(raw: io.FileIO, name: str) -> int:
-    """Find the offset in bytes where the last page of an Ogg file says that it ends."""
+def _ogg_end(file: BinaryIO) -> tuple[int, int | None]:
+    """Find the offsets where the last page of an Ogg file says that it ends, and where another file begins, if any."""
     is_data, end = False, 0
-    for page in pages(raw):
+    for page in pages(file):
         if page.is_first and is_data:
-            raise SilkAudioError(f"{name}: several Ogg files joined, expected one; convert it to .flac or .wav first")
+            return end, end
         is_data = is_data or not page.is_first
         end = page.end
-    return end
+    return end, None
 
 
-def mp3_states_length(raw: io.FileIO) -> bool:
-    """Tell whether the first MPEG frame after an ID3 tag is a header with the length, which is else an estimate."""
-    raw.seek(0)
-    head = raw.read(10)
-    raw.seek(10 + sum((head[6 + i] & 127) << (21 - 7 * i) for i in range(4)) if head[:3] == b"ID3" else 0)
-    first = raw.read(64)
-    return is_mpeg_sync(first) and (b"Xing" in first or b"Info" in first)
+def _next_file(file: BinaryIO, position: int, signature: bytes | None = None) -> int | None:
+    """Find the offset, ``position`` or later, where bytes stand with which an audio file begins.
+
+    Args:
+        signature: another pattern to look for.
+    """
+    known = [*_BEGINNINGS, _TAG] + ([signature] if signature else [])
+    for offset in mpeg.find_pattern(file, re.compile(b"|".join(known), re.DOTALL), position, 64):
+        file.seek(offset)
+        if file.read(3) != b"ID3":
+            return offset
+        behind = mpeg.skip_id3(file, offset)
+        if behind > offset and mpeg.is_chain(file, behind):
+            return offset
+    return None
 
 
-def is_mpeg_sync(data: bytes) -> bool:
-    """Tell whether an MPEG audio frame can begin so."""
-    return len(data) >= 2 and data[0] == 0xFF and data[1] & 0xE0 == 0xE0
+_OTHER_KINDS = (  # what FFmpeg reads and libsndfile does not: name, bytes, their offset
+    ("MPEG-4 (m4a, mp4)", b"ftyp", 4),
+    ("Matroska (webm, mkv)", b"\x1a\x45\xdf\xa3", 0),
+    ("ADTS (aac)", b"\xff\xf1", 0),
+    ("ADTS (aac)", b"\xff\xf9", 0),
+    ("ADIF (aac)", b"ADIF", 0),
+    ("ASF (wma)", b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", 0),
+    ("AVI", b"AVI ", 8),
+    ("Flash video", b"FLV\x01", 0),
+    ("AMR", b"#!AMR", 0),
+    ("Monkey's Audio", b"MAC ", 0),
+    ("WavPack", b"wvpk", 0),
+    ("True Audio", b"TTA", 0),
+    ("Musepack", b"MPCK", 0),
+    ("RealAudio", b".RMF", 0),
+    ("RealAudio", b".ra\xfd", 0),
+    ("DSD (dsf)", b"DSD ", 0),
+)
+
+
+def other_kind(file: BinaryIO) -> str | None:
+    """Name the kind of audio or video that a file holds if FFmpeg reads it and libsndfile does not; None for others."""
+    file.seek(mpeg.skip_id3(file, 0))
+    head = file.read(16)
+    return next((kind for kind, mark, i in _OTHER_KINDS if head[i : i + len(mark)] == mark), None)

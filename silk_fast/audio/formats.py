@@ -1,8 +1,10 @@
 """Which audio files are read and written, and what every sample of them must be."""
 
+import operator
+
 import numpy as np
 
-from silk_fast.errors import SilkAudioError
+from silk_fast.errors import SilkAudioError, SilkInputError
 
 # fmt: off
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".rf64", ".w64")
@@ -17,6 +19,44 @@ FORMATS = {  # suffix: (libsndfile's format, its subtypes, the default first)
 }
 """What can be written."""
 # fmt: on
+
+
+def check_number(name: str, value: object) -> int:
+    """Return an integer >= 1; raise SilkInputError, which names it, for anything else."""
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]  # anything may come; what is no integer raises
+    except TypeError:
+        number = 0
+    if number < 1 or isinstance(value, bool):
+        raise SilkInputError(f"{name} must be >= 1 and a whole number, got {value!r}")
+    return number
+
+
+def as_samples(samples: object) -> np.ndarray:
+    """Convert samples ``[n]`` to floating point in [-1, 1]: float32, and float64 of int32, which keeps all bits.
+
+    Args:
+        samples: array, tensor or list of floating-point numbers, taken as they are; or of int16, int32 or uint8, whose
+            full scale becomes 1, as in WAV files.
+
+    Raises:
+        SilkInputError: another shape or dtype.
+    """
+    try:
+        array = np.asarray(samples)
+    except (TypeError, ValueError, RuntimeError) as error:  # ragged lists, tensors with a gradient or on a GPU
+        raise SilkInputError(f"samples must be an array [n], got {type(samples).__name__} ({error})") from error
+    if array.ndim != 1:
+        raise SilkInputError(f"samples must be [n], got {list(array.shape)}")
+    kind = array.dtype.name
+    if kind == "uint8":
+        return (array.astype(np.float32) - 128) / 128
+    if kind in ("int16", "int32"):
+        return array.astype(np.float32 if kind == "int16" else np.float64) / 2 ** (8 * array.itemsize - 1)
+    if array.dtype.kind != "f":
+        raise SilkInputError(f"samples must be floating point in [-1, 1], int16, int32 or uint8, got {array.dtype}")
+    with np.errstate(over="ignore"):  # what float32 does not hold is infinite, and refused as such
+        return array.astype(np.float32, copy=False)
 
 
 def check_finite(frames: np.ndarray, n_before: int, sample_rate: int, name: str) -> None:

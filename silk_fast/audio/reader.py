@@ -2,23 +2,24 @@
 
 import io
 import os
+import shlex
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import numpy as np
 
-from silk_fast.audio.ends import check_container, is_mpeg_sync, mp3_states_length
-from silk_fast.audio.formats import check_finite
+from silk_fast.audio import mpeg
+from silk_fast.audio.ends import check_container, check_unknown, other_kind
+from silk_fast.audio.formats import check_finite, check_number
 from silk_fast.audio.resampling import resample_blocks, resampled_length
-from silk_fast.errors import SilkAudioError, SilkInputError
-from silk_fast.files import input_name, open_seekable
+from silk_fast.errors import SilkAudioError
+from silk_fast.files import Source, input_name, open_seekable
 
 _MP3_SLACK = 2304  # samples, two MPEG frames: encoders disagree on whether the header frame counts
 
 
-def load(
-    source: str | os.PathLike, sample_rate: int = 24_000, notice: Callable[[str], None] | None = None
-) -> np.ndarray:
-    """Read a whole file as mono float32 ``[n]``, n >= 1, at ``sample_rate``. See :class:`AudioReader`."""
+def load(source: Source, sample_rate: int = 24_000, notice: Callable[[str], None] | None = None) -> np.ndarray:
+    """Read a whole file as mono float32 ``[n]``, n >= 1, at ``sample_rate`` in Hz. See :class:`AudioReader`."""
     with AudioReader(source, sample_rate, notice=notice) as reader:
         return np.concatenate(list(reader))
 
@@ -26,11 +27,12 @@ def load(
 class AudioReader:
     """Read an audio file once, front to back, as mono blocks at one sample rate. A context manager.
 
-    Channels are averaged; integer formats decode to [-1, 1). A source that cannot seek (``"-"``, a pipe) is first
-    copied to an unnamed temporary file.
+    Channels are averaged; integer formats decode to [-1, 1). What is not a file on disk (``"-"``, a pipe, bytes in
+    memory) is first copied to an unnamed temporary file.
 
     Args:
-        source: path, or ``"-"`` for standard input.
+        source: path, ``"-"`` for standard input, or a binary file object, which need not seek, is read from where it
+            stands to its end, and stays open.
         sample_rate: Hz of the blocks.
         block_samples: length of every block but the last, at ``sample_rate``.
         notice: called with one line of text when channels are mixed down.
@@ -42,40 +44,43 @@ class AudioReader:
         n_samples_estimate: what the header lets expect at ``sample_rate``, exact but for MP3; None if unknown.
 
     Raises:
-        SilkAudioError: there is no such file, it cannot be opened, is empty, is not audio, is cut short, or holds no
-            samples; while iterating, also that it cannot be decoded or holds samples that are not finite.
+        SilkAudioError: there is no such file, it cannot be opened, is empty, is not audio, is cut short, goes on behind
+            its end (joined files), or holds no samples; while iterating, also that it cannot be decoded or holds
+            samples that are not finite.
+        SilkInputError: the source is neither a path nor a binary file object, or a number is not an integer >= 1.
     """
 
     def __init__(
         self,
-        source: str | os.PathLike,
+        source: Source,
         sample_rate: int = 24_000,
         block_samples: int = 240_000,
         notice: Callable[[str], None] | None = None,
     ) -> None:
         import soundfile
 
-        if min(sample_rate, block_samples) < 1:
-            raise SilkInputError(f"sample_rate and block_samples must be >= 1, got {sample_rate} and {block_samples}")
+        check_number("sample_rate", sample_rate)
+        check_number("block_samples", block_samples)
         self.name = input_name(source)
         self.sample_rate, self.block_samples = sample_rate, block_samples
-        try:
-            self._file = open_seekable(source)
-        except OSError as error:
-            raise SilkAudioError(f"{self.name}: {error.strerror}, expected a readable audio file") from error
-        try:
-            raw = self._raw
-            check_container(raw, self.name)
-            self._states_length = mp3_states_length(raw)
-            raw.seek(0)
-            self._sound = soundfile.SoundFile(raw.fileno(), closefd=False)
+        with ExitStack() as stack:
+            try:
+                self._file = stack.enter_context(open_seekable(source))
+            except OSError as error:
+                raise SilkAudioError(f"{self.name}: {error.strerror}, expected a readable audio file") from error
+            self._survey = check_container(self._file, self.name)
+            self._file.seek(0, os.SEEK_END)  # leaves nothing in the buffer, whose position libsndfile does not share
+            self._raw.seek(0)
+            try:
+                self._sound = stack.enter_context(soundfile.SoundFile(self._raw.fileno(), closefd=False))
+            except soundfile.LibsndfileError as error:
+                raise SilkAudioError(self._no_audio(error.error_string)) from error
+            position = self._raw.tell()
+            check_unknown(self._file, self.name)
+            self._raw.seek(position)
             if self._sound.frames == 0:
                 raise SilkAudioError(f"{self.name}: its header announces 0 samples, expected at least one")
-        except (soundfile.LibsndfileError, SilkAudioError) as error:
-            self._file.close()
-            if isinstance(error, SilkAudioError):
-                raise
-            raise SilkAudioError(f"{self.name}: not audio that libsndfile reads ({error.error_string})") from error
+            self._stack = stack.pop_all()
         # soundfile would seek after every read; in an MP3 that spoils the samples after the seam.
         self._sound.seekable = lambda: False
         self._blocks = self._read()
@@ -105,8 +110,18 @@ class AudioReader:
 
     def close(self) -> None:
         """Close the file; more than once is allowed."""
-        self._sound.close()
-        self._file.close()
+        self._stack.close()
+
+    def _no_audio(self, reason: str) -> str:
+        """Say why a file is not audio and, if there is one, the way to make it so."""
+        kind = other_kind(self._file)
+        if kind is None:
+            return f"{self.name}: not audio that libsndfile reads ({reason})"
+        path = "-" if self.name == "standard input" else shlex.quote(self.name)
+        return (
+            f"{self.name}: not audio that libsndfile reads but {kind}, which FFmpeg reads: "
+            f"ffmpeg -i {path} -f wav - | silk encode -"
+        )
 
     def blocks(self) -> Iterator[np.ndarray]:
         """Read the samples, float32 ``[block_samples]`` each, the last block 1 to ``block_samples``; once only.
@@ -142,17 +157,21 @@ class AudioReader:
         self._check_all_was_read(n_read)
 
     def _check_all_was_read(self, n_read: int) -> None:
-        is_mp3 = self._sound.format == "MP3"
+        is_mp3, survey = self._sound.format == "MP3", self._survey
         n_slack = _MP3_SLACK if is_mp3 else 0
-        if self._n_announced and n_read + n_slack < self._n_announced and (self._states_length or not is_mp3):
+        states_length = not is_mp3 or (survey is not None and survey.states_length)
+        if self._n_announced and n_read + n_slack < self._n_announced and states_length:
             raise SilkAudioError(
                 f"{self.name}: cut short, {n_read} samples per channel where the header announces {self._n_announced}"
             )
         if not n_read:
             raise SilkAudioError(f"{self.name}: holds no samples, expected at least one")
-        n_bytes = os.fstat(self._raw.fileno()).st_size - self._raw.tell()
-        if is_mp3 and n_bytes > 8192 and is_mpeg_sync(self._raw.read(2)):
+        n_found = survey.n_samples if survey and is_mp3 and not states_length else None
+        if n_found is not None and n_read + n_slack < n_found:
+            offset = mpeg.offset_of_sample(self._file, n_read)
+            n_bytes = os.fstat(self._raw.fileno()).st_size - offset
             raise SilkAudioError(
                 f"{self.name}: {n_bytes} bytes of MP3 follow the {n_read / self.source_rate:.3f} s that its header lets"
-                " expect (joined files, or a variable bit rate without a header); convert it to .flac or .wav first"
+                f" expect, from byte {offset} (joined files, or a variable bit rate without a header); convert it to"
+                " .flac or .wav first"
             )

@@ -4,9 +4,17 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from silk_fast.audio.formats import check_number
+
 
 def resampled_length(n_samples: int, source_rate: int, target_rate: int) -> int:
-    """Count the samples after resampling: ``n_samples * target_rate / source_rate``, halves up, >= 1 of 1 or more."""
+    """Count the samples after resampling: ``n_samples * target_rate / source_rate``, halves up, >= 1 of 1 or more.
+
+    Raises:
+        SilkInputError: a rate is not an integer >= 1.
+    """
+    check_number("source_rate", source_rate)
+    check_number("target_rate", target_rate)
     return max(min(n_samples, 1), (2 * n_samples * target_rate + source_rate) // (2 * source_rate))
 
 
@@ -19,7 +27,11 @@ def resample_blocks(blocks: Iterable[np.ndarray], source_rate: int, target_rate:
 
     Yields:
         float32 ``[m]``, any m; together :func:`resampled_length` samples, the same for every division into blocks.
+
+    Raises:
+        SilkInputError: a rate is not an integer >= 1.
     """
+    resampled_length(0, source_rate, target_rate)
     if source_rate == target_rate:
         yield from blocks
         return

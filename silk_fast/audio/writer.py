@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from silk_fast.audio.formats import FORMATS, check_finite
+from silk_fast.audio.formats import FORMATS, as_samples, check_finite
 from silk_fast.errors import SilkAudioError, SilkInputError
-from silk_fast.files import atomic_file, cannot_write, output_name
+from silk_fast.files import atomic_file, cannot_write, is_stream, output_name
 
 _PCM_BITS = {"PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
 _WAV_BYTES = 2**32 - 2**16  # sample data of a WAV file; its sizes are 32-bit
@@ -18,8 +18,14 @@ _SLICE = 65_536  # samples per call: libsndfile's Vorbis encoder overflows the s
 
 
 def save(target: str | os.PathLike, samples: np.ndarray, sample_rate: int = 24_000, subtype: str | None = None) -> int:
-    """Write float32 ``[n]`` to a file; returns how many samples were clipped. See :class:`AudioWriter`."""
-    with AudioWriter(target, sample_rate, subtype, expected_samples=len(samples)) as writer:
+    """Write ``[n]`` samples to a file; returns how many were clipped.
+
+    Args:
+        target: path, or ``"-"`` for standard output.
+        samples: floating point in [-1, 1], or int16, int32 or uint8 as in WAV files, which are scaled.
+        sample_rate, subtype: as :class:`AudioWriter` has them, and what it raises.
+    """
+    with AudioWriter(target, sample_rate, subtype, expected_samples=len(as_samples(samples))) as writer:
         writer.write(samples)
     return writer.n_clipped
 
@@ -30,10 +36,12 @@ class AudioWriter:
     Integer formats are rounded to the nearest step; an int16 sample read as float comes back as itself.
 
     Args:
-        target: path with a suffix in :data:`FORMATS`, or ``"-"`` for WAV on standard output.
+        target: path, or ``"-"`` for standard output.
         sample_rate: Hz.
         subtype: one that :data:`FORMATS` lists for the suffix; None for the first.
         expected_samples: the number to come, if known: a WAV file beyond 4 GiB must be RF64 from the start.
+        suffix: one of :data:`FORMATS`, which decides the format; None for that of the target, and ``".wav"`` for
+            standard output, a pipe or a device without one.
 
     Attributes:
         n_samples: written so far.
@@ -42,6 +50,7 @@ class AudioWriter:
     Raises:
         SilkAudioError: the suffix, subtype or sample rate cannot be written, or a sample is not finite.
         SilkFileError: the target cannot be written or the disk is full. The target is then as it was before.
+        SilkInputError: samples of another shape or dtype, or an argument that is none.
     """
 
     def __init__(
@@ -50,20 +59,28 @@ class AudioWriter:
         sample_rate: int = 24_000,
         subtype: str | None = None,
         expected_samples: int | None = None,
+        suffix: str | None = None,
     ) -> None:
         self.name = output_name(target)
-        suffix = ".wav" if target == "-" else os.path.splitext(self.name)[1].lower()
+        if suffix is None:
+            suffix = "" if target == "-" else os.path.splitext(self.name)[1].lower()
+            suffix = ".wav" if not suffix and is_stream(target) else suffix
         if suffix not in FORMATS:
             raise SilkAudioError(f"{self.name}: cannot write '{suffix}', expected one of {' '.join(FORMATS)}")
         self.format, subtypes = FORMATS[suffix]
-        self.subtype = (subtype or subtypes[0]).upper()
+        self.subtype = str(subtype or subtypes[0]).upper()
         if self.subtype not in subtypes:
             raise SilkAudioError(f"{self.name}: cannot write {self.subtype}, expected one of {' '.join(subtypes)}")
+        if not isinstance(sample_rate, int | np.integer):
+            raise SilkInputError(f"sample_rate must be a whole number of Hz, got {sample_rate!r}")
+        if not 0 < sample_rate < 2**31:
+            raise self._cannot_write_at(sample_rate, "no such rate")
         self._n_most = _WAV_BYTES // (_PCM_BITS.get(self.subtype, 32) // 8)
         if self.format == "WAV" and (expected_samples or 0) > self._n_most:
             self.format = "RF64"
         self.target, self.sample_rate = target, sample_rate
         self.n_samples = self.n_clipped = 0
+        self._sound: Any = None  # while it is open
 
     def __enter__(self) -> "AudioWriter":
         self._session = self._open()
@@ -81,18 +98,29 @@ class AudioWriter:
             try:
                 sound = soundfile.SoundFile(self._sink, "w", self.sample_rate, 1, self.subtype, format=self.format)
             except soundfile.LibsndfileError as error:
-                what = f"{self.format} {self.subtype} at {self.sample_rate} Hz"
-                raise SilkAudioError(f"{self.name}: cannot write {what} ({error.error_string})") from error
+                raise self._cannot_write_at(self.sample_rate, error.error_string) from error
             sound.seekable = lambda: False  # spares two seeks per write
-            with sound as self._sound:
-                yield self
+            try:
+                with sound as self._sound:
+                    yield self
+            finally:
+                self._sound = None
             self._check_written()
 
+    def _cannot_write_at(self, sample_rate: int, reason: str) -> SilkAudioError:
+        what = f"{self.format} {self.subtype} at {sample_rate} Hz"
+        return SilkAudioError(f"{self.name}: cannot write {what} ({reason})")
+
     def write(self, samples: np.ndarray) -> None:
-        """Append float ``[n]``, n >= 0."""
-        samples = np.asarray(samples, dtype=np.float32)
-        if samples.ndim != 1:
-            raise SilkInputError(f"samples must be [n], got {list(samples.shape)}")
+        """Append ``[n]``, n >= 0: floating point in [-1, 1], or int16, int32 or uint8, which are scaled.
+
+        Raises:
+            SilkInputError: another shape or dtype, or the writer is not open; nothing is written.
+            SilkAudioError: a sample is not finite; nothing is written.
+        """
+        samples = as_samples(samples)
+        if self._sound is None:
+            raise SilkInputError(f"{self.name}: the writer is not open, expected a call within its with block")
         check_finite(samples[:, None], self.n_samples, self.sample_rate, self.name)
         if self.format == "WAV" and self.n_samples + len(samples) > self._n_most:
             raise SilkAudioError(f"{self.name}: longer than a WAV file can be (4 GiB), expected .flac or fewer samples")
@@ -102,12 +130,12 @@ class AudioWriter:
         self._check_written()
 
     def _quantise(self, samples: np.ndarray) -> np.ndarray:
-        """Clip float32 ``[n]``, or round to int32 with the value in the upper bits, which libsndfile keeps."""
+        """Clip ``[n]``, or round to int32 with the value in the upper bits, which libsndfile keeps."""
         if self.subtype == "FLOAT":
-            return samples
+            return samples.astype(np.float32)
         self.n_clipped += int(np.count_nonzero(np.abs(samples) > 1))
         if self.subtype not in _PCM_BITS:
-            return samples.clip(-1, 1)
+            return samples.astype(np.float32).clip(-1, 1)
         scale = 2 ** (_PCM_BITS[self.subtype] - 1)
         steps = np.rint(samples.astype(np.float64) * scale).clip(-scale, scale - 1)
         return steps.astype(np.int32) * np.int32(2**31 // scale)

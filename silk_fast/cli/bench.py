@@ -2,15 +2,19 @@
 
 import argparse
 import os
+import tempfile
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from silk_fast.cli.console import Commands, Console
-from silk_fast.cli.files import check_target
+from silk_fast.cli.files import check_suffix, check_target
 from silk_fast.cli.transcode import pick_device
 from silk_fast.config import PRESETS
+from silk_fast.files import atomic_file, is_stream
 
 if TYPE_CHECKING:
+    from silk_fast.benchmark.provenance import Provenance
     from silk_fast.benchmark.rows import Row
 
 QUICK_SECONDS = 45.0
@@ -28,11 +32,14 @@ def run_bench(arguments: argparse.Namespace, console: Console) -> int:
     from silk_fast.benchmark.rows import ResultWriter, Row
     from silk_fast.benchmark.runner import Bench, Runner
 
+    console.check_output(arguments.output)
     if arguments.output:
-        check_target("-", arguments.output, arguments.force)
+        check_suffix(arguments.output, (".json",), "results", "")
+        check_target([], arguments.output, arguments.force)
     device, full = torch.device(pick_device(arguments)), arguments.full
     where = provenance(device)
-    writer = ResultWriter(arguments.output, where) if arguments.output else None
+    streams = arguments.output is not None and is_stream(arguments.output)
+    writer = ResultWriter(arguments.output, where) if arguments.output and not streams else None
     rows: list[Row] = []
     threads = _thread_counts(arguments, device.type)
     cases = (codec_cases.full_cases if full else codec_cases.quick_cases)(device, threads, arguments.preset)
@@ -52,8 +59,22 @@ def run_bench(arguments: argparse.Namespace, console: Console) -> int:
     bench = Bench(device, ceilings, seconds=2.0 if full else 1.0, with_memory=True)
     budget = arguments.budget or (FULL_SECONDS if full else QUICK_SECONDS)
     Runner(bench, add, budget, started=started).run(cases)
-    console.result({"rows": [asdict(row) for row in rows]}, table(row for row in rows if row.section == "codec"))
+    if streams:
+        _write_at_once(arguments.output, rows, where)
+    lines = table(row for row in rows if row.section == "codec")
+    console.result({"rows": [asdict(row) for row in rows]}, lines, arguments.output)
     return 1 if any(row.status.startswith("failed") for row in rows) else 0
+
+
+def _write_at_once(output: str, rows: "list[Row]", where: "Provenance") -> None:
+    """Write all rows to a pipe or a device, which cannot be written anew after each."""
+    from silk_fast.benchmark.rows import ResultWriter
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.json"
+        ResultWriter(path, where).extend(rows)
+        with atomic_file(output) as file:
+            file.write(path.read_bytes())
 
 
 def _thread_counts(arguments: argparse.Namespace, kind: str) -> list[int | None]:

@@ -7,6 +7,10 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from silk_fast.cli.files import is_standard_output
+from silk_fast.errors import SilkInputError
+from silk_fast.files import input_name, printable
+
 MODEL = "silk-small-24khz"
 
 
@@ -29,15 +33,24 @@ class Console:
     def _stderr(self, text: str) -> None:
         from tqdm import tqdm
 
-        tqdm.write(f"silk: {text}".replace("\n", " "), file=sys.stderr)
+        tqdm.write(printable(f"silk: {text}".replace("\n", " ")), file=sys.stderr)
 
-    def result(self, values: dict[str, Any], lines: Iterable[str]) -> None:
-        """Print ``values`` as one JSON object, or ``lines``."""
-        if self.json:
+    def check_output(self, output: str | None) -> None:
+        """Raise SilkInputError if a file and one JSON object would both go to standard output."""
+        if self.json and is_standard_output(output):
+            raise SilkInputError("--json and the output file cannot both go to standard output")
+
+    def result(self, values: dict[str, Any], lines: Iterable[str], output: str | None = None) -> None:
+        """Print ``values`` as one JSON object, or ``lines``; to stderr where ``output`` went to standard output."""
+        if is_standard_output(output):
+            for line in lines:
+                self.notice(line)
+        elif self.json:
             print(json.dumps(values, indent=2, allow_nan=True))
         else:
-            for line in lines:
-                print(line)
+            encoding = sys.stdout.encoding or "utf-8"
+            for line in map(printable, lines):
+                print(line.encode(encoding, "backslashreplace").decode(encoding))
 
     def progress(self, label: str) -> Any:
         """Make a bar of ``tqdm`` in seconds of audio with rate and remaining time, shown on a terminal only."""
@@ -48,10 +61,11 @@ class Console:
 
 def message_of(error: BaseException, source: str) -> str:
     """Say what went wrong and, if the error does not, with which file."""
+    name = input_name(source)
     if isinstance(error, OSError):
-        return f"{error.filename or source}: {error.strerror or error}"
+        return f"{error.filename or name}: {error.strerror or error}"
     text = str(error)
-    return text if os.path.basename(source) in text else f"{source}: {text}"
+    return text if os.path.basename(name) in text else f"{name}: {text}"
 
 
 def rounded(value: Any) -> Any:

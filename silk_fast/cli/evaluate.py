@@ -44,7 +44,8 @@ def run_eval(arguments: argparse.Namespace, console: Console) -> int:
         with console.progress("latents") as bar:
             files += publish.publish_latent(folder, codec, evaluation, setting, bar.update)
     use = report.overall_use(evaluation, setting).summary()
-    values: dict[str, Any] = {"weights_sha256": sha256, **setting.facts, "codebook": use, "groups": _means(evaluation)}
+    values: dict[str, Any] = {"weights_sha256": sha256, **setting.facts, "codebook": use}
+    values["groups"] = _means(evaluation)
     values["clips"] = evaluation.rows()
     values["files"] = list(map(str, files))
     console.result(values, _lines(values))

@@ -2,28 +2,48 @@
 
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from silk_fast.errors import SilkFileError, SilkInputError
+from silk_fast.files import descriptor_of, is_stream
 
 
-def plan_files(
-    inputs: list[str], output: str | None, from_suffixes: tuple[str, ...], to_suffix: str
-) -> list[tuple[str, str]]:
+@dataclass(frozen=True)
+class Plan:
+    """Which input becomes which output.
+
+    Args:
+        pairs: input and output paths.
+        refused: an input path, and why it becomes nothing.
+    """
+
+    pairs: list[tuple[str, str]]
+    refused: list[tuple[str, str]] = field(default_factory=list)
+
+
+def plan_files(inputs: list[str], output: str | None, from_suffixes: tuple[str, ...], to_suffix: str) -> Plan:
     """Pair each input path with its output path; folders are searched, and mirrored below the output folder.
 
     Args:
         inputs: files, folders or ``"-"``.
-        output: file, folder or ``"-"``; None puts each output beside its input.
+        output: file, folder, ``"-"``, or a pipe or device; None puts each output beside its input.
         from_suffixes: which files of a folder are taken, in lower case.
         to_suffix: of the outputs.
 
+    Returns:
+        The pairs, without inputs of which several would become one output.
+
     Raises:
-        SilkInputError: a folder holds nothing to take, or several inputs would become one output.
+        SilkInputError: a folder holds nothing to take, or nothing is left.
     """
+    if output == "":
+        raise SilkInputError("the output has no name, expected a file, a folder or -")
     many = len(inputs) > 1 or os.path.isdir(inputs[0])
-    into_folder = output is not None and output != "-" and (many or os.path.isdir(output) or output.endswith(os.sep))
-    if output == "-" and many:
-        raise SilkInputError("standard output takes one file, got several inputs")
+    streams = output is not None and is_stream(output)
+    into_folder = output is not None and not streams and (many or os.path.isdir(output) or output.endswith(os.sep))
+    if streams and many:
+        name = "standard output" if is_standard_output(output) else output
+        raise SilkInputError(f"{name} takes one file, got several inputs")
     pairs = []
     for source in inputs:
         if source == "-":
@@ -41,8 +61,7 @@ def plan_files(
             pairs.append((source, _renamed(os.path.basename(source), output, to_suffix)))
         else:
             pairs.append((source, _renamed(source, None, to_suffix) if output is None else output))
-    _refuse_collisions(pairs)
-    return pairs
+    return _without_collisions(pairs)
 
 
 def _files_below(folder: str, suffixes: tuple[str, ...]) -> Iterable[str]:
@@ -55,21 +74,47 @@ def _renamed(path: str, folder: str | None, suffix: str) -> str:
     return os.path.join(folder or "", os.path.splitext(path)[0] + suffix)
 
 
-def _refuse_collisions(pairs: list[tuple[str, str]]) -> None:
-    sources: dict[str, str] = {}
+def _without_collisions(pairs: list[tuple[str, str]]) -> Plan:
+    """Leave out what would become one file; raise if nothing is left."""
+    groups: dict[str, list[tuple[str, str]]] = {}
     for source, target in pairs:
-        key = os.path.realpath(target)
-        if target != "-" and key in sources:
-            raise SilkInputError(f"{sources[key]} and {source} would both become {target}")
-        sources[key] = source
+        groups.setdefault(target if target == "-" else os.path.realpath(target), []).append((source, target))
+    plan = Plan([group[0] for group in groups.values() if len(group) == 1])
+    for group in groups.values():
+        if len(group) > 1:
+            names = " and ".join(source for source, _ in group)
+            why = f"{names} would {'both' if len(group) == 2 else 'all'} become {group[0][1]}: give each an output (-o)"
+            plan.refused.extend((source, why) for source, _ in group)
+    if not plan.pairs:
+        raise SilkInputError(plan.refused[0][1])
+    return plan
 
 
-def check_target(source: str, target: str, overwrite: bool) -> None:
-    """Raise SilkFileError if ``target`` is the source itself, or a file that is there and not to be overwritten."""
-    if target == "-":
+def is_standard_output(target: str | None) -> bool:
+    """Tell whether an output path means standard output: ``"-"``, ``/dev/stdout`` and the like."""
+    return target is not None and (target == "-" or descriptor_of(target) == 1)
+
+
+def check_suffix(target: str, suffixes: Iterable[str], what: str, advice: str) -> None:
+    """Raise SilkInputError if the name of an output file tells of something else than will be in it.
+
+    Args:
+        target: path. A pipe, a device and a name without a suffix tell of nothing.
+        suffixes: that tell of ``what``, in lower case.
+        what: will be written, such as ``"tokens"``.
+        advice: how to ask for it all the same.
+    """
+    suffix = os.path.splitext(target)[1].lower()
+    if suffix and suffix not in suffixes and not is_stream(target):
+        raise SilkInputError(f"{target}: {what} under '{suffix}', expected {' or '.join(suffixes)}{advice}")
+
+
+def check_target(sources: Iterable[str], target: str, overwrite: bool) -> None:
+    """Raise SilkFileError if ``target`` is one of the sources, or a file that is there and not to be overwritten."""
+    if target == "-" or not os.path.exists(target):
         return
-    if os.path.exists(target):
-        if source != "-" and os.path.exists(source) and os.path.samefile(source, target):
+    for source in sources:
+        if source != "-" and os.path.exists(source) and not is_stream(source) and os.path.samefile(source, target):
             raise SilkFileError(f"{target}: input and output are the same file")
-        if not overwrite and os.path.isfile(target):
-            raise SilkFileError(f"{target}: exists already, give -f to overwrite it")
+    if not overwrite and os.path.isfile(target) and not is_stream(target):
+        raise SilkFileError(f"{target}: exists already, give -f to overwrite it")

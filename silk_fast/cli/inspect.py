@@ -1,34 +1,53 @@
 """``silk info``, ``silk compare`` and ``silk demo``."""
 
 import argparse
+import io
 import os
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from silk_fast.audio import AudioReader, load
 from silk_fast.cli.console import Commands, Console, message_of, positive, rounded
-from silk_fast.cli.files import check_target
+from silk_fast.cli.files import check_suffix, check_target
 from silk_fast.cli.transcode import load_codec
-from silk_fast.errors import SilkError, SilkInputError
+from silk_fast.errors import SilkAudioError, SilkError, SilkInputError
+from silk_fast.files import Source, input_name, open_seekable, repeatable
 
 DEMO_SPEECH = Path(__file__).parents[1] / "assets" / "speech.flac"
 
 
 def describe_file(path: str) -> dict[str, Any]:
-    """Say what a ``.silk`` or an audio file holds, after reading it whole.
+    """Describe what a ``.silk`` or an audio file holds, after reading it whole; ``"-"`` is standard input.
 
     Raises:
         SilkError: the file cannot be read; a damaged ``.silk`` file is described, damage included.
     """
     from silk_fast.container import MAGIC
 
-    if path.lower().endswith(".silk") or _starts_with(path, MAGIC):
-        return _describe_silk(path)
-    with AudioReader(path) as reader:
+    with ExitStack() as stack:
+        try:
+            source = stack.enter_context(repeatable(path))
+            with open_seekable(source) as file:
+                is_silk = path.lower().endswith(".silk") or file.read(len(MAGIC)) == MAGIC
+                n_bytes = file.seek(0, os.SEEK_END)
+        except OSError as error:
+            raise SilkAudioError(f"{input_name(path)}: {error.strerror}, expected a readable file") from error
+        _rewind(source)
+        values = _describe_silk(source, n_bytes) if is_silk else _describe_audio(source)
+        return {"file": path, **values}
+
+
+def _rewind(source: Source) -> None:
+    if isinstance(source, io.IOBase):
+        source.seek(0)
+
+
+def _describe_audio(source: Source) -> dict[str, Any]:
+    with AudioReader(source) as reader:
         n_samples = sum(len(block) for block in reader)
         return {
-            "file": path,
             "kind": reader.description,
             "sample_rate": reader.source_rate,
             "channels": reader.source_channels,
@@ -36,16 +55,15 @@ def describe_file(path: str) -> dict[str, Any]:
         }
 
 
-def _describe_silk(path: str) -> dict[str, Any]:
+def _describe_silk(source: Source, n_bytes: int) -> dict[str, Any]:
     from silk_fast.container import VERSION
     from silk_fast.runtime.transcode import open_silk
 
-    with open_silk(path, recover=True) as reader:
+    with open_silk(source, recover=True) as reader:
         n_lost = sum(block.n_frames for block in reader.blocks() if block.tokens is None)
         header = reader.header
         seconds = reader.n_samples / header.sample_rate
         return {
-            "file": path,
             "kind": f"silk version {VERSION}",
             "sample_rate": header.sample_rate,
             "samples": reader.n_samples,
@@ -53,21 +71,13 @@ def _describe_silk(path: str) -> dict[str, Any]:
             "frames": reader.n_frames,
             "tokens": reader.n_frames * header.tokens_per_frame,
             "dimensions": f"{header.dims} of {header.levels} levels, {header.group_size} to a token",
-            "bytes": os.path.getsize(path),
-            "bits_per_second": 8 * os.path.getsize(path) / seconds,
+            "bytes": n_bytes,
+            "bits_per_second": 8 * n_bytes / seconds,
             "weights_sha256": header.weights_sha256,
             "intact": not reader.damage,
             "lost_frames": n_lost,
             "damage": [damage.reason for damage in reader.damage],
         }
-
-
-def _starts_with(path: str, magic: bytes) -> bool:
-    try:
-        with open(path, "rb") as file:
-            return file.read(len(magic)) == magic
-    except OSError:
-        return False
 
 
 def describe_model(name: str) -> dict[str, Any]:
@@ -111,8 +121,10 @@ def run_compare(arguments: argparse.Namespace, console: Console) -> int:
     from silk_fast.plot import draw_comparison
 
     rate = arguments.rate
+    console.check_output(arguments.png)
     if arguments.png:
-        check_target("-", arguments.png, arguments.force)
+        check_suffix(arguments.png, (".png",), "a picture", "")
+        check_target([arguments.reference, arguments.other], arguments.png, arguments.force)
     signals = {path: load(path, rate, console.notice) for path in (arguments.reference, arguments.other)}
     if len(signals) == 1:
         raise SilkInputError(f"{arguments.reference}: compared with itself, expected two files")
@@ -139,7 +151,7 @@ def run_compare(arguments: argparse.Namespace, console: Console) -> int:
         }
         draw_comparison(arguments.png, names, rate)
         values["png"] = arguments.png
-    console.result(values, (f"{name:>26}  {rounded(value)}" for name, value in values.items()))
+    console.result(values, (f"{name:>26}  {rounded(value)}" for name, value in values.items()), arguments.png)
     return 0
 
 
@@ -153,17 +165,22 @@ def run_demo(arguments: argparse.Namespace, console: Console) -> int:
 
     source, folder = arguments.input or str(DEMO_SPEECH), Path(arguments.output)
     folder.mkdir(parents=True, exist_ok=True)
-    silk, wav, png = files = [str(folder / name) for name in ("speech.silk", "speech.wav", "speech.png")]
+    files = silk, wav, png = [str(folder / f"speech.{suffix}") for suffix in ("silk", "wav", "png")]
+    for path in files:
+        check_target([source], path, arguments.force)
     codec, sha = load_codec(arguments)
     transcoder = Transcoder(codec, sha, console.notice)
-    start = time.perf_counter()
-    encoded = transcoder.encode(source, silk)
-    encode_seconds = time.perf_counter() - start
+    rate = codec.config.sample_rate
+    with repeatable(source) as recording:
+        start = time.perf_counter()
+        encoded = transcoder.encode(recording, silk)
+        encode_seconds = time.perf_counter() - start
+        _rewind(recording)
+        original = load(recording, rate)
     start = time.perf_counter()
     transcoder.decode(silk, wav)
     decode_seconds = time.perf_counter() - start
-    rate = codec.config.sample_rate
-    original, decoded = load(source, rate), load(wav, rate)
+    decoded = load(wav, rate)
     with open_silk(silk) as reader:
         tokens = torch.from_numpy(reader.read(0, reader.n_frames))
     digits = ops.unpack_digits(tokens, codec.quantizer.levels, codec.quantizer.group_size).numpy()
@@ -205,3 +222,4 @@ def add_commands(commands: Commands) -> None:
     demo = commands.add("demo", run_demo, description, [commands.runs, common])
     demo.add_argument("input", nargs="?", help="another recording")
     demo.add_argument("-o", "--output", default="demo", help="folder for the results (default: %(default)s)")
+    demo.add_argument("-f", "--force", action="store_true", help="overwrite existing results")

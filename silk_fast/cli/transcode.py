@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from silk_fast.audio import FORMATS, SUFFIXES
 from silk_fast.cli.console import Commands, Console, message_of
-from silk_fast.cli.files import check_target, plan_files
+from silk_fast.cli.files import Plan, check_suffix, check_target, plan_files
 from silk_fast.errors import SilkError, SilkInputError
+from silk_fast.files import is_stream, printable
 
 if TYPE_CHECKING:
     from silk_fast.reference.codec import SilkCodec
@@ -49,8 +50,8 @@ def load_codec(arguments: argparse.Namespace) -> "tuple[SilkCodec, str]":
     return codec, codec.weights_sha256
 
 
-def transcode_all(console: Console, pairs: list[tuple[str, str]], overwrite: bool, rate: int, job: Callable) -> int:
-    """Run ``job(source, target, progress)`` on every pair; a failure does not stop the rest.
+def transcode_all(console: Console, plan: Plan, overwrite: bool, rate: int, job: Callable) -> int:
+    """Run ``job(source, target, progress)`` on every pair of a plan; a failure does not stop the rest.
 
     Args:
         rate: samples per second of the results.
@@ -58,19 +59,23 @@ def transcode_all(console: Console, pairs: list[tuple[str, str]], overwrite: boo
     Returns:
         The exit status: 1 if anything failed.
     """
-    done, failed = [], []
+    pairs, n_inputs = plan.pairs, len(plan.pairs) + len(plan.refused)
+    done, failed = [], [{"input": source, "error": why} for source, why in plan.refused]
+    for why in dict.fromkeys(why for _, why in plan.refused):
+        console.error(why)
     for i, (source, target) in enumerate(pairs):
-        label = os.path.basename(source) if len(pairs) == 1 else f"[{i + 1}/{len(pairs)}] {os.path.basename(source)}"
+        label = printable(os.path.basename(source))
+        label = label if len(pairs) == 1 else f"[{i + 1}/{len(pairs)}] {label}"
         start = time.perf_counter()
         try:
-            check_target(source, target, overwrite)
+            check_target([source], target, overwrite)
             with console.progress(label) as bar:
 
                 def progress(n_done: int, n_total: int | None, bar=bar) -> None:
                     bar.total = max(n_done, n_total or 0) / rate
                     bar.update(n_done / rate - bar.n)
 
-                if os.path.dirname(target) and target != "-":
+                if os.path.dirname(target) and not is_stream(target):
                     os.makedirs(os.path.dirname(target), exist_ok=True)
                 result = job(source, target, progress)
         except (SilkError, OSError) as error:
@@ -91,7 +96,7 @@ def transcode_all(console: Console, pairs: list[tuple[str, str]], overwrite: boo
             console.notice(f"{target}: {result.n_clipped} samples were beyond full scale and clipped")
         if result.n_lost:
             console.notice(f"{source}: {result.n_lost} of {result.n_frames} frames were lost")
-    if len(pairs) > 1:
+    if n_inputs > 1:
         console.notice(f"{len(done)} done, {len(failed)} failed")
     if console.json:
         print(json.dumps({"done": done, "failed": failed}, indent=2))
@@ -101,32 +106,39 @@ def transcode_all(console: Console, pairs: list[tuple[str, str]], overwrite: boo
 def run_encode(arguments: argparse.Namespace, console: Console) -> int:
     from silk_fast.runtime.transcode import Transcoder
 
-    _refuse_json_to_stdout(arguments)
-    pairs = plan_files(arguments.inputs, arguments.output, SUFFIXES, ".silk")
+    console.check_output("-" if arguments.output is None and "-" in arguments.inputs else arguments.output)
+    plan = plan_files(arguments.inputs, arguments.output, SUFFIXES, ".silk")
+    if not arguments.any_suffix:
+        _check_names(plan, ".silk", "tokens")
     transcoder = Transcoder(*load_codec(arguments), console.notice)
     rate = transcoder.codec.config.sample_rate
-    return transcode_all(console, pairs, arguments.force, rate, transcoder.encode)
+    return transcode_all(console, plan, arguments.force, rate, transcoder.encode)
+
+
+def _check_names(plan: Plan, suffix: str, what: str) -> None:
+    """Raise SilkError unless every output's name tells of what will be in it, and none is its input."""
+    for source, target in plan.pairs:
+        check_target([source], target, True)
+        check_suffix(target, (suffix,), what, "; --any-suffix allows it")
 
 
 def run_decode(arguments: argparse.Namespace, console: Console) -> int:
     from silk_fast.runtime.transcode import Transcoder
 
-    _refuse_json_to_stdout(arguments)
-    pairs = plan_files(arguments.inputs, arguments.output, (".silk",), f".{arguments.format}")
+    console.check_output("-" if arguments.output is None and "-" in arguments.inputs else arguments.output)
+    suffix = f".{arguments.format}" if arguments.format else None
+    plan = plan_files(arguments.inputs, arguments.output, (".silk",), suffix or ".wav")
+    if suffix and not arguments.any_suffix:
+        _check_names(plan, suffix, arguments.format)
     transcoder = Transcoder(*load_codec(arguments), console.notice)
     decode = partial(
         transcoder.decode,
+        suffix=suffix or (".wav" if arguments.any_suffix else None),
         subtype=SUBTYPES.get(arguments.bits),
         recover=arguments.recover,
         force_model=arguments.force_model,
     )
-    return transcode_all(console, pairs, arguments.force, transcoder.codec.config.sample_rate, decode)
-
-
-def _refuse_json_to_stdout(arguments: argparse.Namespace) -> None:
-    to_stdout = arguments.output == "-" or (arguments.output is None and "-" in arguments.inputs)
-    if arguments.json and to_stdout:
-        raise SilkInputError("--json and the output file cannot both go to standard output")
+    return transcode_all(console, plan, arguments.force, transcoder.codec.config.sample_rate, decode)
 
 
 def add_commands(commands: Commands) -> None:
@@ -134,11 +146,12 @@ def add_commands(commands: Commands) -> None:
     files.add_argument("inputs", nargs="+", metavar="INPUT", help="files or folders; - is standard input")
     files.add_argument("-o", "--output", help="file or folder; - is standard output (default: beside the input)")
     files.add_argument("-f", "--force", action="store_true", help="overwrite existing files")
+    files.add_argument("--any-suffix", action="store_true", help="whatever the output's name says of its content")
     parents = [files, commands.runs, commands.common]
     commands.add("encode", run_encode, "Encode audio files into .silk files.", parents)
     decode = commands.add("decode", run_decode, "Decode .silk files into audio files.", parents)
     formats = [suffix[1:] for suffix in FORMATS]
-    decode.add_argument("--format", choices=formats, default="wav", help="where the output's name gives none")
+    decode.add_argument("--format", choices=formats, help="of the output (default: that of its name, or wav)")
     decode.add_argument("--bits", choices=SUBTYPES, help="sample format (default: 16, or the format's own)")
     decode.add_argument("--recover", action="store_true", help="decode the intact blocks of a damaged file")
     decode.add_argument("--force-model", action="store_true", help="decode tokens that other weights have made")

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from silk_fast.audio import AudioReader, AudioWriter
 from silk_fast.container import SilkHeader, SilkReader, SilkWriter
 from silk_fast.errors import SilkAudioError, SilkFormatError, SilkModelError
-from silk_fast.files import atomic_file, input_name, open_seekable
+from silk_fast.files import Source, atomic_file, input_name, open_seekable
 from silk_fast.reference.codec import SilkCodec
 
 Progress = Callable[[int, int | None], None]  # samples done so far, samples in all if known
@@ -41,19 +41,20 @@ class Transcoded:
 
 
 @contextmanager
-def open_silk(source: str | os.PathLike, *, recover: bool = False) -> Iterator[SilkReader]:
-    """Open a ``.silk`` file or, with ``"-"``, standard input for reading.
+def open_silk(source: Source, *, recover: bool = False) -> Iterator[SilkReader]:
+    """Open a ``.silk`` file for reading: a path, ``"-"`` for standard input, or a binary file object.
 
     Raises:
         SilkAudioError: the file cannot be opened.
         SilkFormatError: the file is damaged.
+        SilkInputError: neither a path nor a binary file object.
     """
     name = input_name(source)
-    try:
-        file = open_seekable(source)
-    except OSError as error:
-        raise SilkAudioError(f"{name}: {error.strerror}, expected a readable .silk file") from error
-    with file:
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(open_seekable(source))
+        except OSError as error:
+            raise SilkAudioError(f"{name}: {error.strerror}, expected a readable .silk file") from error
         try:
             yield SilkReader(file, recover=recover)
         except SilkFormatError as error:
@@ -88,13 +89,11 @@ class Transcoder:
             weights_sha256=self.weights_sha256,
         )
 
-    def encode(
-        self, source: str | os.PathLike, target: str | os.PathLike, progress: Progress = _no_progress
-    ) -> Transcoded:
+    def encode(self, source: Source, target: str | os.PathLike, progress: Progress = _no_progress) -> Transcoded:
         """Encode an audio file into a ``.silk`` file, which appears only when complete.
 
         Args:
-            source: path, or ``"-"`` for standard input; any rate and channel count.
+            source: path, ``"-"`` for standard input, or a binary file object; any rate and channel count.
             target: path, or ``"-"`` for standard output.
             progress: called with the samples done and, where known, their total.
 
@@ -121,10 +120,11 @@ class Transcoder:
 
     def decode(
         self,
-        source: str | os.PathLike,
+        source: Source,
         target: str | os.PathLike,
         progress: Progress = _no_progress,
         *,
+        suffix: str | None = None,
         subtype: str | None = None,
         recover: bool = False,
         force_model: bool = False,
@@ -132,9 +132,11 @@ class Transcoder:
         """Decode a ``.silk`` file into an audio file, which appears only when complete.
 
         Args:
-            source: path, or ``"-"`` for standard input.
-            target: path whose suffix gives the format, or ``"-"`` for WAV on standard output.
+            source: path, ``"-"`` for standard input, or a binary file object.
+            target: path, or ``"-"`` for standard output.
             progress: called with the samples done and their total.
+            suffix: of the format, such as ``".flac"``; None for that of the target, or ``".wav"`` where a stream has
+                none.
             subtype: ``"PCM_16"``, ``"PCM_24"``, ``"PCM_32"`` or ``"FLOAT"``; None for the format's own default.
             recover: decode the intact blocks of a damaged file; silence fills the gaps between them.
             force_model: decode tokens that other weights have made.
@@ -147,7 +149,7 @@ class Transcoder:
         codec = self.codec
         with open_silk(source, recover=recover) as reader:
             self._check_origin(reader.header, force_model)
-            with AudioWriter(target, codec.config.sample_rate, subtype, reader.n_samples) as writer:
+            with AudioWriter(target, codec.config.sample_rate, subtype, reader.n_samples, suffix) as writer:
                 for audio in _decoded_blocks(codec, reader):
                     writer.write(audio[: reader.n_samples - writer.n_samples])
                     progress(writer.n_samples, reader.n_samples)
@@ -156,7 +158,7 @@ class Transcoder:
             for damage in reader.damage:
                 if self.notice:
                     lost = f"lost {damage.n_frames} frames from frame {damage.first_frame}"
-                    self.notice(f"{os.fspath(source)}: {lost}: {damage.reason}")
+                    self.notice(f"{input_name(source)}: {lost}: {damage.reason}")
             n_lost = sum(damage.n_frames for damage in reader.damage)
         n_tokens = (reader.n_frames - n_lost) * codec.config.tokens_per_frame
         return Transcoded(writer.n_samples, reader.n_frames, n_tokens, writer.n_clipped, n_lost)

@@ -98,3 +98,23 @@ def test_wav_that_outgrows_its_32_bit_header_is_refused(tmp_path):
     with pytest.raises(SilkAudioError, match="4 GiB"), AudioWriter(tmp_path / "a.wav") as writer:
         outgrow(writer)
     assert os.listdir(tmp_path) == ["a.flac"]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "subtype"), [("uint8", "PCM_16"), ("int16", "PCM_16"), ("int16", "FLOAT"), ("int32", "PCM_32")]
+)
+def test_integers_are_scaled_and_come_back_as_themselves(tmp_path, dtype, subtype):
+    limits, path = np.iinfo(dtype), tmp_path / "a.wav"
+    values = np.random.default_rng(0).integers(limits.min, limits.max, 48_000, dtype, endpoint=True)
+    assert save(path, values, subtype=subtype) == 0
+    read_as = dtype if subtype != "FLOAT" else "float64"
+    found = soundfile.read(path, dtype="int16" if dtype == "uint8" else read_as)[0]
+    expected = (
+        256 * (values.astype(int) - 128) if dtype == "uint8" else values / 2**15 if subtype == "FLOAT" else values
+    )
+    assert np.array_equal(found, expected)
+
+
+def test_integers_in_lossy_formats_are_not_clipped(tmp_path):
+    assert save(tmp_path / "a.ogg", (2**14 * sine(RATE)).astype(np.int16)) == 0
+    assert snr_db(load(tmp_path / "a.ogg"), sine(RATE) / 2) > 20

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+import torch
 
 from silk_fast.audio import AudioWriter, save
 from silk_fast.errors import SilkAudioError, SilkError, SilkFileError, SilkInputError
@@ -129,3 +130,49 @@ def test_interrupt_inside_the_encoder_is_not_lost(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         fail_inside(AudioWriter(tmp_path / "a.wav"), interrupt, AssertionError("the interrupt was lost"))
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [np.arange(9), np.zeros(9, bool), np.zeros(9, complex), np.zeros(9, np.uint16), [1, -1], ["a"], [[1.0], [2.0, 3]]],
+    ids=lambda samples: str(getattr(samples, "dtype", samples)),
+)
+def test_numbers_without_a_full_scale_are_refused(tmp_path, samples):
+    with pytest.raises(SilkInputError, match="samples must be"):
+        save(tmp_path / "a.wav", samples)
+    assert os.listdir(tmp_path) == []
+
+
+def test_tensors_are_written_and_those_with_a_gradient_refused(tmp_path):
+    save(tmp_path / "a.wav", torch.zeros(9))
+    with pytest.raises(SilkInputError, match="samples must be an array"):
+        save(tmp_path / "b.wav", torch.zeros(9, requires_grad=True))
+    assert os.listdir(tmp_path) == ["a.wav"]
+
+
+@pytest.mark.parametrize("rate", [24_000.0, "24000", None, 2**40, -1])
+def test_rates_that_are_none_are_refused(tmp_path, rate):
+    with pytest.raises(SilkError, match=r"sample_rate must be a whole number|at -?\d+ Hz"):
+        save(tmp_path / "a.wav", noise(10), rate)
+
+
+@pytest.mark.parametrize("target", [5, None, "a\0b.wav", "\ud800.wav", b"b.wav"])
+def test_targets_are_paths(tmp_path, monkeypatch, target):
+    monkeypatch.chdir(tmp_path)
+    if isinstance(target, bytes):
+        save(target, noise(10))
+        assert os.listdir(tmp_path) == ["b.wav"]
+        return
+    with pytest.raises(SilkError, match=r"expected a path|not a path"):
+        save(target, noise(10))
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_writer_writes_within_its_block_only(tmp_path):
+    writer = AudioWriter(tmp_path / "a.wav")
+    with pytest.raises(SilkInputError, match="is not open"):
+        writer.write(noise(10))
+    with writer:
+        writer.write(noise(10))
+    with pytest.raises(SilkInputError, match="is not open"):
+        writer.write(noise(10))

@@ -1,0 +1,134 @@
+"""Descriptors, pipes and devices: as outputs they are written to, not replaced; as inputs they are read once."""
+
+import os
+import subprocess
+import threading
+
+import numpy as np
+import pytest
+import soundfile
+
+from silk_fast.container import MAGIC
+from tests.cli.support import files_in, silk
+from tests.support import SILK
+
+
+def run(*arguments, **kwargs):
+    return subprocess.run([SILK, *arguments], capture_output="stdout" not in kwargs, **kwargs)
+
+
+@pytest.mark.parametrize("name", ["/dev/stdout", "a link"])
+def test_standard_output_by_any_name_gets_the_file(name, speech, tokens, model, tmp_path):
+    if name == "a link":
+        name = tmp_path / "link"
+        name.symlink_to("/dev/stdout")
+    done = run("encode", speech, "-o", name, "-m", model, "-q")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout == tokens.read_bytes()
+    assert run("encode", speech, "-o", name, "-m", model, "--json").returncode == 1
+    decoded = run("decode", tokens, "-o", name, "-m", model, "-q")
+    assert (decoded.returncode, decoded.stderr) == (0, b"")
+    assert decoded.stdout[:4] == b"RIFF"
+    assert os.path.lexists(name)
+
+
+def test_a_file_behind_a_descriptor_is_appended_to(speech, tokens, model, tmp_path):
+    (tmp_path / "log").write_bytes(b"earlier ")
+    with open(tmp_path / "log", "ab") as log:
+        assert run("encode", speech, "-o", "/dev/stdout", "-m", model, "-q", stdout=log).returncode == 0
+        assert run("encode", speech, "-o", f"/dev/fd/{log.fileno()}", "-m", model, "-q", pass_fds=[log.fileno()])
+    assert (tmp_path / "log").read_bytes() == b"earlier " + 2 * tokens.read_bytes()
+
+
+def read_later(path):
+    """Read a named pipe in the background: a thread, and the list that its bytes are added to."""
+    found = []
+    thread = threading.Thread(target=lambda: found.append(path.read_bytes()), daemon=True)
+    thread.start()
+    return thread, found
+
+
+@pytest.mark.parametrize("command", ["encode", "decode", "compare"])
+def test_a_named_pipe_is_written_to(command, speech, tokens, model, tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe")
+    soundfile.write(tmp_path / "b.wav", np.zeros(50_000), 24_000)
+    arguments = {
+        "encode": ["encode", speech, "-m", model, "-o", tmp_path / "pipe"],
+        "decode": ["decode", tokens, "-m", model, "-o", tmp_path / "pipe", "--format", "flac"],
+        "compare": ["compare", speech, tmp_path / "b.wav", "--png", tmp_path / "pipe"],
+    }[command]
+    thread, found = read_later(tmp_path / "pipe")
+    assert silk(*arguments) == 0
+    thread.join(30)
+    assert found[0][:4] == {"encode": MAGIC[:4], "decode": b"fLaC", "compare": b"\x89PNG"}[command]
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_failure_gives_the_reader_of_a_pipe_nothing(tokens, model, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    tokens.write_bytes(tokens.read_bytes()[:-40] + bytes(40))
+    thread, found = read_later(tmp_path / "pipe")
+    assert silk("decode", tokens, "-o", tmp_path / "pipe", "-m", model, "--recover", "--bits", "24") == 1
+    if thread.is_alive():  # the pipe was not even opened
+        os.close(os.open(tmp_path / "pipe", os.O_WRONLY))
+    thread.join(30)
+    assert found == [b""]
+
+
+@pytest.mark.parametrize("command", ["encode", "decode", "compare"])
+def test_the_null_device_stays_a_device(command, speech, tokens, model, tmp_path):
+    soundfile.write(tmp_path / "b.wav", np.zeros(50_000), 24_000)
+    arguments = {
+        "encode": ["encode", speech, "-m", model, "-o"],
+        "decode": ["decode", tokens, "-m", model, "-o"],
+        "compare": ["compare", speech, tmp_path / "b.wav", "--png"],
+    }[command]
+    assert silk(*arguments, "/dev/null") == 0
+    assert not os.path.isfile("/dev/null")
+    assert os.path.exists("/dev/null")
+
+
+def test_a_descriptor_that_is_closed_is_refused(speech, model, capsys):
+    assert silk("encode", speech, "-m", model, "-o", "/dev/fd/987") == 1
+    assert "/dev/fd/987: cannot be written: Bad file descriptor" in capsys.readouterr().err
+
+
+def test_several_inputs_do_not_fit_into_one_stream(speech, model, capsys):
+    assert silk("encode", speech, speech.parent, "-m", model, "-o", "/dev/null") == 1
+    assert "/dev/null takes one file, got several inputs" in capsys.readouterr().err
+
+
+def test_the_picture_and_the_numbers_of_compare_do_not_mix(speech, tmp_path):
+    soundfile.write(tmp_path / "b.wav", np.zeros(50_000), 24_000)
+    for target in ("-", "/dev/stdout"):
+        done = run("compare", speech, tmp_path / "b.wav", "--png", target)
+        assert done.returncode == 0
+        assert done.stdout.startswith(b"\x89PNG")
+        assert done.stdout.rstrip().endswith(b"IEND\xaeB`\x82")
+        assert b"si_sdr_db" in done.stderr
+        assert run("compare", speech, tmp_path / "b.wav", "--png", target, "--json").returncode == 1
+
+
+@pytest.mark.parametrize("kind", ["silk", "wav"])
+@pytest.mark.parametrize("name", ["-", "pipe"])
+def test_info_describes_what_comes_through_a_pipe(kind, name, speech, tokens, tmp_path):
+    data = (tokens if kind == "silk" else speech).read_bytes()
+    if name == "pipe":
+        name = tmp_path / "pipe"
+        os.mkfifo(name)
+        threading.Thread(target=name.write_bytes, args=[data], daemon=True).start()
+    done = run("info", name, input=data)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert (b"silk version 1" if kind == "silk" else b"WAV PCM_16") in done.stdout
+
+
+def test_info_names_standard_input_where_it_is_bad():
+    done = run("info", "-", input=b"no audio")
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"silk: standard input: not audio")
+
+
+def test_demo_reads_standard_input(speech, model, tmp_path):
+    done = run("demo", "-", "-m", model, "-o", tmp_path / "demo", input=speech.read_bytes())
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert files_in(tmp_path / "demo") == ["speech.png", "speech.silk", "speech.wav"]
