@@ -1,6 +1,7 @@
 """Kernels that have nothing to do with the project run for every kind of target, with every check."""
 
 import pytest
+import torch
 
 from tests.ptx.emulator import CHECKS, Emulator
 from tests.ptx.plugin import MACHINE
@@ -16,6 +17,7 @@ def machine(request):
 
     emulator = Emulator(request.param, CHECKS, session.hardware_errors)
     install(emulator)
+    torch.manual_seed(0)
     yield emulator
     install(session)
     assert not emulator.findings, "\n".join(map(str, emulator.take_findings()))

@@ -107,7 +107,7 @@ def functions_kernel(x, out, B: tl.constexpr):
     tl.store(out + 6 * B + i, tl.sigmoid(v))
 
 
-@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 4e-7), (torch.float64, 1e-14)], ids=str)
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-6), (torch.float64, 1e-14)], ids=str)
 @pytest.mark.parametrize("scale", [1.0, 1e5])
 def test_functions(machine, dtype, bound, scale):
     """The large arguments take the slow path of sine, with a table and a stack."""
@@ -118,8 +118,8 @@ def test_functions(machine, dtype, bound, scale):
     exact = torch.stack([d.sin(), d.cos(), (d / 100).exp(), (d.abs() + 1).log(), d.abs().sqrt(), d.erf(), d.sigmoid()])
     exact = exact.to(dtype).double()  # what overflows is infinite
     error = torch.where(out == exact, 0.0, (out.double() - exact).abs() / (exact.abs() + 0.5))
-    rounding_of_x = x.abs().double() / 100 * torch.finfo(dtype).eps  # x / 100 is rounded before exp
-    assert (error <= bound + 2 * rounding_of_x).all()
+    argument = x.abs().double() / 100 * torch.finfo(dtype).eps  # exp repeats the errors of x / 100 and of its scaling
+    assert (error <= bound + 6 * argument).all()
 
 
 @triton.jit
