@@ -152,10 +152,12 @@ class SilkConfig:
         optional = name in ("attention_left", "attention_right")
         smallest = 0 if optional or name == "output_delay" else 1
         sequence = name in ("encoder_channels", "encoder_strides", "dilations", "decoder_dilations")
-        entries = value if sequence and isinstance(value, tuple) else (value,)
+        entries = value if sequence else (value,)
         if optional and value is None:
             return
-        whole = all(isinstance(v, int) and not isinstance(v, bool) and v >= smallest for v in entries)
+        whole = isinstance(entries, tuple) and all(
+            isinstance(v, int) and not isinstance(v, bool) and v >= smallest for v in entries
+        )
         if not whole or not entries:
             kind = "a list of integers" if sequence else "an integer"
             raise SilkConfigError(f"{name} must be {kind} >= {smallest}{' or null' * optional}, got {shown(value)}")

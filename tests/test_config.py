@@ -43,6 +43,7 @@ def test_json_round_trip():
         ({"encoder_strides": (8, 0, 5)}, "encoder_strides must be a list of integers >= 1, got \\(8, 0, 5\\)"),
         ({"encoder_strides": (8, 8)}, "encoder_channels must have two more entries"),
         ({"encoder_strides": (8, 8, 7)}, "n_fft must be a multiple, at least 3, .*448"),
+        ({"dilations": 3}, "dilations must be a list of integers >= 1, got 3"),
         ({"encoder_strides": ()}, "encoder_strides must be a list"),
         ({"levels": 1}, "levels must be at least 2, got 1"),
         ({"levels": 8.0}, "levels must be an integer >= 1, got 8.0"),

@@ -370,7 +370,7 @@ def overlap_add(frames: Tensor, hop: int) -> Tensor:
 
 
 def overlap_add_by_shifts(frames: Tensor, hop: int) -> Tensor:
-    """:func:`overlap_add` where ``hop`` divides n_fft, without ``fold``, which Metal had no kernel for before 2025."""
+    """:func:`overlap_add` where ``hop`` divides n_fft, without ``fold``: PyTorch 2.6 has none on Metal."""
     n_batch, n_frames, n_fft = frames.shape
     n_parts = n_fft // hop
     parts = frames.unflatten(-1, (n_parts, hop))

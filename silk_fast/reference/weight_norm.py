@@ -30,6 +30,8 @@ def fold_weight_norm_(convolutions: Iterable[nn.Conv1d]) -> None:
     """Turn every parametrised weight into a plain one, in place, on the device where it lives."""
     for conv in convolutions:
         if parametrize.is_parametrized(conv):
+            shared = type(conv)  # with every copy of this module; torch takes the weight's property from it
+            conv.__class__ = type(shared.__name__, shared.__bases__, dict(shared.__dict__))
             parametrize.remove_parametrizations(conv, "weight")
 
 

@@ -203,6 +203,14 @@ def test_copies_are_complete(weight_norm, twin, accelerated):
     assert torch.equal(other.encode(speech(FRAME)).tokens, codec.encode(speech(FRAME)).tokens)
 
 
+def test_folding_a_copy_leaves_the_original_as_it_was():
+    codec = make_codec().apply_weight_norm_()
+    expected = codec.encode(speech(FRAME)).tokens
+    folded = copy.deepcopy(codec).fold_weight_norm_()
+    assert torch.equal(codec.encode(speech(FRAME)).tokens, expected)
+    assert torch.equal(pickle.loads(pickle.dumps(folded)).encode(speech(FRAME)).tokens, expected)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

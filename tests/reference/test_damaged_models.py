@@ -96,7 +96,7 @@ def test_a_codec_of_too_many_parameters_names_where_they_are():
     with pytest.raises(SilkConfigError, match=r"encoder_channels must make a codec of at most .* parameters, got"):
         SilkConfig(encoder_channels=(2**14,) * 5)
     with pytest.raises(SilkConfigError, match="decoder_width must make a codec of at most"):
-        SilkConfig(decoder_width=2**16, decoder_channels=2**10)
+        SilkConfig(decoder_width=2**16, decoder_channels=2**12)
 
 
 @pytest.mark.parametrize(

@@ -71,8 +71,8 @@ def test_refused_tokens_leave_the_state_as_it_was(codec):
     with codec.streaming(2) as stream:
         first = stream.decode(tokens[:, :2])
         wrong = tokens[:, 2:].clone()
-        wrong[1, 3, 4] = -5
-        with pytest.raises(SilkInputError, match="token 4 of frame 3, sample 1, must be in 0"):
+        wrong[1, 1, 4] = -5
+        with pytest.raises(SilkInputError, match="token 4 of frame 1, sample 1, must be in 0"):
             stream.decode(wrong)
         audio = torch.cat([first, stream.decode(tokens[:, 2:])], dim=-1)
     torch.testing.assert_close(audio, codec.decode(tokens), rtol=0, atol=1e-5)
