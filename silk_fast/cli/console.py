@@ -73,16 +73,27 @@ def rounded(value: Any) -> Any:
     return f"{value:.3f}" if isinstance(value, float) else value
 
 
-def positive(text: str) -> int:
-    """Parse a whole number >= 1.
+def positive(text: str, most: int = 2**31 - 1) -> int:
+    """Parse a whole number from 1 to ``most``.
 
     Raises:
         argparse.ArgumentTypeError: anything else.
     """
-    number = int(text) if text.isdecimal() else 0
-    if number < 1:
+    digits = text if text.isdecimal() else "0"
+    if not digits.strip("0"):
         raise argparse.ArgumentTypeError(f"expected a whole number >= 1, got {text!r}")
-    return number
+    if len(digits) > 10 or int(digits) > most:
+        raise argparse.ArgumentTypeError(f"expected a whole number <= {most}, got {text[:20]!r}")
+    return int(digits)
+
+
+def thread_count(text: str) -> int:
+    """Parse a number of threads; beyond what a process can have, starting them would end it.
+
+    Raises:
+        argparse.ArgumentTypeError: anything else.
+    """
+    return positive(text, 1024)
 
 
 class Commands:
@@ -102,7 +113,7 @@ class Commands:
         )
         self.device = argparse.ArgumentParser(add_help=False)
         self.device.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 or auto (default: %(default)s)")
-        self.device.add_argument("--threads", type=positive, help="CPU threads (default: all cores)")
+        self.device.add_argument("--threads", type=thread_count, help="CPU threads (default: all cores)")
         self.runs = argparse.ArgumentParser(add_help=False, parents=[self.model, self.device])
 
     def add(
