@@ -2,8 +2,7 @@
 
     python -m bench                       # on a GPU, inside 8 minutes: make bench-gpu
     python -m bench --device cpu          # make bench
-    python -m bench --full                # every shape and dtype by every provider, without a limit of time
-    python -m bench --device cpu --smoke  # the whole path on tiny cases
+    python -m bench --full                # on a GPU: every shape and dtype by every provider, without a limit
 
 Needs torch, triton and numpy, and no installation of silk_fast. Rows are written to
 ``bench/results/<device>-<date>-<commit>.json`` as they come, the most telling first; what time does not suffice for
@@ -16,27 +15,23 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 
 from bench import STARTED, parity
 from bench.checkout import find_kernels
-from bench.selections import SHARES, Stage, stages
-from bench.summary import latency_section, losses_section, ops_section
+from bench.selections import selected_jobs
+from bench.summary import codec_section, losses_section, ops_section
 from silk_fast.benchmark import card
 from silk_fast.benchmark.provenance import provenance, result_path
 from silk_fast.benchmark.rows import OK, ResultWriter, Row
-from silk_fast.benchmark.runner import Bench, Job, Runner
+from silk_fast.benchmark.runner import Bench, run_jobs
 
 RESULTS = Path(__file__).with_name("results")
 SECONDS = {"cuda": 470.0, "cpu": 900.0}  # of 8 minutes; what is under way then ends
-SMOKE_SECONDS = 25.0
 REPEAT_SECONDS = {"cuda": 0.15, "cpu": 0.6}  # how long one call is repeated
-PARITY_SHARE = 0.35  # of the time left, at most
-LIMIT_SECONDS = {"compile": 60.0, "compile-max": 90.0, "flex_attention": 60.0}  # then one op is stopped
-OTHER_LIMIT_SECONDS = 30.0
+PARITY_SHARE = 0.35  # of the time, at most
 
 
 def main(arguments: list[str] | None = None, start: float | None = None) -> int:
@@ -50,7 +45,6 @@ def main(arguments: list[str] | None = None, start: float | None = None) -> int:
     limits = ", ".join(f"{seconds:g} on {kind}" for kind, seconds in SECONDS.items())
     parser.add_argument("--seconds", type=float, help=f"for everything (default: {limits})")
     parser.add_argument("--full", action="store_true", help="every shape and dtype, without a limit of time")
-    parser.add_argument("--smoke", action="store_true", help="tiny cases, to test the path itself")
     parser.add_argument("-o", "--output", type=Path, help="result file (default: in bench/results)")
     options = parser.parse_args(arguments)
     device = torch.device(options.device)
@@ -60,7 +54,7 @@ def main(arguments: list[str] | None = None, start: float | None = None) -> int:
         parser.error("unset TRITON_INTERPRET: the speed of interpreted kernels means nothing")
     where = provenance(device)
     writer = ResultWriter(options.output or result_path(RESULTS, where), where)
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     status = 0
     try:
         run(device, writer, options, time.monotonic() if start is None else start)
@@ -69,65 +63,29 @@ def main(arguments: list[str] | None = None, start: float | None = None) -> int:
         say("interrupted: what was measured is kept")
     n_missing = sum(row.status != OK for row in writer.rows)
     last = f"{writer.path}: {len(writer.rows)} rows, {n_missing} of which have no figure, and say why"
-    print("\n".join([*latency_section(writer.rows), *ops_section(writer.rows), *losses_section(writer.rows, 40), last]))
+    print("\n".join([*codec_section(writer.rows), *ops_section(writer.rows), *losses_section(writer.rows, 40), last]))
     return status
 
 
-def _interrupt(signal_number: int, frame: object) -> None:
-    raise KeyboardInterrupt
-
-
 def run(device: torch.device, writer: ResultWriter, options: argparse.Namespace, start: float) -> None:
-    """Check, then measure stage by stage."""
-    seconds = options.seconds or (SMOKE_SECONDS if options.smoke else SECONDS[device.type])
-    seconds = math.inf if options.full else seconds
+    """Check, then measure."""
+    seconds = options.seconds or (math.inf if options.full else SECONDS[device.type])
     is_gpu, wrong = device.type == "cuda", {}
     find_kernels()
     if device.index is not None:
         torch.cuda.set_device(device)  # streams and graphs are made on the current one
     if is_gpu:
-        left = seconds - (time.monotonic() - start)
-        wrong = parity.faults(device, min(PARITY_SHARE * left, 3600.0))
+        wrong = parity.faults(device, min(PARITY_SHARE * seconds, 3600.0))
         say("\n".join([f"parity: {len(wrong)} of our results are not known to be right", *sorted(set(wrong.values()))]))
 
-    def add(rows: Iterable[Row]) -> list[Row]:
-        written = writer.extend(rows)
-        for row in written[:1]:  # many at once are those that there was no time for
-            announce(row, time.monotonic() - start)
-        return written
+    def add(*rows: Row) -> None:
+        writer.add(*rows)
+        announce(rows[0], time.monotonic() - start)  # many at once are those that there was no time for
 
-    jobs = stages(device, options.smoke, options.full)
-    threads = dict.fromkeys(job.threads for found in jobs.values() for job in found)
-    bench = Bench(
-        device,
-        card.measure_ceilings(device, threads, card.SMOKE if options.smoke else card.SIZES[device.type], add),
-        seconds=0.03 if options.smoke else REPEAT_SECONDS[device.type],
-        bound_bytes=torch.cuda.mem_get_info(device)[0] // 2 if is_gpu else 2**31,
-        wrong=wrong,
-        with_memory=not (is_gpu or options.smoke),
-    )
-    run_stages(Runner(bench, add, seconds, start, (lambda job: math.inf) if options.full else limit_seconds), jobs)
-
-
-def limit_seconds(job: Job) -> float:
-    """After which a job is stopped; a whole codec has the time of its stage."""
-    if job.row().section == "codec":
-        return math.inf
-    return LIMIT_SECONDS.get(job.provider, OTHER_LIMIT_SECONDS)
-
-
-def run_stages(runner: Runner, jobs: dict[Stage, list[Job]]) -> None:
-    """Measure what there is time for; the rest are rows that say so."""
-    left_out: list[Job] = []
-    for stage, found in jobs.items():
-        if stage is Stage.REPEAT:
-            runner.repeat(found)
-        elif stage is Stage.REST:
-            waiting, left_out = [*left_out, *found], []
-            runner.run(waiting, left_out=left_out)
-        else:
-            runner.run(found, SHARES.get(stage, 1.0), left_out)
-    runner.leave_out(left_out)
+    jobs = selected_jobs(device, options.full)
+    ceilings = card.measure_ceilings(device, dict.fromkeys(job.threads for job in jobs), add)
+    bench = Bench(device, ceilings, REPEAT_SECONDS[device.type], wrong, with_memory=not is_gpu)
+    run_jobs(jobs, bench, add, start + seconds)
 
 
 def announce(row: Row, spent: float) -> None:

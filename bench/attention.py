@@ -3,7 +3,7 @@
 The bias depends on the queries, so computing it is part of the call. Where it holds all pairs, so does memory.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import lru_cache, partial
 from math import sqrt
 
@@ -17,7 +17,7 @@ from silk_fast.reference.ops import attention_mask
 Window = tuple[int | None, int | None]
 
 KERNELS = frozenset(f"_attention_{name}_kernel" for name in ("fwd", "bwd_dq", "bwd_dkv", "bwd_dpos"))
-NONE: frozenset[str] = frozenset()
+MATRIX = {dtype: KERNELS if dtype.itemsize == 2 else frozenset() for dtype in DTYPES}
 
 
 def sdpa(q: Tensor, k: Tensor, v: Tensor, position: Tensor, row: Tensor, window: Window) -> Tensor:
@@ -71,11 +71,11 @@ def _block_mask(n_frames: int, window: Window, device: torch.device):
     return create_block_mask(visible, None, None, n_frames, n_frames, device=device)
 
 
-def static_cases(op: str, names: Iterable[str], run: Callable[[str, torch.dtype], None]) -> list[StaticCase]:
-    """Cases to compile: heads that no codec here has, not in bfloat16 too, which compiles as float16."""
+def static_cases(op: str, shapes: dict[str, tuple], inputs: Callable, call: Callable) -> list[StaticCase]:
+    """Cases to compile: streams forward alone, heads that no codec here has not in bfloat16, which is as float16."""
     return [
-        StaticCase(op, name, dtype, partial(run, name, dtype), tensor_cores=KERNELS if dtype.itemsize == 2 else NONE)
-        for name in names
+        StaticCase(op, name, dtype, partial(inputs, *shape), call, frozenset(), MATRIX[dtype], "stream" not in name)
+        for name, shape in shapes.items()
         for dtype in (DTYPES[:2] if name.startswith("other head") else DTYPES)
     ]
 
@@ -84,8 +84,3 @@ def distances(n_frames: int, low: int, high: int, device: torch.device) -> Tenso
     """int64 ``[T, T]``: ``i - j`` of query i and key j, clipped to ``low .. high``, less ``low``."""
     i_frame = torch.arange(n_frames, device=device)
     return (i_frame[:, None] - i_frame).clamp(low, high) - low
-
-
-def scratch(n_pairs: int, dtype: torch.dtype) -> int:
-    """Bytes that all pairs take in an eager call: int64 rows of positions, scores and copies of them."""
-    return n_pairs * (8 + 6 * dtype.itemsize)

@@ -35,58 +35,48 @@ TELLING: tuple[Point, ...] = ((1, FRAME), (8, 10))
 class StaticCase:
     """One call to compile for every GPU target.
 
-    Args:
-        op: name of the op.
-        shape: what is computed, for people.
-        dtype: of the main input.
-        run: calls the op, forward and backward, on CPU tensors; nothing is executed, only compiled.
-        wide: names of kernels that are memory-bound: their bulk accesses must be 16 bytes wide.
-        tensor_cores: names of kernels that must use matrix instructions.
+    ``make`` gives the inputs; ``call`` is the op, given the kernels and the inputs.
     """
 
     op: str
-    shape: str
-    dtype: torch.dtype
-    run: Callable[[], None]
-    wide: frozenset[str] = field(default_factory=frozenset)
-    tensor_cores: frozenset[str] = field(default_factory=frozenset)
+    shape: str  # for people
+    dtype: torch.dtype  # of the main input
+    make: Callable[["Source"], list]
+    call: Callable
+    wide: frozenset[str] = frozenset()  # memory-bound kernels: their bulk accesses must be 16 bytes wide
+    tensor_cores: frozenset[str] = frozenset()  # kernels that must use matrix instructions
+    with_gradients: bool = True
+
+    def run(self) -> None:
+        """Call the op, forward and backward, on CPU tensors; nothing is executed, only compiled."""
+        inputs = self.make(Source(torch.device("cpu"), self.dtype, self.with_gradients))
+        outputs = outputs_of(self.call(kernels(), *inputs))
+        if self.with_gradients:
+            differentiable = [y for y in outputs if y.requires_grad]
+            torch.autograd.backward(differentiable, [torch.empty_like(y) for y in differentiable])
 
 
 @dataclass(frozen=True)
 class TimingCase:
     """One call to measure, by several providers.
 
-    Args:
-        op: name of the op, as ``op_cost`` knows it.
-        layer: whose layer it is: ``"Silk small 24 kHz"``.
-        point: batch size and seconds of audio.
-        dtype: of the main input.
-        direction: ``"forward"`` or ``"backward"``; the latter alone, without the forward pass before it.
-        is_main: whether the layer is one of those measured first.
-        is_stream: whether it continues a signal, with a context, a cache or an overlap of earlier frames.
-        sizes: arguments of ``op_cost``.
-        dims: of the main input.
-        make: the inputs, from a source of tensors.
-        calls: by provider, the function of the inputs: ``"ours"``, ``"eager"`` and library rivals.
-        scratch: bytes of what the eager call holds beside tensors of the size of its inputs and outputs.
-        layouts: by provider, what makes its inputs of those of the case before the clock starts: packed weights.
-        uncapturable: providers that synchronise with the host, so that no CUDA graph can hold them.
+    ``make`` gives the inputs; ``calls`` are by provider the function of the inputs: ours, eager and library rivals;
+    ``layouts`` by provider what makes its inputs of those before the clock starts, as packed weights.
     """
 
-    op: str
-    layer: str
+    op: str  # as op_cost knows it
+    layer: str  # "Silk small 24 kHz"
     point: Point
-    dtype: torch.dtype
-    direction: str
-    is_main: bool
-    is_stream: bool
-    sizes: dict[str, Any]
-    dims: Sequence[int]
+    dtype: torch.dtype  # of the main input
+    direction: str  # "forward" or "backward"; the latter alone, without the forward pass before it
+    is_first: bool  # the layer is the first of its op, or a stream
+    is_main: bool  # the layer is one of those measured first
+    is_stream: bool  # it continues a signal, with a context, a cache or an overlap of earlier frames
+    sizes: dict[str, Any]  # arguments of op_cost
+    dims: Sequence[int]  # of the main input
     make: Callable[["Source"], list]
     calls: dict[str, Callable]
-    scratch: int = 0
     layouts: dict[str, Callable] = field(default_factory=dict)
-    uncapturable: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -98,11 +88,6 @@ class TimingCase:
     def cost(self) -> Cost:
         """Least traffic and arithmetic."""
         return op_cost(self.op, self.direction, self.dtype, **self.sizes)
-
-    @property
-    def eager_bytes(self) -> int:
-        """About what the eager call allocates: some four tensors for each input or output that is needed."""
-        return 4 * self.cost.bytes + self.scratch
 
     @property
     def family(self) -> tuple[str, str, str]:
@@ -127,28 +112,29 @@ class TimingCase:
 def all_cases(
     op: str,
     describe: Callable[[str, Point, torch.dtype, str], dict[str, Any]],
-    layers: Iterable[str],
+    layers: Sequence[str],
     points: Sequence[Point],
     dtypes: Sequence[torch.dtype],
     main: Iterable[str] | None = None,
-    streams: Iterable[str] = (),
     directions: Sequence[str] = ("forward", "backward"),
 ) -> list[TimingCase]:
     """Cases of every layer, point, dtype and direction; of streams, which go frame by frame, forward alone.
 
     Args:
         describe: gives the other fields of a case, by layer, point, dtype and direction.
-        main: layers that are measured first; None for all.
+        layers: by name; those of streams end in ``stream``.
+        main: layers that are measured first, beside streams; None for all.
     """
-    frames = [point for point in points if point[1] == FRAME]
-    choices = [
-        *itertools.product(layers, points, dtypes, directions),
-        *itertools.product(streams, frames, dtypes, ("forward",)),
-    ]
-    return [
-        TimingCase(op, *choice, main is None or choice[0] in main, choice[0] in streams, **describe(*choice))
-        for choice in choices
-    ]
+    cases = []
+    for layer, point, dtype, direction in itertools.product(layers, points, dtypes, directions):
+        is_stream = layer.endswith("stream")
+        if is_stream and (point[1] != FRAME or direction == "backward"):
+            continue
+        is_main = is_stream or main is None or layer in main
+        ranks = (is_stream or layer == layers[0], is_main, is_stream)
+        fields = describe(layer, point, dtype, direction)
+        cases.append(TimingCase(op, layer, point, dtype, direction, *ranks, **fields))
+    return cases
 
 
 class Source:
@@ -198,6 +184,11 @@ def kernels() -> ModuleType:
     from silk_fast import kernels
 
     return kernels
+
+
+def outputs_of(result: object) -> list[Tensor]:
+    """Tensors that a call returned."""
+    return list(result) if isinstance(result, tuple | list) else [result]
 
 
 def frames(seconds: float, rate: float) -> int:

@@ -3,8 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from silk_fast.benchmark.codec_cases import OURS
-from silk_fast.benchmark.rows import CONFIRMED, OK, Row, Timing
+from silk_fast.benchmark.rows import OK, Row, Timing
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Contest:
         ours = self.ours
         if ours is None:
             return {}
-        rivals = [row for row in self.rows.values() if row.provider not in OURS and row.status == OK]
+        rivals = [row for row in self.rows.values() if row.provider != "ours" and row.status == OK]
         return {row.provider: ratio(row, ours) for row in rivals if row.date == ours.date}
 
 
@@ -38,18 +37,13 @@ def contests(rows: Iterable[Row], section: str) -> list[Contest]:
     found: dict[tuple, dict[str, Row]] = {}
     for row in rows:
         if row.section == section:
-            found.setdefault(_case_key(row), {})[row.provider] = row
+            found.setdefault(row.case_key, {})[row.provider] = row
     return [Contest(by_provider) for by_provider in found.values()]
 
 
-def _case_key(row: Row) -> tuple:
-    names = ("device", "section", "op", "case", "shape", "dtype", "direction", "threads")
-    return tuple(getattr(row, name) for name in names)
-
-
 def comparable(a: Row, b: Row) -> tuple[Timing, Timing]:
-    """Times of two rows that mean the same: of the device if both are of CUDA graphs or both are not, else of calls."""
-    if a.kernel and b.kernel and a.captured == b.captured:
+    """Times of two rows that mean the same: of the device, or else of calls."""
+    if a.kernel and b.kernel:
         return a.kernel, b.kernel
     assert a.call is not None, a.status
     assert b.call is not None, b.status
@@ -68,22 +62,26 @@ def overlap(a: Row, b: Row) -> bool:
     return first.p20 <= second.p80 and second.p20 <= first.p80
 
 
-def latest(rows: Iterable[Row]) -> list[Row]:
-    """Of every measurement on every device the last row, marked by what the last run before it found.
+def measurements(rows: Iterable[Row]) -> list[list[Row]]:
+    """The rows of every measurement of several runs, in order of time.
 
-    A row that was left out hides none before it. Earlier runs may be of other code; ranges that overlap confirm each
-    other.
+    What was left out, for want of time or of a device, says nothing and is there only if there is nothing else.
     """
     found: dict[tuple, list[Row]] = {}
     for row in sorted(rows, key=lambda row: row.date):
-        found.setdefault((row.device, *row.key), []).append(row)
-    return [_latest(runs) for runs in found.values()]
+        found.setdefault((*row.case_key, row.provider), []).append(row)
+    return [[row for row in runs if row.status.startswith((OK, "failed"))] or runs for runs in found.values()]
 
 
-def _latest(runs: list[Row]) -> Row:
-    """Of rows in order of time."""
-    last = next((row for row in reversed(runs) if not row.is_left_out), runs[-1])
-    earlier = next((row for row in reversed(runs) if row.status == OK and row.date < last.date), None)
-    if last.status != OK or earlier is None:
-        return last
-    return replace(last, repeat=last.repeat or CONFIRMED) if overlap(last, earlier) else last.confirmed_by(earlier)
+def agrees(runs: list[Row]) -> bool | None:
+    """Whether the last two figures of a measurement overlap; None where there are no two."""
+    figures = [row for row in runs if row.status == OK]
+    return overlap(*figures[-2:]) if len(figures) > 1 else None
+
+
+def latest(runs: list[Row]) -> Row:
+    """The last row of a measurement; noisy if the figure before it does not agree."""
+    row = runs[-1]
+    if row.status != OK or row.call is None or agrees(runs) is not False:
+        return row
+    return replace(row, call=replace(row.call, noisy=True))

@@ -1,19 +1,19 @@
 """Whether ours computes what the reference computes: asked before its speed is."""
 
-import math
 import multiprocessing
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
-from multiprocessing.connection import Connection
+from multiprocessing import TimeoutError
 
 import torch
 from torch import Tensor
 
 from bench.bound import assert_matches
-from bench.cases import FRAME, TimingCase
+from bench.cases import FRAME, TimingCase, outputs_of
 from bench.checkout import find_kernels
-from bench.jobs import incoming_gradients, outputs_of
+from bench.jobs import passes
 from bench.ops import timing_cases
 from silk_fast.benchmark.codec import build_codec, example_input
 from silk_fast.benchmark.runner import failure, ieee_float32
@@ -107,9 +107,8 @@ def _results(case: TimingCase, call: Callable, inputs: Sequence) -> list[Tensor]
     if case.direction == "forward":
         with torch.no_grad():
             return outputs_of(call(*inputs))
-    outputs = outputs_of(call(*inputs))
-    leaves = [x for x in inputs if isinstance(x, Tensor) and x.requires_grad]
-    return list(torch.autograd.grad(outputs, leaves, incoming_gradients(outputs)))
+    forward, backward = passes(call, inputs)
+    return backward(forward())
 
 
 def _float64(value: object) -> object:
@@ -127,43 +126,32 @@ def faults(device: torch.device, seconds: float) -> dict[Family, str]:
     What a check found wrong has failed; what none was reached for in the time is skipped. The checks run in a process
     of their own, for a wrong kernel can spoil the device for all that follows in a process.
     """
-    context, end = multiprocessing.get_context("spawn"), time.monotonic() + seconds
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=run_checks, args=(str(device), sender), daemon=True)
-    process.start()
-    sender.close()
+    names, end = checks(), time.monotonic() + seconds
     outcomes: dict[str, str] = {}
-    unknown = f"skipped: parity not reached within {seconds:.0f} s"
-    try:
-        while receiver.poll(max(0.0, end - time.monotonic()) if math.isfinite(end) else None):
-            name, outcome = receiver.recv()
-            outcomes[name] = outcome
-    except EOFError:  # it ended: after all checks, or in the middle of one
-        process.join()
-        unknown = f"failed: parity: the process ended with {process.exitcode}"
-    finally:
-        process.kill()
-        process.join()
+    with multiprocessing.get_context("spawn").Pool(1) as pool, suppress(TimeoutError):
+        results = pool.imap(partial(run_check, device), names)
+        for name in names:
+            outcomes[name] = results.next(max(0.0, end - time.monotonic()))
     found: dict[Family, str] = {}
-    for name, (family, _) in checks().items():
+    for name, (family, _) in names.items():
         if name not in outcomes:
-            found.setdefault(family, unknown)
+            found.setdefault(family, f"skipped: parity not reached within {seconds:.0f} s")
         elif outcomes[name]:
             found[family] = f"failed: parity of {name}: {outcomes[name]}"
     return found
 
 
-def run_checks(device: str, results: Connection) -> None:
-    """Make every check, and send its name and what is wrong; empty if nothing is."""
+def run_check(device: torch.device, name: str) -> str:
+    """Make a check; returns what is wrong, nothing if it passes."""
     find_kernels()
-    if torch.device(device).index is not None:
-        torch.cuda.set_device(torch.device(device))
-    with ieee_float32():
-        for name, (_, check) in checks().items():
-            try:
-                check(torch.device(device))
-                results.send((name, ""))
-            except Exception as error:
-                results.send((name, failure(error).removeprefix("failed: ")))
-            if device.startswith("cuda"):
-                torch.cuda.empty_cache()
+    _, check = checks()[name]
+    try:
+        if device.index is not None:
+            torch.cuda.set_device(device)
+        with ieee_float32():
+            check(device)
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+    except Exception as error:
+        return failure(error).removeprefix("failed: ")
+    return ""

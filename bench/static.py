@@ -136,10 +136,10 @@ def inspect_cubin(cubin: bytes) -> dict[str, int]:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        usage = subprocess.run(
-            [CUOBJDUMP, "--dump-resource-usage", file.name], capture_output=True, text=True, check=True
-        ).stdout
-        sass = subprocess.run([CUOBJDUMP, "--dump-sass", file.name], capture_output=True, text=True, check=True).stdout
+        usage, sass = (
+            subprocess.run([CUOBJDUMP, option, file.name], capture_output=True, text=True, check=True).stdout
+            for option in ("--dump-resource-usage", "--dump-sass")
+        )
     counts = {name: int(number) for name, number in re.findall(r"(REG|STACK|LOCAL):(\d+)", usage)}
     opcodes = re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ +)?([A-Z][\w.]*)", sass, re.MULTILINE)
     loads = [width(o) for o in opcodes if re.match(r"(LDG|LDGSTS)\b", o)]
@@ -241,15 +241,12 @@ def main() -> int:
     with ProcessPoolExecutor() as pool:
         jobs = {arch: pool.submit(inspect_architecture, arch, arguments.op, write) for arch in arguments.arch}
         results = {arch: job.result() for arch, job in jobs.items()}
-    n_bad = 0
     for arch, rows in results.items():
-        for row in rows:
-            bad = row["verdict"] != "ok"
-            n_bad += bad
-            if bad or arguments.op:
-                print(f"sm_{arch} " + " ".join(f"{name}={row[name]}" for name in COLUMNS))
-        print(f"sm_{arch}: {len(rows)} kernels, {sum(row['verdict'] != 'ok' for row in rows)} bad")
-    return 1 if n_bad else 0
+        bad = [row for row in rows if row["verdict"] != "ok"]
+        for row in rows if arguments.op else bad:
+            print(f"sm_{arch} " + " ".join(f"{name}={row[name]}" for name in COLUMNS))
+        print(f"sm_{arch}: {len(rows)} kernels, {len(bad)} bad")
+    return int(any(row["verdict"] != "ok" for rows in results.values() for row in rows))
 
 
 if __name__ == "__main__":

@@ -1,17 +1,15 @@
-"""What rows say, as Markdown: losses, latency, throughput, operations."""
+"""What rows say, as Markdown: losses, the codec, operations."""
 
-import math
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from bench.contests import Contest, contests, overlap
 from silk_fast.benchmark.rows import OK, Row
 from silk_fast.markdown import LEFT, significant, table
 
 GOOD_SHARE = 0.8
-LADDER = ("eager", "compile", "compile-max", "ours", "cuda-graph")
-LATENCY_OPS = ("encode_frame", "decode_frame", "encode", "decode")
+LADDER = ("eager", "compile", "compile-max", "ours")
 
 
 def number(value: float | None) -> str:
@@ -41,27 +39,18 @@ def is_loss(value: float) -> bool:
     return round(value, 2) < 1
 
 
-def megabytes(row: Row) -> str:
-    """Peak memory."""
-    return number(None if row.peak_bytes is None else row.peak_bytes / 1e6)
+def percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.0%}"
 
 
 def losses_section(rows: Sequence[Row], limit: int) -> list[str]:
     """Cases of ours that are slower than a rival or below 80 % of their ceiling, ``limit`` of them, the worst first."""
     found = [loss for section in ("ops", "codec") for contest in contests(rows, section) if (loss := _loss(contest))]
-    title = ["## Losses", ""]
-    if not found:
-        return [
-            *title,
-            f"Nothing that was measured is slower than a rival or below {GOOD_SHARE:.0%} of its ceiling.",
-            "",
-        ]
-    n_slower = sum(cells[5] != "-" for _, cells in found)
-    found = sorted(found, key=lambda loss: loss[0])
-    text = f"{n_slower} cases of ours are slower than a rival, {len(found)} are that or below {GOOD_SHARE:.0%} of their"
-    text += " ceiling." if len(found) <= limit else f" ceiling; the worst {limit}:"
+    text = f"{len(found)} cases of ours are slower than a rival or below {GOOD_SHARE:.0%} of their ceiling"
+    text += f"; the worst {limit}:" if len(found) > limit else "."
     head = ("device", "op", "case", "variant", "ms", "times as fast as", "share")
-    return [*title, text, "", table(head, [cells for _, cells in found[:limit]], rule=LEFT)]
+    lines = [cells for _, cells in sorted(found)[:limit]]
+    return ["## Losses", "", text, "", *([table(head, lines, rule=LEFT)] if lines else [])]
 
 
 def _loss(contest: Contest) -> tuple[float, tuple[str, ...]] | None:
@@ -70,80 +59,45 @@ def _loss(contest: Contest) -> tuple[float, tuple[str, ...]] | None:
     if ours is None:
         return None
     slower = {rival: value for rival, value in contest.speedups().items() if is_loss(value)}
-    is_far = ours.share is not None and ours.share < GOOD_SHARE
-    if not slower and not is_far:
+    shares = [ours.share] if ours.share is not None and ours.share < GOOD_SHARE else []
+    if not slower and not shares:
         return None
     names = ", ".join(
         f"{rival} {speedup(value)}{' (ranges overlap)' * overlap(contest.rows[rival], ours)}"
         for rival, value in sorted(slower.items())
     )
-    share = "-" if ours.share is None else f"{ours.share:.0%} of {ours.ceiling}"
-    worst = min([*slower.values(), *([ours.share] if is_far and ours.share else [])])
-    cells = (
-        ours.device,
-        f"{ours.op} {ours.direction}",
-        ours.case,
-        variant(ours),
-        milliseconds(ours),
-        names or "-",
-        share,
-    )
-    return worst, cells
+    what = (ours.device, f"{ours.op} {ours.direction}", ours.case, variant(ours), milliseconds(ours))
+    return min([*slower.values(), *shares]), (*what, names or "-", f"{percent(ours.share)} of {ours.ceiling}")
 
 
-def latency_section(rows: Sequence[Row]) -> list[str]:
-    """One frame and 10 s at batch 1, by every provider."""
-    found = contests([row for row in rows if is_latency(row)], "codec")
+def codec_section(rows: Sequence[Row]) -> list[str]:
+    """Every size of encode and decode, by every provider: on all threads, or in half precision."""
+    found = contests(rows, "codec")
+    best: dict[str, str] = {}
+    for row in sorted((contest.any_row for contest in found), key=lambda row: (row.threads or 0, "16" in row.dtype)):
+        best[row.device] = variant(row)
     lines = []
-    for contest in found:
+    for contest in sorted(found, key=lambda contest: _size(contest.any_row)):
         row, ours = contest.any_row, contest.ours
-        times = [milliseconds(contest.rows.get(step)) for step in LADDER]
+        if variant(row) != best[row.device]:
+            continue
+        times = [milliseconds(contest.rows.get(provider)) for provider in LADDER]
         ratio = contest.speedups().get("eager")
-        figures = ("-", "-", "-") if ours is None else (_share(ours), number(ours.realtime), megabytes(ours))
-        name = (row.device, row.op, variant(row))
+        figures = (percent(ours.share), number(ours.realtime), _megabytes(ours)) if ours else ("-", "-", "-")
+        name = (f"{row.device}, {variant(row)}", row.op, row.case.split(", ", 1)[-1])
         lines.append((*name, *times, speedup(ratio) if ratio else "-", *figures))
     if not lines:
         return []
-    head = ("device", "op", "variant", *LADDER, "ours against eager", "share", "seconds of audio per second", "peak MB")
-    text = "Milliseconds of a call: one frame of 400 ms of a stream, or a clip of 10 s."
-    return ["## Latency at batch 1", "", text, "", table(head, lines)]
+    head = ("device", "op", "size", *LADDER, "ours against eager", "share", "audio s per s", "peak MB")
+    return ["## The codec", "", "Milliseconds of a call:", "", table(head, lines, rule=LEFT)]
 
 
-def is_latency(row: Row) -> bool:
-    """Whether a row is of the codec at batch 1, one frame or 10 s."""
-    return row.op in LATENCY_OPS and row.shape.startswith("1x") and is_clip(row, 10.0)
+def _size(row: Row) -> tuple:
+    return row.device, row.op, int(row.shape.split("x")[0]), row.seconds
 
 
-def is_clip(row: Row, seconds: float) -> bool:
-    """Whether each signal of a codec row is a frame, or a clip that long."""
-    return row.op.endswith("_frame") or math.isclose((row.seconds or 0.0) / int(row.shape.split("x")[0]), seconds)
-
-
-def _share(row: Row) -> str:
-    return "-" if row.share is None else f"{row.share:.0%}"
-
-
-def growth_section(rows: Sequence[Row]) -> list[str]:
-    """Speed and memory of ours and eager over duration and batch, on the most threads, or in half precision."""
-    groups: dict[tuple[str, str, str], dict[str, dict[str, Row]]] = {}
-    for row in rows:
-        if row.op in ("encode", "decode") and row.provider in ("ours", "eager") and row.status == OK:
-            found = groups.setdefault((row.device, row.op, row.provider), {})
-            found.setdefault(variant(row), {})[row.case.split(", ", 1)[-1]] = row
-    sizes = {size: row for group in groups.values() for found in group.values() for size, row in found.items()}
-    order = sorted(sizes, key=lambda size: (not size.endswith("batch 1"), sizes[size].seconds))
-    lines = []
-    for key, group in sorted(groups.items()):
-        name = max(group, key=lambda name: (len(group[name]), "16" in name, name))
-        cells = [_speed(group[name].get(size)) for size in order]
-        lines.append((*key[:2], name, key[2], *cells))
-    text = "Seconds of audio per second, and peak memory:"
-    head = ("device", "op", "variant", "provider", *order)
-    return ["## Growth with duration and batch", "", text, "", table(head, lines)] if lines else []
-
-
-def _speed(row: Row | None) -> str:
-    return "-" if row is None else f"{number(row.realtime)}{f', {megabytes(row)} MB' if row.peak_bytes else ''}"
+def _megabytes(row: Row) -> str:
+    return number(row.peak_bytes / 1e6 if row.peak_bytes else None)
 
 
 def ops_section(rows: Sequence[Row]) -> list[str]:
@@ -154,51 +108,47 @@ def ops_section(rows: Sequence[Row]) -> list[str]:
     groups: dict[tuple[str, str], list[Contest]] = {}
     without: dict[str, list[Contest]] = {}
     for contest in contests(rows, "ops"):
-        row = contest.ours
-        if row is None:
-            without.setdefault(contest.any_row.device, []).append(contest)
+        row = contest.any_row
+        if contest.ours is None:
+            without.setdefault(row.device, []).append(contest)
         else:
             groups.setdefault((row.device, f"{row.op} {row.direction}"), []).append(contest)
-    if not groups and not without:
-        return []
     rivals = sorted({rival for group in groups.values() for contest in group for rival in contest.speedups()})
     lines = []
     for key, group in sorted(groups.items()):
         shares = [contest.ours.share for contest in group if contest.ours and contest.ours.share is not None]
-        values = [[c.speedups()[rival] for c in group if rival in c.speedups()] for rival in rivals]
-        cells = [f"{statistics.median(shares):.0%}, lowest {min(shares):.0%}" if shares else "-"]
-        cells += [f"{speedup(statistics.median(v))}, lowest {speedup(min(v))}" if v else "-" for v in values]
-        lines.append((*key, len(group), *cells))
+        speeds = [[c.speedups()[rival] for c in group if rival in c.speedups()] for rival in rivals]
+        lines.append((*key, len(group), _middle(shares, percent), *(_middle(values, speedup) for values in speeds)))
     head = ("device", "op", "cases", "share of the ceiling", *(f"times as fast as {rival}" for rival in rivals))
-    tables = [table(head, lines)] if lines else []
-    return ["## Operations", "", *tables, *(_sentence(device, found) for device, found in without.items())]
+    found = [*([table(head, lines)] if lines else []), *(_sentence(device, group) for device, group in without.items())]
+    return ["## Operations", "", *found] if found else []
 
 
-def _sentence(device: str, found: Iterable[Contest]) -> str:
+def _middle(values: Sequence[float], write) -> str:
+    return f"{write(statistics.median(values))}, lowest {write(min(values))}" if values else "-"
+
+
+def _sentence(device: str, found: Sequence[Contest]) -> str:
     pairs = [(contest.rows.get("eager"), contest.rows.get("compile")) for contest in found]
     ratios = [a.timing.p50 / b.timing.p50 for a, b in pairs if a and b and a.status == b.status == OK]
-    text = f"{device}: {len(pairs)} cases in which ours has no figure"
+    text = f"{device}: {len(found)} cases in which ours has no figure"
     if ratios:
-        middle = statistics.median(ratios)
-        text += f"; of {len(ratios)} by torch.compile, it is {middle:.2f} times as fast as eager in the median"
-        text += f", {min(ratios):.2f} to {max(ratios):.2f}"
+        text += (
+            f"; of {len(ratios)} by torch.compile, it is {statistics.median(ratios):.2f} times as fast as eager in the"
+        )
+        text += f" median, {min(ratios):.2f} to {max(ratios):.2f}"
     return f"{text}.\n"
 
 
 def absences_section(rows: Sequence[Row]) -> list[str]:
-    """Rows without a figure as one sentence a device: what failed first."""
-    lines = []
-    for device in dict.fromkeys(row.device for row in rows):
-        mine = [row for row in rows if row.device == device and row.status != OK]
-        found = Counter((row.status.split(",")[0], row.provider) for row in mine)
-        lines.append(f"{device}: {_absences(found)}\n")
-    return ["## What has no figure", "", *lines] if lines else []
-
-
-def _absences(found: Counter[tuple[str, str]]) -> str:
-    reasons: dict[str, list[str]] = {}
-    order = ("failed", "skipped", "absent")
-    for status, provider in sorted(found, key=lambda key: (order.index(key[0].split(":")[0]), key)):
-        reasons.setdefault(status, []).append(f"{found[status, provider]} of {provider}")
-    texts = (f"{status} ({', '.join(counts)})" for status, counts in reasons.items())
-    return f"{found.total()} rows have no figure: {'; '.join(texts)}." if reasons else "every row has a figure."
+    """Rows without a figure as one sentence a device."""
+    found: dict[str, Counter[str]] = {}
+    for row in rows:
+        reasons = found.setdefault(row.device, Counter())
+        if row.status != OK:
+            reasons[f"{row.provider}, {row.status.split(',')[0]}"] += 1
+    texts = []
+    for device, reasons in found.items():
+        text = "; ".join(f"{n} of {reason}" for reason, n in sorted(reasons.items())) or "none"
+        texts.append(f"{device}: {text}.\n")
+    return ["## Rows without a figure", "", *texts] if texts else []

@@ -1,7 +1,7 @@
 """FSQ at Silk's 128 dimensions of 8 levels, X-Codec 2's 8 of 4 levels, and mixed levels."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -22,40 +22,34 @@ LAYERS = {  # levels, group size, frames per second
     "Silk": ([8] * 128, 7, 2.5),
     "X-Codec 2": ([4] * 8, 8, 50),
 }
-# The reference makes tensors of its levels on the host and copies them, which no CUDA graph can hold.
-UNCAPTURABLE = frozenset({"eager", "compile"})
 
 
 def static_cases() -> list[StaticCase]:
     return [
-        StaticCase("fsq", name, dtype, _call(*arguments, dtype), WIDE)
-        for name, (*arguments, dtypes) in CASES.items()
+        StaticCase("fsq", name, dtype, partial(_latents, shape), partial(_all_three, *options), WIDE)
+        for name, (shape, *options, dtypes) in CASES.items()
         for dtype in dtypes
     ]
 
 
-def _call(shape: tuple, levels: list[int], group_size: int, dim: int, dtype: torch.dtype) -> Callable[[], None]:
-    def call() -> None:
-        from silk_fast.kernels import fsq_pack, fsq_quantize, fsq_unpack
+def _latents(shape: tuple[int, ...], source: Source) -> list[Tensor]:
+    return [source.normal(*shape)]
 
-        z = torch.empty(shape, dtype=dtype, requires_grad=True)
-        fsq_unpack(fsq_pack(z.detach(), levels, group_size, dim), levels, group_size, dim)
-        codes = fsq_quantize(z, levels, dim)
-        codes.backward(torch.empty_like(codes))
 
-    return call
+def _all_three(levels: list[int], group_size: int, dim: int, ops, z: Tensor) -> Tensor:
+    ops.fsq_unpack(ops.fsq_pack(z.detach(), levels, group_size, dim), levels, group_size, dim)
+    return ops.fsq_quantize(z, levels, dim)
 
 
 def timing_cases(points: Sequence[Point], dtypes: Sequence[torch.dtype]) -> list[TimingCase]:
     """Tokens are integers: unpacking has one dtype, and only quantising a backward pass."""
 
     def cases(op: str, dtypes: Sequence[torch.dtype], *directions: str) -> list[TimingCase]:
-        return all_cases(op, partial(_describe, op), LAYERS, points, dtypes, ("Silk",), directions=directions)
+        return all_cases(op, partial(_describe, op), [*LAYERS], points, dtypes, ("Silk",), directions)
 
-    single = [dtype for dtype in dtypes if dtype == torch.float32]
     return [
         *cases("fsq_pack", dtypes, "forward"),
-        *cases("fsq_unpack", single, "forward"),
+        *cases("fsq_unpack", [dtype for dtype in dtypes if dtype == torch.float32], "forward"),
         *cases("fsq_quantize", dtypes, "forward", "backward"),
     ]
 
@@ -70,7 +64,7 @@ def latents(source: Source, *shape: int, n_levels: int) -> Tensor:
     return z.to(source.dtype).requires_grad_(source.with_gradients)
 
 
-def _describe(op: str, layer: str, point: Point, dtype: torch.dtype, direction: str) -> dict:
+def _describe(op: str, layer: str, point: Point, *_: object) -> dict:
     levels, group_size, rate = LAYERS[layer]
     dims = (point[0], frames(point[1], rate), len(levels))
 
@@ -80,10 +74,6 @@ def _describe(op: str, layer: str, point: Point, dtype: torch.dtype, direction: 
         return [latents(source, *dims, n_levels=levels[0])]
 
     options = (levels,) if op == "fsq_quantize" else (levels, group_size)
-    return {
-        "sizes": {"N": dims[0] * dims[1], "D": dims[2], "group_size": group_size},
-        "dims": dims,
-        "make": make,
-        "calls": both(lambda ops, x: getattr(ops, op)(x, *options)),
-        "uncapturable": UNCAPTURABLE,
-    }
+    calls = both(lambda ops, x: getattr(ops, op)(x, *options))
+    sizes = {"N": dims[0] * dims[1], "D": dims[2], "group_size": group_size}
+    return {"sizes": sizes, "dims": dims, "make": make, "calls": calls}

@@ -1,10 +1,12 @@
 """Snake at the shapes of Silk, DAC, SNAC and Oobleck: long rows, rows of odd length, rows shorter than a program."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 
 import torch
+from torch import Tensor
 
-from bench.cases import DTYPES, Point, StaticCase, TimingCase, all_cases, both, frames
+from bench.cases import DTYPES, Point, Source, StaticCase, TimingCase, all_cases, both, frames
 
 SHAPES = {  # (B, C, T), fused with bias and residual
     "Silk 24 kHz, 1 s": ((1, 64, 24000), False),
@@ -30,42 +32,31 @@ MAIN = ("Silk small 24 kHz", "DAC 44.1 kHz")
 
 def static_cases() -> list[StaticCase]:
     return [
-        StaticCase("snake", name, dtype, _call(shape, dtype, fused), WIDE)
+        StaticCase("snake", name, dtype, partial(_inputs, *shape), _call, WIDE)
         for dtype in DTYPES
-        for name, (shape, fused) in SHAPES.items()
+        for name, shape in SHAPES.items()
     ]
 
 
-def _call(shape: tuple[int, int, int], dtype: torch.dtype, fused: bool) -> Callable[[], None]:
-    def call() -> None:
-        from silk_fast.kernels import snake
-
-        x = torch.empty(shape, dtype=dtype, requires_grad=True)
-        alpha, beta, bias = torch.empty(3, shape[1], dtype=dtype)
-        y = snake(x, alpha, beta, bias, x.detach()) if fused else snake(x, alpha, beta)
-        y.backward(torch.empty_like(y))
-
-    return call
-
-
 def timing_cases(points: Sequence[Point], dtypes: Sequence[torch.dtype]) -> list[TimingCase]:
-    return all_cases("snake", _describe, LAYERS, points, dtypes, MAIN)
+    return all_cases("snake", _describe, [*LAYERS], points, dtypes, MAIN)
 
 
-def _describe(layer: str, point: Point, dtype: torch.dtype, direction: str) -> dict:
+def _inputs(dims: tuple[int, int, int], fused: bool, source: Source) -> list[Tensor]:
+    inputs = [source.normal(*dims), source.positive(dims[1]), source.positive(dims[1])]
+    return [*inputs, source.normal(dims[1]), source.normal(*dims)] if fused else inputs
+
+
+def _call(ops, *inputs: Tensor):
+    return ops.snake(*inputs)
+
+
+def _describe(layer: str, point: Point, *_: object) -> dict:
     n_channels, rate, fused = LAYERS[layer]
     dims = (point[0], n_channels, frames(point[1], rate))
-
-    def make(source):
-        inputs = [source.normal(*dims), source.positive(n_channels), source.positive(n_channels)]
-        return [*inputs, source.normal(n_channels), source.normal(*dims)] if fused else inputs
-
-    calls = both(lambda ops, x, alpha, beta: ops.snake(x, alpha, beta))
+    calls = both(_call)
     if fused:
         plain = calls["eager"]
-        calls = {
-            **both(lambda ops, *inputs: ops.snake(*inputs)),
-            "eager": lambda x, alpha, beta, bias, residual: residual + plain(x + bias[:, None], alpha, beta),
-        }
+        calls["eager"] = lambda x, alpha, beta, bias, residual: residual + plain(x + bias[:, None], alpha, beta)
     sizes = {"B": dims[0], "C": dims[1], "T": dims[2], "bias": fused, "residual": fused}
-    return {"sizes": sizes, "dims": dims, "make": make, "calls": calls}
+    return {"sizes": sizes, "dims": dims, "make": partial(_inputs, dims, fused), "calls": calls}

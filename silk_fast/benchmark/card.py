@@ -6,9 +6,7 @@ outside matrix units as well. Each is measured in several rounds, of which the f
 in a slow moment would be below what is measured later.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from functools import reduce
+from collections.abc import Callable, Iterable
 
 import torch
 
@@ -18,79 +16,53 @@ from silk_fast.benchmark.runner import ieee_float32
 from silk_fast.benchmark.timing import measure
 
 ROUNDS = 3
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """Of what is measured.
-
-    Args:
-        copy_bytes: of the tensor that is copied.
-        matmul: rows and columns of the factors.
-        seconds: for each round of a measurement; a few repetitions are made in any case.
-        dtypes: of products; float32 is among them.
-    """
-
-    copy_bytes: int
-    matmul: int
-    seconds: float
-    dtypes: tuple[torch.dtype, ...] = (torch.float32,)
-
-
-SIZES = {
-    "cuda": Sizes(2**30, 8192, 0.2, (torch.float32, torch.float16, torch.bfloat16)),
-    "cpu": Sizes(2**28, 1536, 0.2),
-}
-
-
-SMOKE = Sizes(2**26, 256, 0.02)
-"""Says little, to test the path itself."""
+SECONDS = 0.2  # for each round of a measurement
+COPY_BYTES = {"cuda": 2**30, "cpu": 2**28}
+MATMUL_SIZE = {"cuda": 8192, "cpu": 1536}
+DTYPES = {"cuda": (torch.float32, torch.float16, torch.bfloat16), "cpu": (torch.float32,)}
 
 
 def measure_ceilings(
-    device: torch.device, threads: Iterable[int | None], sizes: Sizes, add: Callable[[Iterable[Row]], Sequence[Row]]
+    device: torch.device, threads: Iterable[int | None], add: Callable[..., object]
 ) -> dict[tuple[int | None, str], Ceilings]:
     """Measure what the machine reaches, by the number of threads (None on a GPU) and the name of the dtype.
 
     Args:
-        add: receives the rows, and returns them as they were written.
+        add: receives the rows.
     """
     before = torch.get_num_threads()
     found: dict[tuple[int | None, str], Ceilings] = {}
     for n_threads in threads:
         torch.set_num_threads(n_threads or before)
         with ieee_float32():
-            (copy,) = add([_copy_row(device, n_threads, sizes)])
-            products = [row for dtype in sizes.dtypes for row in add([_matmul_row(device, n_threads, sizes, dtype)])]
+            copy = _copy_row(device, n_threads)
+            products = {dtype_name(d): _matmul_row(device, n_threads, d) for d in DTYPES[device.type]}
+        add(copy, *products.values())
         bandwidth = 1e3 * (copy.bytes or 0) / copy.timing.p50
-        rates = {row.dtype: 1e3 * (row.flops or 0) / row.timing.p50 for row in products}
-        found |= {(n_threads, dtype): Ceilings(bandwidth, rate, rates["float32"]) for dtype, rate in rates.items()}
+        rates = {name: 1e3 * (row.flops or 0) / row.timing.p50 for name, row in products.items()}
+        found |= {(n_threads, name): Ceilings(bandwidth, rate, rates["float32"]) for name, rate in rates.items()}
     torch.set_num_threads(before)
     return found
 
 
-def _copy_row(device: torch.device, threads: int | None, sizes: Sizes) -> Row:
-    source = torch.ones(sizes.copy_bytes // 4, device=device)
+def _copy_row(device: torch.device, threads: int | None) -> Row:
+    source = torch.ones(COPY_BYTES[device.type] // 4, device=device)
     target = torch.empty_like(source)
-    row = _row("copy", str(len(source)), torch.float32, threads)
-    row = replace(row, bytes=2 * source.nbytes, flops=0, ceiling="bandwidth")
-    return _fastest(row, lambda: target.copy_(source), device, sizes)
+    figures = _fastest(lambda: target.copy_(source), device)
+    place = ("card", "copy", "ceiling", str(len(source)), "float32", "forward", "eager", threads)
+    return Row(*place, bytes=2 * source.nbytes, flops=0, share=1.0, ceiling="bandwidth", **figures)
 
 
-def _matmul_row(device: torch.device, threads: int | None, sizes: Sizes, dtype: torch.dtype) -> Row:
-    n = sizes.matmul
+def _matmul_row(device: torch.device, threads: int | None, dtype: torch.dtype) -> Row:
+    n = MATMUL_SIZE[device.type]
     a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
     out = torch.empty_like(a)
-    row = replace(_row("matmul", f"{n}x{n}x{n}", dtype, threads), bytes=3 * a.nbytes, flops=2 * n**3, ceiling="compute")
-    return _fastest(row, lambda: torch.mm(a, b, out=out), device, sizes)
+    figures = _fastest(lambda: torch.mm(a, b, out=out), device)
+    place = ("card", "matmul", "ceiling", f"{n}x{n}x{n}", dtype_name(dtype), "forward", "eager", threads)
+    return Row(*place, bytes=3 * a.nbytes, flops=2 * n**3, share=1.0, ceiling="compute", **figures)
 
 
-def _row(op: str, shape: str, dtype: torch.dtype, threads: int | None) -> Row:
-    return Row("card", op, "ceiling", shape, dtype_name(dtype), "forward", "eager", threads, share=1.0)
-
-
-def _fastest(row: Row, call: Callable[[], object], device: torch.device, sizes: Sizes) -> Row:
-    """``row`` with the figures of the fastest round, and whether the others confirm it."""
-    rounds = [replace(row, **vars(measure(call, device, seconds_budget=sizes.seconds))) for _ in range(ROUNDS)]
-    first, *others = sorted(rounds, key=lambda row: row.timing.p50)
-    return reduce(Row.confirmed_by, others, first)
+def _fastest(call: Callable[[], object], device: torch.device) -> dict:
+    """The figures of the fastest round."""
+    rounds = [measure(call, device, seconds_budget=SECONDS) for _ in range(ROUNDS)]
+    return vars(min(rounds, key=lambda found: (found.kernel or found.call).p50))

@@ -2,29 +2,24 @@
 
 The model is a preset with seeded weights, and the signals are noise: time and memory do not depend on either.
 Providers: ``eager`` is the reference with plain weights, ``ours`` the same after ``accelerate_``; ``compile`` and
-``compile-max`` (with CUDA graphs) are ``torch.compile`` of encoder, Conformer and decoder; ``cuda-graph`` is one
-frame of ``ours``, captured. On a GPU compiled parts take whole signals without state, for a CUDA graph cannot be
-replayed where states move; all else is called as users call it.
+``compile-max`` (with CUDA graphs) are ``torch.compile`` of encoder, Conformer and decoder. On a GPU compiled parts take
+whole signals without state, for a CUDA graph cannot be replayed where states move; all else is called as users call it.
 """
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
 
 from silk_fast import accelerate_
-from silk_fast.benchmark.timing import capture, side_stream
 from silk_fast.config import SilkConfig
 from silk_fast.errors import SilkInputError
 from silk_fast.reference.codec import SilkCodec
 from silk_fast.reference.state import State
 
-PROVIDERS = ("ours", "eager", "cuda-graph", "compile", "compile-max")
 COMPILE_MODES = {"compile": "default", "compile-max": "max-autotune"}
-WARM_UPS = 2  # and the capture makes one more
 
 
 @lru_cache
@@ -39,7 +34,7 @@ def build_codec(preset: str, dtype: torch.dtype, provider: str, device: torch.de
     eager execution.
 
     Raises:
-        SilkInputError: an unknown provider, or ``ours`` on a GPU where no kernel can be used.
+        SilkInputError: ``ours`` on a GPU where no kernel can be used.
     """
     codec = copy.deepcopy(_seeded_codec(preset)).to(device)
     if provider == "ours":
@@ -52,8 +47,6 @@ def build_codec(preset: str, dtype: torch.dtype, provider: str, device: torch.de
         torch.compiler.reset()
         for part in (codec.encoder, codec.conformer, codec.decoder):
             part.compile(mode=COMPILE_MODES[provider], dynamic=False)
-    elif provider != "eager":
-        raise SilkInputError(f"provider must be one of {', '.join(PROVIDERS)}, got {provider!r}")
     return codec
 
 
@@ -70,9 +63,7 @@ def codec_call(
         SilkInputError: see :func:`build_codec`.
     """
     direction, is_frame = op.removesuffix("_frame"), op.endswith("_frame")
-    codec = build_codec(preset, dtype, "ours" if provider == "cuda-graph" else provider, device)
-    if provider == "cuda-graph":
-        return captured_step(codec, direction, source)
+    codec = build_codec(preset, dtype, provider, device)
     if is_frame:
         stream = codec.streaming(len(source))
         if provider == "compile-max":
@@ -110,47 +101,3 @@ def _keep_addresses(state: State) -> None:
                 _keep_addresses(item)
             elif isinstance(item, Tensor):
                 torch._dynamo.mark_static_address(item)
-
-
-@dataclass(frozen=True)
-class CapturedStep:
-    """A CUDA graph and all memory that it reads and writes, none of which the graph itself keeps alive.
-
-    Args:
-        graph: reads ``frame`` and what ``step`` holds, weights and state; writes ``result``.
-        source: copied to ``frame`` before each replay.
-    """
-
-    graph: torch.cuda.CUDAGraph
-    step: Callable[[], Tensor]
-    source: Tensor
-    frame: Tensor
-    result: Tensor
-
-    def __call__(self) -> Tensor:
-        self.frame.copy_(self.source)
-        self.graph.replay()
-        return self.result
-
-
-@torch.no_grad()
-def captured_step(codec: SilkCodec, direction: str, source: Tensor) -> CapturedStep:
-    """One frame of an accelerated stream as a CUDA graph: copies the input in, replays, returns the output.
-
-    Checks of the input, which wait for the device, are left out.
-    """
-    state, quantizer, frame = codec.streaming(len(source)).state, codec.quantizer, source.clone()
-
-    def step() -> Tensor:
-        if direction == "decode":
-            codes = quantizer.ops.fsq_unpack(frame, quantizer.levels, quantizer.group_size)
-            return codec.decoder(codes, state.decoder)
-        latents = codec.conformer(codec.encoder(frame, state.encoder), state=state.conformer)
-        return quantizer.ops.fsq_pack(quantizer.norm(latents), quantizer.levels, quantizer.group_size)
-
-    with side_stream(source.device):
-        for _ in range(WARM_UPS):
-            step()
-        graph, result = capture(step, source.device)
-    assert isinstance(result, Tensor)
-    return CapturedStep(graph, step, source, frame, result)

@@ -1,21 +1,20 @@
 """The end-to-end cases: which sizes of encode and decode are measured, by whom and in which order."""
 
-import gc
 import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from silk_fast.benchmark.codec import COMPILE_MODES, codec_call, example_input
 from silk_fast.benchmark.codec_costs import codec_cost, codec_layers
 from silk_fast.benchmark.costs import Cost
 from silk_fast.benchmark.rows import Row, dtype_name
-from silk_fast.benchmark.runner import Bench, triton_absence
-from silk_fast.benchmark.timing import FEW, Measurement, measure, measure_long, seconds_of, side_stream
+from silk_fast.benchmark.runner import Bench
 from silk_fast.config import SilkConfig
 from silk_fast.errors import SilkInputError
 
@@ -23,16 +22,7 @@ DURATIONS = (1.0, 10.0, 60.0, 600.0, 3600.0)
 CLIP = 10.0
 BATCHES = {"cpu": (1, 2, 8), "cuda": (1, 8, 32, 128)}
 DTYPES = {"cpu": (torch.float32,), "cuda": (torch.float16, torch.float32)}
-OURS = ("ours", "cuda-graph")  # what is no rival
-NEED_GPU = {"cuda-graph": "CUDA graphs need an NVIDIA GPU", "compile-max": "CUDA graphs need an NVIDIA GPU"}
-
-# A process starts with the peak of the one that made it, so a small one stands between.
-LAUNCHER = """
-import resource, subprocess, sys
-status = subprocess.run(sys.argv[1:]).returncode
-print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
-sys.exit(status)
-"""
+STATUS = Path("/proc/self/status")
 
 
 @dataclass(frozen=True)
@@ -44,7 +34,7 @@ class CodecCase:
         seconds: of audio in each signal; one frame where a stream is measured.
         batch: signals at once.
         dtype: ``"float32"``, ``"float16"`` or ``"bfloat16"``, of the convolutions.
-        provider: of ``PROVIDERS``.
+        provider: ``"ours"``, ``"eager"``, ``"compile"`` or ``"compile-max"``.
         threads: of the CPU; None on a GPU.
         preset: size of the codec.
     """
@@ -99,91 +89,54 @@ class CodecCase:
     def row(self, **values) -> Row:
         """The row of this case with ``values`` filled in."""
         cost = codec_cost(self.config, self.n_frames, self.batch, getattr(torch, self.dtype), self.direction)
-        return Row(
-            section="codec",
-            op=self.op,
-            case=self.name,
-            shape=self.shape,
-            dtype=self.dtype,
-            direction="forward",
-            provider=self.provider,
-            threads=self.threads,
-            bytes=cost.bytes,
-            flops=cost.flops,
-            seconds=self.batch * self.n_samples / self.config.sample_rate,
-            **values,
-        )
+        place = ("codec", self.op, self.name, self.shape, self.dtype, "forward", self.provider, self.threads)
+        seconds = self.batch * self.n_samples / self.config.sample_rate
+        return Row(*place, bytes=cost.bytes, flops=cost.flops, seconds=seconds, **values)
 
     def absence(self, bench: Bench) -> str | None:
         """Why it cannot be measured, as the status of its row; None if it can."""
         if bench.device.type != "cuda":
-            return f"absent: {NEED_GPU[self.provider]}" if self.provider in NEED_GPU else None
-        if self.provider not in OURS:
+            return "absent: CUDA graphs need an NVIDIA GPU" if self.provider == "compile-max" else None
+        if self.provider != "ours":
             return None
-        return triton_absence() or bench.wrong.get((self.direction, "float32", "forward"))
+        if find_spec("triton") is None:
+            return "absent: triton is not installed"
+        return bench.wrong.get((self.direction, "float32", "forward"))
 
-    def source(self, device: torch.device) -> Tensor:
-        """The input."""
-        return example_input(self.config, self.direction, self.batch, self.n_samples).to(device)
-
-    def call(self, device: torch.device) -> Callable[[], object]:
-        """What is measured: one encode or decode, ready to run."""
+    def ready(self, device: torch.device) -> tuple[Callable[[], object], None]:
+        """One encode or decode, ready to run."""
         dtype = getattr(torch, self.dtype)
-        return codec_call(self.provider, self.op, self.preset, dtype, self.source(device), device)
-
-    def measure(self, bench: Bench, expected_seconds: float = 0.0) -> Measurement:
-        """Time it; what is longer than its share of the time is repeated twice only.
-
-        Raises:
-            Whatever the provider raises.
-        """
-        device = bench.device
-        try:
-            with side_stream(device):
-                return _measure(self.call(device), device, bench.seconds, expected_seconds)
-        finally:
-            if device.type == "cuda":
-                gc.collect()  # what it held would count as memory of the next
+        source = example_input(self.config, self.direction, self.batch, self.n_samples).to(device)
+        return codec_call(self.provider, self.op, self.preset, dtype, source, device), None
 
     def peak_memory(self) -> int | None:
         """Peak resident bytes of a process that does it once on the CPU: Python, PyTorch and the signal included.
 
-        None for frames, which take next to nothing, and for what is compiled: there the compiler takes the most.
+        None for frames, which take next to nothing, for what is compiled, where the compiler takes the most, and where
+        the system does not say.
         """
-        if self.is_frame or self.provider in COMPILE_MODES:
+        if self.is_frame or self.provider in COMPILE_MODES or not STATUS.exists():
             return None
         command = [sys.executable, "-m", "silk_fast.benchmark.codec_cases", json.dumps(asdict(self))]
-        done = subprocess.run([sys.executable, "-S", "-c", LAUNCHER, *command], capture_output=True, text=True)
+        done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             reason = done.stderr.strip().rpartition("\n")[2]
             raise SilkInputError(f"the process that measures memory failed: {reason}")
-        return int(done.stdout) * (1 if sys.platform == "darwin" else 1024)
-
-
-def _measure(call: Callable[[], object], device: torch.device, budget: float, expected_seconds: float) -> Measurement:
-    seconds = seconds_of(call, device)
-    if expected_seconds <= budget:  # the first call may have compiled, tuned and folded
-        seconds = seconds_of(call, device)
-    if seconds * (FEW + 1) > budget:
-        return measure_long(call, device)
-    return measure(call, device, seconds_budget=budget, capture=False)
+        return int(done.stdout)
 
 
 # ---------------------------------------------------------------- which cases
 
 
 def quick_cases(device: torch.device | str, threads: Iterable[int | None], preset: str = "small") -> list[CodecCase]:
-    """Latency of one frame and of 10 s, and a larger batch: eager, ours, and the CUDA graph on a GPU."""
+    """Latency of one frame and of 10 s, and a larger batch, by ours and eager."""
     kind = torch.device(device).type
-    dtype = dtype_name(DTYPES[kind][0])
-    providers = [p for p in ("ours", "eager", "cuda-graph") if kind == "cuda" or p not in NEED_GPU]
+    batches = (1, max(BATCHES[kind]) if kind == "cuda" else BATCHES[kind][1])
     return [
-        CodecCase(op, seconds, batch, dtype, provider, n_threads, preset)
-        for n_threads in threads
-        for batch in (1, max(BATCHES[kind]) if kind == "cuda" else BATCHES[kind][1])
-        for op, seconds in _latency_ops(preset)
-        for provider in providers
-        if _exists(op, provider) and (batch == 1 or not op.endswith("_frame"))
+        case
+        for case in full_cases(device, threads, preset)
+        if case.provider not in COMPILE_MODES and case.dtype == dtype_name(DTYPES[kind][0])
+        if case.is_frame or (case.seconds == CLIP and case.batch in batches)
     ]
 
 
@@ -205,7 +158,6 @@ def full_cases(device: torch.device | str, threads: Iterable[int | None], preset
             for n_threads in threads
             for dtype in DTYPES[kind]
             for provider in providers
-            if _exists(op, provider)
         ]
 
     ops = ("encode", "decode")
@@ -213,7 +165,7 @@ def full_cases(device: torch.device | str, threads: Iterable[int | None], preset
     batches = [(op, CLIP, batch) for batch in BATCHES[kind] if batch > 1 for op in ops]
     durations = [(op, seconds, 1) for seconds in DURATIONS if seconds != CLIP for op in ops]
     return [
-        *cases(latency, ("ours", "eager", "cuda-graph")),
+        *cases(latency, ("ours", "eager")),
         *cases(batches, ("ours", "eager")),
         *cases(durations, ("ours", "eager"), threads[-1:]),
         *cases(latency, ("compile",)),
@@ -227,11 +179,9 @@ def _latency_ops(preset: str) -> list[tuple[str, float]]:
     return [("encode_frame", frame), ("decode_frame", frame), ("encode", CLIP), ("decode", CLIP)]
 
 
-def _exists(op: str, provider: str) -> bool:
-    return provider != "cuda-graph" or op.endswith("_frame")
-
-
 if __name__ == "__main__":  # the process of CodecCase.peak_memory
     case = CodecCase(**json.loads(sys.argv[1]))
     torch.set_num_threads(case.threads or torch.get_num_threads())
-    case.call(torch.device("cpu"))()
+    call, _ = case.ready(torch.device("cpu"))
+    call()
+    print(1024 * int(STATUS.read_text().split("VmHWM:")[1].split()[0]))

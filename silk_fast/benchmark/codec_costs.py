@@ -4,13 +4,10 @@ A residual unit, an attention, an inverse STFT is one read of its inputs and one
 on weights alone is computed already; see :mod:`silk_fast.benchmark.costs`.
 """
 
-from collections.abc import Callable
-
 import torch
 
 from silk_fast.benchmark.costs import TAPS, Cost, op_cost
 from silk_fast.config import SilkConfig
-from silk_fast.errors import SilkInputError
 
 
 def codec_cost(config: SilkConfig, n_frames: int, batch: int, dtype: torch.dtype, direction: str = "encode") -> Cost:
@@ -29,15 +26,9 @@ def codec_layers(
         batch: signals.
         dtype: of the convolutional signals; Conformer, FSQ and inverse STFT are float32, as ``accelerate_`` has them.
         direction: ``"encode"`` or ``"decode"``.
-
-    Raises:
-        SilkInputError: an unknown direction.
     """
-    walks: dict[str, Callable[[_Walk, SilkConfig, int], None]] = {"encode": _encode, "decode": _decode}
-    if direction not in walks:
-        raise SilkInputError(f"direction must be encode or decode, got {direction!r}")
     walk = _Walk(batch, dtype)
-    walks[direction](walk, config, n_frames)
+    {"encode": _encode, "decode": _decode}[direction](walk, config, n_frames)
     return walk.layers
 
 

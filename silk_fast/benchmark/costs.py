@@ -14,8 +14,7 @@ from functools import cache
 
 import torch
 
-from silk_fast.errors import SilkInputError
-
+Window = tuple[int | None, int | None]
 TAPS = 7  # of the dilated convolution of a residual unit
 
 
@@ -65,28 +64,13 @@ def op_cost(op: str, direction: str, dtype: torch.dtype, **sizes) -> Cost:
     and values of each signal, or the overlap of the inverse STFT.
 
     Args:
-        op: ``"snake"`` (B, C, T, bias, residual); ``"fsq_pack"``, ``"fsq_unpack"``, ``"fsq_quantize"`` (N, D,
-            group_size); ``"rel_attention"`` (B, H, T, D, window, cached); ``"rel_key_attention"`` (B, H, T, D, left,
-            right); ``"bias_silu"``, ``"add_layer_norm"`` (N, C); ``"glu_conv_norm_silu"`` (B, T, C, K, context);
-            ``"polar_istft"``, ``"polar_istft_stream"`` (B, N, n_fft, hop); ``"residual_unit"`` (B, C, T, context).
+        op: of ``FORMULAS``.
         direction: ``"forward"`` or ``"backward"``.
         dtype: of the main input. Codes, tokens, windows and decoded audio have 4 bytes whatever it is.
-        sizes: those in brackets, by name.
-
-    Raises:
-        SilkInputError: an unknown op or direction, sizes that are not those of the op, or a backward pass of an op
-            that has no gradient.
+        sizes: arguments of the formula, by name.
     """
-    if op not in FORMULAS:
-        raise SilkInputError(f"unknown op {op!r}; expected one of {', '.join(FORMULAS)}")
-    if direction not in ("forward", "backward"):
-        raise SilkInputError(f"direction must be forward or backward, got {direction!r}")
-    if direction == "backward" and op in NO_GRADIENT:
-        raise SilkInputError(f"{op} has no backward pass: tokens have no gradient")
-    try:
-        return FORMULAS[op](direction == "backward", dtype.itemsize, **sizes)
-    except TypeError as error:
-        raise SilkInputError(f"sizes of {op}: {error}") from error
+    assert direction == "forward" or (direction == "backward" and op not in NO_GRADIENT), (op, direction)
+    return FORMULAS[op](direction == "backward", dtype.itemsize, **sizes)
 
 
 def _snake(backward: bool, size: int, *, B: int, C: int, T: int, bias: bool = False, residual: bool = False) -> Cost:
@@ -131,15 +115,7 @@ def _attention(
 
 
 def _rel_attention(
-    backward: bool,
-    size: int,
-    *,
-    B: int,
-    H: int,
-    T: int,
-    D: int,
-    window: tuple[int | None, int | None] = (None, None),
-    cached: int = 0,
+    backward: bool, size: int, *, B: int, H: int, T: int, D: int, window: Window = (None, None), cached: int = 0
 ) -> Cost:
     pairs = visible_pairs(T, *window, cached)
     left, right = (T + cached - 1 if extent is None else extent for extent in window)
@@ -192,18 +168,11 @@ def _residual_unit(backward: bool, size: int, *, B: int, C: int, T: int, context
 
 
 FORMULAS: dict[str, Callable[..., Cost]] = {
-    "snake": _snake,
-    "fsq_pack": _fsq_pack,
-    "fsq_unpack": _fsq_unpack,
-    "fsq_quantize": _fsq_quantize,
-    "rel_attention": _rel_attention,
-    "rel_key_attention": _rel_key_attention,
-    "bias_silu": _bias_silu,
-    "add_layer_norm": _add_layer_norm,
-    "glu_conv_norm_silu": _glu_conv_norm_silu,
-    "polar_istft": _polar_istft,
-    "polar_istft_stream": _polar_istft_stream,
-    "residual_unit": _residual_unit,
+    formula.__name__[1:]: formula
+    for formula in (
+        *(_snake, _fsq_pack, _fsq_unpack, _fsq_quantize, _rel_attention, _rel_key_attention, _bias_silu),
+        *(_add_layer_norm, _glu_conv_norm_silu, _polar_istft, _polar_istft_stream, _residual_unit),
+    )
 }
 """What :func:`op_cost` knows."""
 

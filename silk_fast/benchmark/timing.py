@@ -1,15 +1,12 @@
 """The timer: what one call costs, on a CPU or an NVIDIA GPU, with caches cleared between repetitions.
 
 On a GPU a call has two times. *Call time* is what the caller waits: launches, device work and synchronisation.
-*Kernel time* is the device's alone: the call is captured as a CUDA graph whose replay lies between two events; a call
-that cannot be captured (it reads a result on the host, or replays graphs itself) runs directly between the events.
-In both, the launches queue up behind the clearing of the cache, so the device does not wait for the host as long as
-that takes longer than the launches.
+*Kernel time* is the device's alone, between two events: the device sleeps before the first, so that all launches are
+queued by the time it begins and it does not wait for the host, unless the call itself does (it reads a result).
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from math import ceil, floor, sqrt
@@ -19,14 +16,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from silk_fast.benchmark.rows import Timing, disagree
+from silk_fast.benchmark.rows import Timing
 from silk_fast.errors import SilkInputError
 
 MIN_REPEATS, MAX_REPEATS = 5, 1000
-FEW = 2  # repetitions of a call that is longer than its share of the time
+FEW = 2  # repetitions of a call that is longer than the time for all of them
+NOISE = 0.1  # medians that differ by more than this share are not the same figure
 WARM_UP_SECONDS = 0.05  # an idle GPU needs about this long to raise its clocks
+SLEEP_CYCLES = 1_000_000  # half a millisecond, in which the host launches some hundred kernels
 CPU_CACHE_BYTES = 64 * 2**20  # where the system does not say
-GPU_FLUSH_BYTES = 256 * 2**20  # long enough to read to hide the launch of a graph
+GPU_FLUSH_BYTES = 256 * 2**20  # at least
 
 
 @dataclass(frozen=True)
@@ -37,16 +36,11 @@ class Measurement:
         call: wall-clock milliseconds of a call.
         kernel: milliseconds on the device; None on a CPU.
         peak_bytes: most memory that PyTorch held on the GPU during a call, inputs included; None on a CPU.
-        captured: whether ``kernel`` is of a CUDA graph, and not of single launches; None on a CPU.
     """
 
     call: Timing
     kernel: Timing | None = None
     peak_bytes: int | None = None
-    captured: bool | None = None
-
-
-# ---------------------------------------------------------------- statistics
 
 
 def summarise(milliseconds: Sequence[float]) -> Timing:
@@ -58,22 +52,14 @@ def summarise(milliseconds: Sequence[float]) -> Timing:
     Raises:
         SilkInputError: fewer than two repetitions.
     """
-    if len(milliseconds) < 2:
-        raise SilkInputError(f"a timing needs at least 2 repetitions, got {len(milliseconds)}")
+    n = len(milliseconds)
+    if n < 2:
+        raise SilkInputError(f"a timing needs at least 2 repetitions, got {n}")
     p20, p50, p80 = (float(p) for p in np.percentile(milliseconds, (20, 50, 80)))
-    middle = len(milliseconds) // 2
-    halves = np.median(milliseconds[:middle]), np.median(milliseconds[middle:])
-    return Timing(p20, p50, p80, noisy=disagree(*halves) or disagree(*_median_interval(milliseconds)))
-
-
-def _median_interval(samples: Sequence[float]) -> tuple[float, float]:
-    """95 % confidence interval of the median, without assumptions on the distribution."""
-    ordered, n = sorted(samples), len(samples)
-    reach = 1.96 * sqrt(n) / 2
-    return ordered[max(0, floor(n / 2 - reach))], ordered[min(n - 1, ceil(n / 2 + reach))]
-
-
-# ---------------------------------------------------------------- caches
+    halves = np.median(milliseconds[: n // 2]), np.median(milliseconds[n // 2 :])
+    ordered, reach = sorted(milliseconds), 1.96 * sqrt(n) / 2
+    interval = ordered[max(0, floor(n / 2 - reach))], ordered[min(n - 1, ceil(n / 2 + reach))]
+    return Timing(p20, p50, p80, noisy=any(max(pair) > (1 + NOISE) * min(pair) for pair in (halves, interval)))
 
 
 @lru_cache
@@ -96,25 +82,20 @@ def gpu_cache_clearer(device: torch.device) -> Callable[[], Tensor]:
     return buffer.sum
 
 
-# ---------------------------------------------------------------- measuring
-
-
 def measure(
     fn: Callable[..., object],
     device: torch.device | str,
-    *,
     seconds_budget: float = 1.0,
     prepare: Callable[[], object] | None = None,
-    capture: bool = True,
 ) -> Measurement:
     """Time ``fn()``, warmed up, with a cleared cache before each repetition.
 
     Args:
         fn: what to time; on a GPU it must work on the current stream.
         device: a CPU or a CUDA device.
-        seconds_budget: how long to repeat, clearing and preparing included; at least 5 repetitions are made.
-        prepare: runs before each repetition, not timed; its result is given to ``fn``. Excludes capture.
-        capture: whether ``fn`` may be captured as a CUDA graph; False where it is known to synchronise.
+        seconds_budget: how long to repeat, clearing and preparing included; at least 5 repetitions are made, or 2 of a
+            call that is longer than that.
+        prepare: runs before each repetition, not timed; its result is given to ``fn``.
 
     Returns:
         call time; on a GPU also kernel time and peak memory.
@@ -123,173 +104,57 @@ def measure(
         Whatever ``fn`` raises.
     """
     device = torch.device(device)
-    step = (lambda: fn) if prepare is None else (lambda: partial(fn, prepare()))
+    step: Step = (lambda: fn) if prepare is None else (lambda: partial(fn, prepare()))
+    step()()  # may compile, tune, fold and allocate workspaces
     if device.type != "cuda":
         return Measurement(_wall_clock(step, cpu_cache_clearer(), lambda: None, seconds_budget))
-    with torch.cuda.device(device), side_stream(device):
-        return _measure_on_gpu(step, device, seconds_budget, fn if capture and prepare is None else None)
-
-
-def measure_long(fn: Callable[[], object], device: torch.device) -> Measurement:
-    """Time a call so long that it is repeated twice only; it needs neither warm-up nor a cold cache."""
-    is_gpu = device.type == "cuda"
-    if is_gpu:
-        torch.cuda.reset_peak_memory_stats(device)
-    milliseconds = [1e3 * seconds_of(fn, device) for _ in range(FEW)]
-    return Measurement(summarise(milliseconds), None, torch.cuda.max_memory_allocated(device) if is_gpu else None)
-
-
-def seconds_of(fn: Callable[[], object], device: torch.device) -> float:
-    """Time one call, as it is."""
-    start = time.perf_counter()
-    fn()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
-
-
-@contextmanager
-def side_stream(device: torch.device | str) -> Iterator[None]:
-    """On a GPU, a stream other than the default one, which cannot be captured; a current one of that kind stays.
-
-    A backward pass runs on the stream of its forward pass: to measure it alone, make it inside.
-    """
-    device = torch.device(device)
-    if device.type != "cuda" or torch.cuda.current_stream(device) != torch.cuda.default_stream(device):
-        yield
-        return
-    outer, inner = torch.cuda.current_stream(device), torch.cuda.Stream(device)
-    inner.wait_stream(outer)
-    with torch.cuda.stream(inner):
-        yield
-    outer.wait_stream(inner)
+    synchronise = partial(torch.cuda.synchronize, device)
+    synchronise()
+    torch.cuda.reset_peak_memory_stats(device)
+    _wall_clock(step, lambda: None, synchronise, WARM_UP_SECONDS)
+    peak_bytes = torch.cuda.max_memory_allocated(device)
+    clear = gpu_cache_clearer(device)
+    call = _wall_clock(step, clear, synchronise, seconds_budget / 2)
+    return Measurement(call, _device_clock(step, clear, seconds_budget / 2), peak_bytes)
 
 
 Step = Callable[[], Callable[[], object]]
 """Does what must happen before a call; the call itself, which it returns, is to be timed."""
 
 
-def _measure_on_gpu(step: Step, device: torch.device, budget: float, fn: Callable | None) -> Measurement:
-    """``fn``: what may be captured."""
-    peak_bytes = _peak_bytes(step, device)
-    clear = gpu_cache_clearer(device)
-
-    def synchronise() -> None:
-        torch.cuda.synchronize(device)
-
-    _warm_up(step, synchronise)
-    call = _wall_clock(step, clear, synchronise, budget / 2)
-    graph = _captured(fn, device) if fn else None
-    kernel = _device_clock((lambda: graph.replay) if graph else step, clear, budget / 2)
-    return Measurement(call, kernel, peak_bytes, captured=graph is not None)
-
-
-def _warm_up(step: Step, synchronise: Callable[[], None]) -> None:
-    end = time.perf_counter() + WARM_UP_SECONDS
-    for i_call in range(MAX_REPEATS):
-        if i_call >= 2 and time.perf_counter() > end:
-            return
-        step()()
-        synchronise()
-
-
 def _wall_clock(step: Step, clear: Callable, synchronise: Callable, budget: float) -> Timing:
-    """Repetitions until the budget is spent; the first, which warms up, is not counted."""
+    """Repetitions until the budget is spent."""
     milliseconds: list[float] = []
-    end: float | None = None
-    while end is None or _wants_more(milliseconds, end):
+    end = time.perf_counter() + budget
+    while _wants_more(milliseconds, end, budget):
         call = step()
         clear()
         synchronise()
         start = time.perf_counter()
         call()
         synchronise()
-        elapsed = time.perf_counter() - start
-        if end is None:
-            end = time.perf_counter() + budget
-        else:
-            milliseconds.append(elapsed * 1e3)
+        milliseconds.append(1e3 * (time.perf_counter() - start))
     return summarise(milliseconds)
 
 
-def _wants_more(milliseconds: Sequence[float], end: float) -> bool:
+def _wants_more(milliseconds: Sequence[float], end: float, budget: float) -> bool:
     n = len(milliseconds)
-    return n < MIN_REPEATS or (n < MAX_REPEATS and time.perf_counter() < end)
+    n_least = FEW if n and milliseconds[0] > 1e3 * budget else MIN_REPEATS
+    return n < n_least or (n < MAX_REPEATS and time.perf_counter() < end)
 
 
 def _device_clock(step: Step, clear: Callable, budget: float) -> Timing:
-    """Repetitions between events; they are queued in bursts, so that the host stays ahead of the device."""
+    """Repetitions between events."""
     milliseconds: list[float] = []
     end = time.perf_counter() + budget
-    while _wants_more(milliseconds, end):
-        burst = [_between_events(step, clear) for _ in range(MIN_REPEATS)]
-        burst[-1][1].synchronize()
-        milliseconds += [start.elapsed_time(stop) for start, stop in burst]
+    while _wants_more(milliseconds, end, budget):
+        start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        call = step()
+        clear()
+        torch.cuda._sleep(SLEEP_CYCLES)
+        start.record()
+        call()
+        stop.record()
+        stop.synchronize()
+        milliseconds.append(start.elapsed_time(stop))
     return summarise(milliseconds)
-
-
-def _between_events(step: Step, clear: Callable) -> tuple[torch.cuda.Event, torch.cuda.Event]:
-    start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    call = step()
-    clear()
-    start.record()
-    call()
-    stop.record()
-    return start, stop
-
-
-def capture(fn: Callable[[], object], device: torch.device | str) -> tuple[torch.cuda.CUDAGraph, object]:
-    """``fn``, which is warmed up, as a CUDA graph; and its result, which every replay overwrites.
-
-    It runs once before, where waiting for the device is an error: a capture that breaks over that can leave allocator
-    and random numbers of PyTorch in the state of capturing. The stream is the current one, which it stays even then.
-
-    Raises:
-        RuntimeError: ``fn`` waits for the device, or cannot be captured for another reason.
-    """
-    with _waiting_is_an_error():
-        fn()
-    torch.cuda.synchronize(device)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=torch.cuda.current_stream(device)):
-        result = fn()
-    return graph, result
-
-
-@contextmanager
-def _waiting_is_an_error() -> Iterator[None]:
-    before = torch.cuda.get_sync_debug_mode()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        yield
-    finally:
-        torch.cuda.set_sync_debug_mode(before)
-
-
-def _captured(fn: Callable[[], object], device: torch.device) -> torch.cuda.CUDAGraph | None:
-    """``fn`` as a CUDA graph; None where it cannot be captured."""
-    try:
-        graph, _ = capture(fn, device)
-        graph.replay()
-        torch.cuda.synchronize(device)
-    except RuntimeError:
-        torch.cuda.synchronize(device)  # raises if the device itself is lost
-        return None
-    return graph
-
-
-def release(device: torch.device) -> None:
-    """Give back what the last call held."""
-    if device.type == "cuda":
-        with suppress(RuntimeError):  # of a device that is lost: the rows that follow say so
-            torch.cuda.empty_cache()
-
-
-def _peak_bytes(step: Step, device: torch.device) -> int:
-    """Of one call after a first, which may compile, tune and allocate workspaces."""
-    step()()
-    torch.cuda.synchronize(device)
-    torch.cuda.reset_peak_memory_stats(device)
-    step()()
-    torch.cuda.synchronize(device)
-    return torch.cuda.max_memory_allocated(device)

@@ -2,8 +2,8 @@
 
 import argparse
 import os
-import tempfile
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,10 +11,9 @@ from silk_fast.cli.console import Commands, Console
 from silk_fast.cli.files import check_suffix, check_target
 from silk_fast.cli.transcode import pick_device
 from silk_fast.config import PRESETS
-from silk_fast.files import atomic_file, is_stream
+from silk_fast.files import is_stream
 
 if TYPE_CHECKING:
-    from silk_fast.benchmark.provenance import Provenance
     from silk_fast.benchmark.rows import Row
 
 QUICK_SECONDS = 45.0
@@ -23,14 +22,14 @@ FULL_SECONDS = 900.0
 
 def run_bench(arguments: argparse.Namespace, console: Console) -> int:
     """Measure, and print a table or one JSON object; 1 if a provider failed."""
-    from dataclasses import asdict, replace
+    from dataclasses import asdict
 
     import torch
 
     from silk_fast.benchmark import card, codec_cases
     from silk_fast.benchmark.provenance import provenance
-    from silk_fast.benchmark.rows import ResultWriter, Row
-    from silk_fast.benchmark.runner import Bench, Runner
+    from silk_fast.benchmark.rows import ResultWriter
+    from silk_fast.benchmark.runner import Bench, run_jobs
 
     console.check_output(arguments.output)
     if arguments.output:
@@ -38,43 +37,27 @@ def run_bench(arguments: argparse.Namespace, console: Console) -> int:
         check_target([], arguments.output, arguments.force)
     device, full = torch.device(pick_device(arguments)), arguments.full
     where = provenance(device)
-    streams = arguments.output is not None and is_stream(arguments.output)
-    writer = ResultWriter(arguments.output, where) if arguments.output and not streams else None
-    rows: list[Row] = []
+    streams = arguments.output is not None and is_stream(arguments.output)  # cannot be written anew after each row
+    writer = ResultWriter(Path(arguments.output) if arguments.output and not streams else None, where)
     threads = _thread_counts(arguments, device.type)
     cases = (codec_cases.full_cases if full else codec_cases.quick_cases)(device, threads, arguments.preset)
 
     def started(case) -> None:
         threads = f", {case.threads} threads" if case.threads else ""
-        i_case = sum(row.section == "codec" for row in rows)
+        i_case = sum(row.section == "codec" for row in writer.rows)
         console.notice(f"[{i_case + 1}/{len(cases)}] {case.op}, {case.name}, {case.provider}{threads}")
 
-    def add(found: Iterable[Row]) -> Sequence[Row]:
-        written = writer.extend(found) if writer else [replace(row, **asdict(where)) for row in found]
-        rows.extend(written)
-        return written
-
-    console.notice(f"{where.device}, torch {where.torch}, commit {where.commit}")
-    ceilings = card.measure_ceilings(device, threads, card.SIZES[device.type], add)
+    console.notice(f"{where['device']}, torch {where['torch']}, commit {where['commit']}")
+    ceilings = card.measure_ceilings(device, threads, writer.add)
     bench = Bench(device, ceilings, seconds=2.0 if full else 1.0, with_memory=True)
     budget = arguments.budget or (FULL_SECONDS if full else QUICK_SECONDS)
-    Runner(bench, add, budget, started=started).run(cases)
+    run_jobs(cases, bench, writer.add, time.monotonic() + budget, started)
     if streams:
-        _write_at_once(arguments.output, rows, where)
+        writer.write(arguments.output)
+    rows = writer.rows
     lines = table(row for row in rows if row.section == "codec")
     console.result({"rows": [asdict(row) for row in rows]}, lines, arguments.output)
     return 1 if any(row.status.startswith("failed") for row in rows) else 0
-
-
-def _write_at_once(output: str, rows: "list[Row]", where: "Provenance") -> None:
-    """Write all rows to a pipe or a device, which cannot be written anew after each."""
-    from silk_fast.benchmark.rows import ResultWriter
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "rows.json"
-        ResultWriter(path, where).extend(rows)
-        with atomic_file(output) as file:
-            file.write(path.read_bytes())
 
 
 def _thread_counts(arguments: argparse.Namespace, kind: str) -> list[int | None]:

@@ -1,7 +1,8 @@
 """What tests of benchmarks share: tiny cases and known rows."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -9,17 +10,20 @@ from bench.cases import FRAME, TimingCase
 from bench.ops import timing_cases
 from silk_fast.benchmark.codec_cases import CodecCase
 from silk_fast.benchmark.costs import FORMULAS, Ceilings
-from silk_fast.benchmark.provenance import Provenance
 from silk_fast.benchmark.rows import ResultWriter, Row, Timing
 from silk_fast.benchmark.runner import Bench
 
 CPU = torch.device("cpu")
 TINY = {"rel_attention": (2, 1.2), "rel_key_attention": (1, 0.06)}  # three frames; of the others, 10 ms
 THREADS = torch.get_num_threads()
-BENCH = Bench(CPU, {(THREADS, "float32"): Ceilings(1e10, 1e11, 1e11)}, seconds=0.0, bound_bytes=2**30)
-ON_CPU = Provenance("c0ffee", "Some CPU (2 cores)", None, "2.6.0", None, "3.11.1", "2026-01-01T00:00:00+00:00")
-ON_GPU = replace(ON_CPU, device="Some GPU", driver="999 (CUDA 12)", triton="3.2.0")
-LATER = replace(ON_GPU, commit="decade", date="2026-02-01T00:00:00+00:00")
+BENCH = Bench(CPU, {(THREADS, "float32"): Ceilings(1e10, 1e11, 1e11)}, seconds=0.0)
+DATE = "2026-01-01T00:00:00+00:00"
+ON_CPU: dict[str, Any] = {
+    **{"commit": "c0ffee", "device": "Some CPU (2 cores)", "driver": None, "torch": "2.6.0", "triton": None},
+    **{"python": "3.11.1", "date": DATE},
+}
+ON_GPU = {**ON_CPU, "device": "Some GPU", "driver": "999 (CUDA 12)", "triton": "3.2.0"}
+LATER = {**ON_GPU, "commit": "decade", "date": "2026-02-01T00:00:00+00:00"}
 SNAKE = Row("ops", "snake", "Silk small 24 kHz, 10 s, batch 8", "8x32x240000", "float32", "forward", "ours")
 
 
@@ -46,14 +50,12 @@ def timing(milliseconds: float, spread: float = 0.01, noisy: bool = False) -> Ti
     return Timing(milliseconds * (1 - spread), milliseconds, milliseconds * (1 + spread), noisy)
 
 
-def row(
-    provider: str = "ours", milliseconds: float = 1.0, base: Row = SNAKE, where: Provenance = ON_GPU, **values
-) -> Row:
+def row(provider: str = "ours", milliseconds: float = 1.0, base: Row = SNAKE, where: dict = ON_GPU, **values) -> Row:
     found = {"call": timing(milliseconds), "kernel": timing(0.9 * milliseconds)} if milliseconds else {}
-    return replace(base, provider=provider, **{**found, "bytes": 10**6, "flops": 10**6, **values}, **asdict(where))
+    return replace(base, provider=provider, **{**found, "bytes": 10**6, "flops": 10**6, **values}, **where)
 
 
-def codec_rows(where: Provenance, threads: int | None) -> list[Row]:
+def codec_rows(where: dict, threads: int | None) -> list[Row]:
     """Latency, batches and durations of eager and ours, eager twice as slow; ours without a figure at 1 h."""
     rows = []
     for op, seconds, batch in (
@@ -66,12 +68,11 @@ def codec_rows(where: Provenance, threads: int | None) -> list[Row]:
             case = CodecCase(op, seconds, batch, "float32", provider, threads, "tiny")
             status = {"status": "skipped: time budget"} if (provider, seconds) == ("ours", 3600.0) else None
             figures = status or {"call": timing(factor * seconds * batch), "peak_bytes": 10**8}
-            rows.append(replace(case.row(**figures), **asdict(where)))
+            rows.append(replace(case.row(**figures), **where))
     return rows
 
 
 def write(path: Path, rows: list[Row]) -> Path:
     """A result file of rows of one run; returns its path."""
-    where = Provenance(**{name: getattr(rows[0], name) for name in asdict(ON_CPU)})
-    ResultWriter(path, where).extend(rows)
+    ResultWriter(path, {name: getattr(rows[0], name) for name in ON_CPU}).add(*rows)
     return path

@@ -9,7 +9,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from silk_fast.benchmark.codec_costs import codec_cost, codec_layers
 from silk_fast.benchmark.costs import Ceilings, visible_pairs
 from silk_fast.config import SilkConfig
-from silk_fast.errors import SilkInputError
 from silk_fast.reference.codec import SilkCodec
 
 HALF, SINGLE = torch.float16, torch.float32
@@ -74,11 +73,6 @@ def test_codec_layers_name_modules_of_the_codec():
             *("quantizer.check", "decoder.input.add"),
             *(f"conformer.blocks.{i}.feed_forward{k}.silu" for i in range(2) for k in (1, 2)),
         }
-
-
-def test_unknown_codec_direction_is_refused():
-    with pytest.raises(SilkInputError, match="direction must be encode or decode, got 'forward'"):
-        codec_cost(SilkConfig.preset("tiny"), 1, 1, SINGLE, "forward")
 
 
 def test_codec_floor_is_the_sum_of_those_of_its_layers():

@@ -7,7 +7,6 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from silk_fast.benchmark.costs import FORMULAS, NO_GRADIENT, Ceilings, Cost, op_cost, visible_pairs
-from silk_fast.errors import SilkInputError
 from silk_fast.reference import ops
 
 HALF, SINGLE = torch.float16, torch.float32
@@ -186,21 +185,6 @@ def test_relative_keys_meet_each_distinct_row_once():
     n_distinct = sum(len(row.unique()) for row in rows)
     sizes = {"B": 1, "H": 1, "T": 9, "D": 4, "left": 3, "right": 2}
     assert op_cost("rel_key_attention", "forward", SINGLE, **sizes).flops == 2 * 4 * (2 * 81 + n_distinct)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sizes", "message"),
-    [
-        (("snak", "forward"), {}, "unknown op 'snak'; expected one of snake, "),
-        (("snake", "sideways"), {}, "direction must be forward or backward, got 'sideways'"),
-        (("fsq_pack", "backward"), {"N": 1, "D": 1, "group_size": 1}, "fsq_pack has no backward pass"),
-        (("snake", "forward"), {"B": 1, "C": 1}, "sizes of snake: .*'T'"),
-        (("snake", "forward"), {"B": 1, "C": 1, "T": 1, "D": 1}, "sizes of snake: .*'D'"),
-    ],
-)
-def test_bad_arguments_are_named(arguments, sizes, message):
-    with pytest.raises(SilkInputError, match=message):
-        op_cost(*arguments, SINGLE, **sizes)
 
 
 def test_floor_is_the_longer_of_traffic_and_arithmetic():

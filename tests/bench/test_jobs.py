@@ -1,6 +1,5 @@
 """Cases of ops, and the rows that jobs make of them."""
 
-import time
 from collections import Counter
 from dataclasses import replace
 
@@ -50,13 +49,7 @@ def test_case_names_and_shapes():
     assert (row.op, row.dtype, row.seconds, row.bytes) == ("snake", "float32", 80.0, case.cost.bytes)
 
 
-def test_gradients_of_flex_attention_need_a_gpu_and_more_than_one_frame():
-    forward, backward = timing_cases([(1, FRAME)], [torch.float32], "rel_key_attention")
-    on_gpu = replace(BENCH, device=torch.device("cuda"))
-    row = run_job(OpJob(backward, "flex_attention"), BENCH)
-    assert (row.status, row.call) == ("absent: gradients of FlexAttention need a GPU", None)
-    assert OpJob(forward, "flex_attention").absence(BENCH) is None
-    assert OpJob(backward, "flex_attention").absence(on_gpu) is None
+def test_a_single_frame_has_no_gradient_but_that_of_its_value():
     single = {case.direction: case for case in timing_cases([(1, FRAME)], [torch.float32], "rel_attention")[:2]}
     assert ["flex_attention" in single[direction].calls for direction in ("forward", "backward")] == [True, False]
 
@@ -74,39 +67,16 @@ def test_measured_rows():
 def test_what_cannot_be_measured_is_a_row_that_says_so():
     case = tiny_case("snake", "forward")
     ours = run_job(OpJob(case, "ours"), BENCH)
-    assert (ours.status, ours.call) == ("absent: Triton needs a GPU", None)
-    assert run_job(OpJob(case, "compile-max"), BENCH).status == "absent: CUDA graphs need a GPU"
+    assert (ours.status, ours.call) == ("absent: Triton and CUDA graphs need an NVIDIA GPU", None)
 
     def fails(*_):
         raise RuntimeError("no\nmemory")
 
     broken = replace(case, calls={**case.calls, "eager": fails})
     assert run_job(OpJob(broken, "eager"), BENCH).status == "failed: RuntimeError: no memory"
-    small = replace(BENCH, bound_bytes=1000)
-    assert run_job(OpJob(case, "eager"), small).status.startswith("skipped: needs about 0.0 GiB")
-    on_gpu = replace(BENCH, device=torch.device("cuda"))
-    wrong = {case.family: "failed: parity test of x: FAILED"}
-    assert OpJob(case, "ours").absence(replace(on_gpu, wrong=wrong)) == "failed: parity test of x: FAILED"
-    assert OpJob(case, "eager").absence(replace(on_gpu, wrong=wrong)) is None
-
-
-def test_a_job_that_hangs_is_stopped():
-    case = tiny_case("snake", "forward")
-    hangs = replace(case, calls={**case.calls, "eager": lambda *_: time.sleep(10)})
-    row = run_job(OpJob(hangs, "eager"), BENCH, limit_seconds=0.1)
-    assert row.status == "skipped: time budget, stopped after 0 s"
-
-
-def test_gradients_do_not_need_the_default_generator(monkeypatch):
-    """Which a capture that failed may have spoiled."""
-
-    def spoiled(*_, **__):
-        raise RuntimeError("Offset increment outside graph capture encountered unexpectedly")
-
-    monkeypatch.setattr(torch, "randn_like", spoiled)
-    before = torch.get_rng_state()
-    assert run_job(OpJob(tiny_case("bias_silu", "backward"), "eager"), BENCH).status == OK
-    assert torch.equal(before, torch.get_rng_state())
+    wrong = replace(BENCH, device=torch.device("cuda"), wrong={case.family: "failed: parity of x: differs"})
+    assert OpJob(case, "ours").absence(wrong) == "failed: parity of x: differs"
+    assert OpJob(case, "eager").absence(wrong) is None
 
 
 @pytest.mark.parametrize("provider", ["compile", "flex_attention"])
@@ -121,8 +91,8 @@ def test_compiled_backward_runs_forward_before_each_pass(monkeypatch, provider):
         return case.calls["eager"](*inputs)
 
     monkeypatch.setattr(OpJob, "call", lambda job: counted)
-    assert OpJob(case, provider).measure(BENCH).call.p50 > 0
-    assert n_forward > 5
+    assert run_job(OpJob(case, provider), BENCH).status == OK
+    assert n_forward > 3
     n_forward = 0
     assert run_job(OpJob(case, "eager"), BENCH).status == OK
     assert n_forward == 2

@@ -89,67 +89,46 @@ def test_the_codec_is_checked_before_it_is_measured(direction, monkeypatch):
 # ---------------------------------------------------------------- all checks
 
 
+SNAKE, PACK = ("snake", "float32", "forward"), ("fsq_pack", "float32", "forward")
+
+
 @pytest.fixture
 def checked(monkeypatch):
-    """What :func:`parity.faults` finds within a time, where another function than all checks runs in the process."""
+    """What :func:`parity.faults` finds within a time, where other checks are made."""
     fork = multiprocessing.get_context("fork")
     monkeypatch.setattr(parity.multiprocessing, "get_context", lambda name: fork)
 
-    def faults(run, seconds: float = 60.0):
-        monkeypatch.setattr(parity, "run_checks", run)
+    def faults(seconds: float = 60.0, **checks):
+        found = {name: (PACK if name.startswith("pack") else SNAKE, check) for name, check in checks.items()}
+        monkeypatch.setattr(parity, "checks", lambda: found)
         return parity.faults(CPU, seconds)
 
     return faults
 
 
+def passes(device):
+    pass
+
+
+def differs(device):
+    raise AssertionError("differs by\nmuch")
+
+
 def test_parity_results_decide_what_is_measured(checked):
-    names = list(parity.checks())
-    bad = next(case for case in parity.parity_cases() if case.op == "polar_istft")
-    bad_name = "-".join((*bad.family, bad.name))
-
-    def passing(device, results):
-        for name in names:
-            results.send((name, ""))
-
-    def failing(device, results):
-        for name in names:
-            results.send((name, "differs" if name in (bad_name, "encode") else ""))
-
-    assert checked(passing) == {}
-    assert checked(failing) == {
-        bad.family: f"failed: parity of {bad_name}: differs",
-        ("encode", "float32", "forward"): "failed: parity of encode: differs",
+    assert checked(pack=passes, snake=passes) == {}
+    assert checked(snake=passes, snake2=differs, pack=passes) == {
+        SNAKE: "failed: parity of snake2: AssertionError: differs by much"
     }
 
 
 def test_what_parity_did_not_reach_is_skipped_and_has_not_failed(checked):
-    names = [name for name, (family, _) in parity.checks().items() if family == ("snake", "float16", "forward")]
-
-    def slow(device, results):
-        results.send((names[0], "differs"))
-        time.sleep(60)
-
-    faults = checked(slow, 1.0)
-    assert faults.pop(("snake", "float16", "forward")) == f"failed: parity of {names[0]}: differs"
-    assert set(faults.values()) == {"skipped: parity not reached within 1 s"}
-    assert ("decode", "float32", "forward") in faults
+    faults = checked(1.0, snake=differs, snake2=lambda device: time.sleep(60), pack=passes)
+    assert faults == {
+        SNAKE: "failed: parity of snake: AssertionError: differs by much",
+        PACK: "skipped: parity not reached within 1 s",
+    }
 
 
 def test_a_check_that_ends_the_process_leaves_nothing_unknown_to_be_measured(checked):
-    faults = checked(lambda device, results: os._exit(3))
-    assert set(faults.values()) == {"failed: parity: the process ended with 3"}
-
-
-def test_every_check_is_made_and_what_it_raises_is_told(monkeypatch):
-    def fails(device):
-        raise AssertionError("differs by\nmuch")
-
-    checks = {"a": (("a",) * 3, fails), "b": (("b",) * 3, lambda device: None)}
-    monkeypatch.setattr(parity, "checks", lambda: checks)
-    sent = []
-
-    class Results:
-        send = sent.append
-
-    parity.run_checks("cpu", Results)
-    assert sent == [("a", "AssertionError: differs by much"), ("b", "")]
+    faults = checked(1.0, snake=passes, pack=lambda device: os._exit(3))
+    assert faults == {PACK: "skipped: parity not reached within 1 s"}

@@ -9,69 +9,43 @@ import torch
 from bench.cases import FRAME
 from bench.jobs import OpJob, providers
 from bench.ops import timing_cases
-from bench.selections import Stage, cpu_codec_jobs, cpu_op_jobs, selected_cases, stages
+from bench.selections import cpu_codec_jobs, cpu_op_jobs, importance, selected_cases, selected_jobs
+from silk_fast.benchmark.codec_cases import CodecCase
 from silk_fast.benchmark.costs import FORMULAS
 
-GPU = torch.device("cuda")
 PAGE = (Path(__file__).parents[2] / "bench" / "README.md").read_text()
-OP_STAGES = (Stage.FORWARD, Stage.GRADIENTS, Stage.FLEX, Stage.COMPILE, Stage.COMPILE_MAX)
 
 
-def op_jobs(full: bool) -> dict[Stage, list[OpJob]]:
-    """The ops of a run on a GPU."""
-    return {stage: [j for j in jobs if isinstance(j, OpJob)] for stage, jobs in stages(GPU, full=full).items()}
-
-
-def n_jobs(found: dict[Stage, list[OpJob]]) -> int:
-    return sum(len(jobs) for stage, jobs in found.items() if stage is not Stage.REPEAT)
+def gpu_jobs(full: bool) -> list:
+    return selected_jobs(torch.device("cuda"), full)
 
 
 def test_the_telling_come_first():
-    found = op_jobs(full=False)
-    assert list(found) == sorted(found)
-    assert all(job.case.is_telling for stage in OP_STAGES for job in found[stage])
-    compiled = {"compile", "compile-max", "flex_attention"}
-    for stage, direction in ((Stage.FORWARD, "forward"), (Stage.GRADIENTS, "backward")):
-        assert {job.case.direction for job in found[stage]} == {direction}
-        names = {job.provider for job in found[stage]}
+    by_rank = {}
+    for job in gpu_jobs(full=False):
+        by_rank.setdefault(importance(job), []).append(job)
+    assert list(by_rank) == sorted(by_rank) == list(range(9))
+    assert {job.case.direction for job in by_rank[0]} == {"forward"}
+    assert {job.case.direction for job in by_rank[2]} == {"backward"}
+    for rank in (0, 2):
+        names = {job.provider for job in by_rank[rank]}
         assert {"ours", "eager", "sdpa"} <= names
-        assert not names & compiled
-    for stage, provider in zip(OP_STAGES[2:], ("flex_attention", "compile", "compile-max"), strict=True):
-        assert {job.provider for job in found[stage]} == {provider}
-    for stage in (Stage.FLEX, Stage.COMPILE):
-        directions = [job.case.direction for job in found[stage]]
-        assert set(directions) == {"forward", "backward"}
-        assert directions == sorted(directions, reverse=True)  # forward first
-    forward = [job.case for job in found[Stage.COMPILE_MAX] if job.case.direction == "forward"]
-    first_layers = {case.op: case.layer for case in reversed(forward)}
-    assert first_layers.keys() == set(FORMULAS)
-    n_first = sum(first_layers[case.op] == case.layer for case in forward)
-    assert all(first_layers[case.op] == case.layer for case in forward[:n_first])
+        assert not names & {"compile", "compile-max", "flex_attention"}
+        assert all(job.case.is_telling for job in by_rank[rank])
+    for rank, names in ((1, {"ours", "eager"}), (3, {"compile"}), (6, {"compile-max"})):
+        assert all(isinstance(job, CodecCase) for job in by_rank[rank])
+        assert {job.provider for job in by_rank[rank]} == names
+    for rank, names in ((4, {"compile", "flex_attention"}), (5, {"compile-max"})):
+        assert {job.provider for job in by_rank[rank]} == names
+        assert {job.case.op for job in by_rank[rank]} == set(FORMULAS)
 
 
-def test_the_codec_is_measured_end_to_end_in_stages_of_its_own():
-    found = stages(GPU)
-    for stage, names in (
-        (Stage.CODEC, {"ours", "eager", "cuda-graph"}),
-        (Stage.CODEC_COMPILE, {"compile"}),
-        (Stage.CODEC_COMPILE_MAX, {"compile-max"}),
-    ):
-        assert {job.provider for job in found[stage]} == names
-        assert not any(isinstance(job, OpJob) for job in found[stage])
-
-
-def test_nothing_is_compiled_again_for_the_repeat():
-    names = {job.provider for job in op_jobs(full=False)[Stage.REPEAT]}
-    assert {"ours", "eager"} <= names
-    assert not names & {"compile", "compile-max", "flex_attention"}
-
-
-def test_every_job_has_one_stage():
+def test_every_job_is_measured_once():
     for full in (False, True):
-        found = op_jobs(full)
-        jobs = [(id(job.case), job.provider) for stage in found if stage is not Stage.REPEAT for job in found[stage]]
+        jobs = [job.row().case_key + (job.provider,) for job in gpu_jobs(full)]
         assert len(jobs) == len(set(jobs))
-    assert n_jobs(op_jobs(True)) == sum(len(providers(case, with_compile=True)) for case in timing_cases())
+    n_ops = sum(isinstance(job, OpJob) for job in gpu_jobs(full=True))
+    assert n_ops == sum(len(providers(case, with_compile=True)) for case in timing_cases())
 
 
 def test_the_page_says_how_much_a_run_selects():
@@ -82,7 +56,7 @@ def test_the_page_says_how_much_a_run_selects():
         ).groups()
     )
     assert (n_cases, n_all) == (len(selected_cases(full=False)), len(timing_cases()))
-    assert (n_default, n_full) == (n_jobs(op_jobs(False)), n_jobs(op_jobs(True)))
+    assert (n_default, n_full) == tuple(sum(isinstance(job, OpJob) for job in gpu_jobs(full)) for full in (False, True))
 
 
 def test_the_page_says_what_is_measured_on_a_cpu():

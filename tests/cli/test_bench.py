@@ -25,7 +25,9 @@ def few(monkeypatch):
         return [case for case in quick_cases(*arguments) if case.op == "decode_frame" and case.provider == "eager"]
 
     monkeypatch.setattr(codec_cases, "quick_cases", cases)
-    monkeypatch.setattr(card, "SIZES", {"cpu": card.SMOKE})
+    monkeypatch.setattr(card, "COPY_BYTES", {"cpu": 2**24})
+    monkeypatch.setattr(card, "MATMUL_SIZE", {"cpu": 64})
+    monkeypatch.setattr(card, "SECONDS", 0.0)
 
 
 def bench(*arguments: object) -> int:
@@ -72,7 +74,7 @@ def test_a_provider_that_fails_is_shown_and_makes_the_status_1(few, monkeypatch,
     def fail(*_):
         raise RuntimeError("no luck")
 
-    monkeypatch.setattr(CodecCase, "call", fail)
+    monkeypatch.setattr(CodecCase, "ready", fail)
     assert bench("-q") == 1
     assert "failed: RuntimeError: no luck" in capsys.readouterr().out
 

@@ -46,7 +46,7 @@ def test_of_the_interpreter():
 
 
 def test_kernels_of_the_project_take_cpu_tensors():
-    from silk_fast.kernels.all import bias_silu
+    from silk_fast.kernels import bias_silu
 
     x, bias = torch.randn(3, 7), torch.randn(7)
     torch.testing.assert_close(bias_silu(x, bias), torch.nn.functional.silu(x + bias))
