@@ -28,6 +28,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 NOBODY = 65534
 
+pytest_plugins = ["tests.ptx.plugin"]  # --emulate
+
 
 @pytest.fixture(scope="module")
 def espeak(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
