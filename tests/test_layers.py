@@ -1,6 +1,8 @@
 """Who may import whom, and what importing does."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,3 +41,9 @@ def test_no_pickle_anywhere():
     for path in (*(ROOT / "silk_fast").rglob("*.py"), *KERNELS):
         assert "pickle" not in imported_modules(path)
         assert "torch.load(" not in path.read_text()
+
+
+def test_the_folder_of_kernels_registers_nothing_under_its_own_name():
+    """transformers imports whatever is called ``kernels``; from a checkout it finds the folder."""
+    code = "import kernels, sys; assert not [name for name in sys.modules if name.startswith('kernels.')]"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
