@@ -1,6 +1,8 @@
 """Who may import whom, and what importing does."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -58,3 +60,9 @@ def test_no_modules_import_each_other_in_a_circle():
                 yield from (alias.name for alias in node.names)
 
     TopologicalSorter({name: imports_of(path) for name, path in paths.items()}).prepare()  # CycleError names them
+
+
+def test_the_folder_of_kernels_registers_nothing_under_its_own_name():
+    """transformers imports whatever is called ``kernels``; from a checkout it finds the folder."""
+    code = "import kernels, sys; assert not [name for name in sys.modules if name.startswith('kernels.')]"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
