@@ -13,7 +13,7 @@ def shown(value: Any) -> str:
     try:
         text = repr(value)
     except Exception:  # an integer of more than 4300 digits has no text, and a class may write its own badly
-        return f"a {type(value).__name__} that cannot be printed"
+        return f"{type(value).__name__} that cannot be printed"
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 

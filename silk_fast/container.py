@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from silk_fast.arguments import shown
 from silk_fast.errors import SilkFormatError, SilkInputError
 
 VERSION = 1
@@ -83,12 +84,12 @@ class SilkHeader:
         if self.levels ** min(self.group_size, self.dims) > 2**31:
             raise SilkFormatError(f"group_size {self.group_size}: tokens of {self.levels} levels do not fit an int32")
         if not isinstance(self.weights_sha256, str) or not re.fullmatch("[0-9a-f]{64}", self.weights_sha256):
-            raise SilkFormatError(f"weights_sha256 must be 64 hexadecimal digits, got {self.weights_sha256!r}")
+            raise SilkFormatError(f"weights_sha256 must be 64 hexadecimal digits, got {shown(self.weights_sha256)}")
 
     def _check_integer(self, name: str, low: int, high: int) -> None:
         value = getattr(self, name)
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise SilkFormatError(f"{name} must be an integer in {low}..{high}, got {value!r}")
+            raise SilkFormatError(f"{name} must be an integer in {low}..{high}, got {shown(value)}")
 
     @property
     def bits_per_digit(self) -> int:
@@ -287,7 +288,9 @@ class SilkWriter:
             return
         n_samples = self.header.n_samples if n_samples is None else n_samples
         if n_samples is None or self.header.n_samples not in (None, n_samples):
-            raise SilkFormatError(f"close needs n_samples, got {n_samples}; the header has {self.header.n_samples}")
+            raise SilkFormatError(
+                f"close needs n_samples, got {shown(n_samples)}; the header has {self.header.n_samples}"
+            )
         header = replace(self.header, n_samples=n_samples)
         if header.n_frames != self.n_frames:
             raise SilkFormatError(f"{n_samples} samples make {header.n_frames} frames, {self.n_frames} were written")

@@ -200,6 +200,12 @@ def test_every_call_returns_or_raises_a_typed_error(name, data):
     message.encode()
 
 
+@pytest.mark.parametrize("name", sorted(vars(HEADER)))
+def test_a_number_too_long_to_print_is_refused_by_name(name):
+    with pytest.raises(SilkError, match=f"{name} must be .*, got int that cannot be printed"):
+        container.SilkHeader(**{**vars(HEADER), name: 10**5000})
+
+
 def test_the_codec_is_the_same_after_all_that_was_refused():
     assert torch.equal(CODEC.encode(AUDIO).tokens, ENCODED.tokens)
     assert CODEC.weights_sha256 == make_codec().weights_sha256
