@@ -1,5 +1,6 @@
 """Opening files: inputs that can seek, and outputs that appear under their name only when complete."""
 
+import errno
 import io
 import os
 import re
@@ -70,6 +71,8 @@ def open_seekable(source: Source) -> Iterator[io.BufferedReader | io.BufferedRan
     """
     name = input_name(source)
     if isinstance(source, str) and source == "-":
+        if sys.stdin is None:  # closed, as by <&-
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         with _spooled(sys.stdin.buffer, name) as spool:
             yield spool
     elif hasattr(source, "read"):
@@ -202,6 +205,8 @@ def atomic_file(target: str | os.PathLike) -> Iterator[io.BufferedRandom]:
 
 
 def _open_stream(target: str | os.PathLike) -> BinaryIO:
+    if target == "-" and sys.stdout is None:  # closed, as by >&-
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
     descriptor = sys.stdout.fileno() if target == "-" else descriptor_of(target)
     return open(_path(target) if descriptor is None else os.dup(descriptor), "wb")
 

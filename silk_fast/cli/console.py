@@ -48,7 +48,7 @@ class Console:
         elif self.json:
             print(json.dumps(values, indent=2, allow_nan=True))
         else:
-            encoding = sys.stdout.encoding or "utf-8"
+            encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
             for line in map(printable, lines):
                 print(line.encode(encoding, "backslashreplace").decode(encoding))
 

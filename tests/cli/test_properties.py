@@ -121,7 +121,7 @@ def run(line, stdin):
                 return usage.code, err.getvalue()
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(line=command_lines(), how=odd_bytes(), stdin_name=st.sampled_from(["a.wav", "d.silk", "odd.wav"]))
 @example(line=["compare", "a.wav", "b.flac", "--rate", "1"], how=(None, [], b""), stdin_name="a.wav")
 def test_any_command_line_ends_as_documented(line, how, stdin_name, contents, model, monkeypatch):

@@ -132,3 +132,13 @@ def test_demo_reads_standard_input(speech, model, tmp_path):
     done = run("demo", "-", "-m", model, "-o", tmp_path / "demo", input=speech.read_bytes())
     assert (done.returncode, done.stderr) == (0, b"")
     assert files_in(tmp_path / "demo") == ["speech.png", "speech.silk", "speech.wav"]
+
+
+def test_closed_standard_streams_are_refused(speech, model):
+    closed = {"stdin": "<&-", "stdout": ">&-"}
+    for arguments, stream in ((["encode", "-", "-m", model, "-o", "a.silk"], "stdin"), (["info", speech], "stdout")):
+        command = " ".join(["exec", str(SILK), *map(str, arguments), closed[stream]])
+        done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, cwd=speech.parent)
+        assert "Traceback" not in done.stderr
+        assert done.returncode == (stream == "stdin")
+    assert files_in(speech.parent) == ["speech.wav"]
