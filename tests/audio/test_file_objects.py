@@ -77,7 +77,7 @@ def test_a_pipe_as_a_file_object_is_read(tmp_path):
         ("a\0b.wav", SilkAudioError, "not a path"),
         ("\ud800.wav", SilkAudioError, "not a path"),
     ],
-    ids=str,
+    ids=["nothing", "noise", "text", "number", "None", "array", "NUL", "surrogate"],
 )
 def test_what_is_no_source_is_refused(source, error, wanted):
     with pytest.raises(error, match=wanted):

@@ -96,7 +96,7 @@ def test_what_is_no_audio_is_named(codec, audio, message):
 @pytest.mark.parametrize(
     "lengths",
     [["a"], [None], [10**30], [[1], [2, 3]], "12", 5, [True], [1j], object(), torch.zeros(1, device="meta")],
-    ids=repr,
+    ids=["text", "None", "large", "ragged", "digits", "number", "truth", "complex", "object", "meta"],
 )
 def test_what_are_no_lengths_is_named(codec, lengths):
     encoded = codec.encode(speech(FRAME))
