@@ -58,6 +58,7 @@ def smoke(path: Path, seconds: float) -> subprocess.Popen:
     return subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **pipes)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_told_to_stop_prints_its_table(tmp_path):
     path = tmp_path / "stopped.json"
     process = smoke(path, 150)
@@ -73,6 +74,7 @@ def test_a_run_that_is_told_to_stop_prints_its_table(tmp_path):
     assert [found.name for found in tmp_path.iterdir()] == [path.name]
 
 
+@pytest.mark.slow
 def test_smoke_with_torch_and_triton_alone(tmp_path):
     """The whole path on a CPU, uninstalled, with nothing else that silk_fast depends on."""
     path = tmp_path / "smoke.json"

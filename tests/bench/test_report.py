@@ -92,12 +92,6 @@ def test_without_any_file_nothing_is_claimed(tmp_path):
     assert "No figure has been measured on a GPU yet." in text
 
 
-def test_the_same_files_give_the_same_page(page, tmp_path):
-    again = tmp_path / "again" / "performance.md"
-    write_report([page.parents[1] / "gpu.json", page.parents[1] / "cpu.json"], again)
-    assert again.read_text() == page.read_text()
-
-
 def last_of(*rows: Row) -> Row:
     (runs,) = measurements(rows)
     return latest(runs)

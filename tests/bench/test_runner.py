@@ -12,10 +12,9 @@ import torch
 
 from silk_fast.benchmark import runner
 from silk_fast.benchmark.codec_cases import CodecCase
-from silk_fast.benchmark.rows import OK, ResultWriter, Row, Timing, read_results
+from silk_fast.benchmark.rows import OK, Row, Timing
 from silk_fast.benchmark.runner import Bench, TimeLimit, run_jobs, time_limit
 from silk_fast.benchmark.timing import Measurement
-from tests.bench.support import ON_CPU
 
 FRAME = CodecCase("decode_frame", 0.4, 1, "float32", "eager", 1, "tiny")
 CLIP = CodecCase("encode", 1.0, 2, "float32", "eager", 1, "tiny")
@@ -107,11 +106,3 @@ def test_what_exceeds_the_budget_is_a_row_that_says_so(monkeypatch):
     monkeypatch.setattr(runner, "_measure", lambda job, bench: Measurement(replace(TIMING, p50=20.0)))
     rows = run([CLIP, replace(CLIP, seconds=3600.0), replace(CLIP, seconds=1.2)], 30.0)
     assert [row.status for row in rows] == [OK, "skipped: time budget, needs about 2.2e+02 s", OK]
-
-
-def test_rows_can_be_written_and_read(tmp_path):
-    writer = ResultWriter(tmp_path / "r.json", ON_CPU)
-    run_jobs([FRAME, replace(FRAME, provider="compile-max")], FAST, writer.add, time.monotonic() + 60.0)
-    rows = read_results(tmp_path / "r.json")
-    assert [row.status for row in rows] == [OK, "absent: CUDA graphs need an NVIDIA GPU"]
-    assert rows[0].device == ON_CPU["device"]

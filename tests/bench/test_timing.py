@@ -114,17 +114,6 @@ def test_a_steady_function_is_not_noisy(outliers):
     assert result.p50 == pytest.approx(1.0, abs=0.02)
 
 
-def test_a_bimodal_function_is_measured_as_noisy(sleep):
-    n_calls = 0
-
-    def fast_then_slow() -> None:
-        nonlocal n_calls
-        n_calls += 1
-        sleep(0.005 if n_calls % 2 else 0.010)
-
-    assert measure(fast_then_slow, "cpu", seconds_budget=0.3).call.noisy
-
-
 def test_percentiles():
     result = summarise([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
     assert (result.p20, result.p50, result.p80) == (2.0, 3.5, 5.0)
