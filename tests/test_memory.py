@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
 
 from tests.support import SILK
@@ -35,6 +36,7 @@ def write_noise(path: Path, minutes: int) -> None:
             file.write(rng.standard_normal(MINUTE, dtype=np.float32) * 0.05)
 
 
+@pytest.mark.slow
 def test_peak_memory_at_twelve_minutes_is_that_at_two(model, tmp_path):
     peaks = {}
     for minutes in (2, 12):

@@ -46,6 +46,7 @@ def assert_near(ours: torch.Tensor, expected: torch.Tensor, tolerance: float) ->
     assert error <= tolerance, f"relative error {error:.1e} > {tolerance:.0e}"
 
 
+@pytest.mark.slow
 def test_under_autocast_a_whole_codec_is_as_close_as_the_reference_forward_and_backward(codec, audio):
     """Every operation at once, where float32 signals meet half-precision residuals, weights and positions."""
     codec.quantizer.norm.frozen = True
@@ -96,6 +97,7 @@ STAGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STAGES)
 def test_a_training_step_under_autocast_learns_the_same(name):
     config = STAGES[name]

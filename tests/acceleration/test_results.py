@@ -31,6 +31,7 @@ def training_gradients(audio: torch.Tensor, dtype: torch.dtype, accelerated: boo
     return {name: p.grad.double().cpu() for name, p in model.named_parameters()}
 
 
+@pytest.mark.slow
 def test_gradients_of_a_training_loss_are_within_the_bound(audio):
     """Relative error of every gradient against twice the worst of the reference in the same part of the model.
 
@@ -52,6 +53,7 @@ def test_gradients_of_a_training_loss_are_within_the_bound(audio):
         assert bound < 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float16] + ([torch.bfloat16] if DEVICE == "cuda" else []), ids=str)
 def test_half_precision_is_close_and_keeps_the_interfaces_in_float32(codec, audio, dtype):
     tokens = codec.encode(audio).tokens

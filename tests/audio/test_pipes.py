@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 
 import numpy as np
 
@@ -38,7 +39,10 @@ def test_bad_standard_input_is_named():
 def test_named_pipe_is_read(tmp_path):
     save(tmp_path / "a.wav", noise(50_000))
     os.mkfifo(tmp_path / "pipe")
-    with subprocess.Popen(["cp", "--", tmp_path / "a.wav", tmp_path / "pipe"]) as feeder:
+    copy = (
+        "import shutil, sys; shutil.copyfileobj(*(open(name, mode) for name, mode in zip(sys.argv[1:], ('rb', 'wb'))))"
+    )
+    with subprocess.Popen([sys.executable, "-c", copy, tmp_path / "a.wav", tmp_path / "pipe"]) as feeder:
         samples = load(tmp_path / "pipe")
     assert feeder.returncode == 0
     assert np.array_equal(samples, load(tmp_path / "a.wav"))

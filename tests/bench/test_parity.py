@@ -13,12 +13,14 @@ from bench.ops import timing_cases
 from tests.bench.support import CPU, case_id, streams, tiny_case, tiny_cases
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", tiny_cases(), ids=case_id)
 def test_ours_agrees_with_the_reference(case):
     """In the interpreter: the very check that is made on a GPU before anything is measured."""
     parity.check(case, CPU)
 
 
+@pytest.mark.slow
 def test_a_fused_residual_unit_agrees_in_a_stream():
     """In half precision, from packed weights and with the context as a stream remembers it."""
     case = next(case for case in streams(1, torch.float16) if case.layer == "Silk small 75 Hz stream")
@@ -67,6 +69,7 @@ def test_flex_attention_computes_the_same(monkeypatch):
     assert checked == {(layer, direction) for layer in layers for direction in ("forward", "backward")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("direction", ["encode", "decode"])
 def test_the_codec_is_checked_before_it_is_measured(direction, monkeypatch):
     monkeypatch.setattr(parity, "CODEC_SECONDS", 0.4)

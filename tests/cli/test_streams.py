@@ -138,7 +138,7 @@ def test_closed_standard_streams_are_refused(speech, model):
     closed = {"stdin": "<&-", "stdout": ">&-"}
     for arguments, stream in ((["encode", "-", "-m", model, "-o", "a.silk"], "stdin"), (["info", speech], "stdout")):
         command = " ".join(["exec", str(SILK), *map(str, arguments), closed[stream]])
-        done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, cwd=speech.parent)
+        done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, cwd=speech.parent)
         assert "Traceback" not in done.stderr
         assert done.returncode == (stream == "stdin")
     assert files_in(speech.parent) == ["speech.wav"]

@@ -25,6 +25,7 @@ def one_clip(tmp_path_factory) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 def test_stage2_overfits_one_clip_and_exports_a_loadable_codec(one_clip, tmp_path):
     """The loss of a two-second clip falls from above 2 to below 1.3, and the exported codec has learned it too."""
     config = Stage2Config(
