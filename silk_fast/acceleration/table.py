@@ -9,7 +9,7 @@ only once a program has imported that library in such a version::
         from library_forms import InPlaceActivation  # class InPlaceActivation(Form, Activation)
         return [Replacement(Activation, "snake", fallback=InPlaceActivation)]
 
-    register(replacements, Library("library-on-pypi", "library.modules", tested=("1.2", "1.4")))
+    register(replacements, Library("its-distribution", "library.modules", tested=("1.2", "1.4")))
 """
 
 import re

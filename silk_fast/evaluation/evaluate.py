@@ -161,7 +161,7 @@ def _delay_of(anchor: Anchor, clips: Sequence[Clip]) -> int:
 
 
 def missing_packages() -> dict[str, str]:
-    """Find the PyPI packages that metrics need and that cannot be imported, with the metric's title."""
+    """Find the packages that metrics need and that cannot be imported, with the metric's title."""
     from importlib.util import find_spec
 
     return {metric.package: metric.title for metric in METRICS if metric.package and find_spec(metric.package) is None}
