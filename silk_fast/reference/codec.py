@@ -168,8 +168,7 @@ class SilkCodec(SilkNetwork):
             self.check_level(audio.masked_fill(position >= lengths.to(audio.device)[:, None, None], 0.0))
 
     def _encode_whole(self, audio: Tensor, lengths: Any) -> EncodedAudio:
-        if lengths is not None:
-            raise SilkInputError("lengths must be None under torch.export, which cannot look at their values")
+        _refuse_lengths(lengths)
         batch_size, _, n_samples = audio.shape
         frame = self.config.frame_samples
         n_frames = (n_samples + self.config.output_delay + frame - 1) // frame
@@ -179,8 +178,7 @@ class SilkCodec(SilkNetwork):
         return EncodedAudio(tokens, *counts)
 
     def _decode_whole(self, tokens: Tensor, lengths: Any) -> Tensor:
-        if lengths is not None:
-            raise SilkInputError("lengths must be None under torch.export, which cannot look at their values")
+        _refuse_lengths(lengths)
         codes = self.quantizer.codes(tokens).to(self.decoder.head.weight.dtype)
         return self.decoder(codes)[..., self.config.output_delay :].float()
 
@@ -265,6 +263,11 @@ class SilkCodec(SilkNetwork):
         plain = copy.deepcopy(self).fold_weight_norm_()
         requires_grad = {name: parameter.requires_grad for name, parameter in self.named_parameters()}
         return _with_weight_norm, (plain, self.state_dict(), requires_grad)
+
+
+def _refuse_lengths(lengths: Any) -> None:
+    if lengths is not None:
+        raise SilkInputError("lengths must be None under torch.export, which cannot look at their values")
 
 
 def _with_weight_norm(codec: SilkCodec, state: dict[str, Tensor], requires_grad: dict[str, bool]) -> SilkCodec:

@@ -87,7 +87,7 @@ class Stream:
         return self._state
 
     def __enter__(self) -> "Stream":
-        assert self.state
+        _ = self.state  # raises where the stream was closed
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -172,7 +172,7 @@ class Stream:
         Raises:
             SilkInputError: wrong shape or dtype, or a token out of range; the state is unchanged.
         """
-        assert self.state
+        _ = self.state  # raises where the stream was closed
         check_tokens(tokens, self.codec.quantizer.token_sizes, self.batch_size)
         return self.decode_checked(tokens)
 
