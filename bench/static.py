@@ -4,9 +4,10 @@
     python -m bench.static --op snake --arch 86 --dry-run
 
 Each launch of the cases in ``bench/ops`` is intercepted: Triton compiles it for the target, and
-nothing runs. The gate fails on spilled registers, on more shared memory than a block of the card
-may have, on memory-bound kernels that move most bytes by narrow accesses, and on matrix kernels
-without matrix instructions.
+nothing runs. For sm_80, 86 and 89 Triton writes the same PTX, which is compiled once and assembled
+for each. The gate fails on spilled registers, on more shared memory than a block of the card may
+have, on memory-bound kernels that move most bytes by narrow accesses, and on matrix kernels without
+matrix instructions.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,8 @@ from pathlib import Path
 import torch
 import triton
 from triton.backends.compiler import GPUTarget
+from triton.backends.nvidia.compiler import CUDABackend
+from triton.compiler import CompiledKernel
 from triton.runtime.jit import JITFunction
 
 from bench import ops
@@ -33,6 +36,7 @@ from bench.cases import StaticCase
 from silk_fast.benchmark.rows import dtype_name
 
 ARCHITECTURES = {80: 163, 86: 99, 89: 99, 90: 227, 120: 99}  # KiB of shared memory one block may have
+FAMILIES = ((80, 86, 89), (90,), (120,))  # the PTX of a family differs in the name of the target alone
 OUTPUT = Path(__file__).with_name("static")
 CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 COLUMNS = [
@@ -107,23 +111,38 @@ class StaticDriver:
 
 
 @contextmanager
-def compiling(arch: int) -> Iterator[list]:
-    """Compile launches for ``arch`` instead of running them; yields the list of ``(name, compiled kernel)``."""
+def compiling(arch: int, front_end: int | None = None) -> Iterator[list]:
+    """Compile launches for ``arch`` instead of running them; yields the list of ``(name, compiled kernel)``.
+
+    Args:
+        front_end: the target that Triton compiles for, if another than the launcher is told.
+    """
     from silk_fast.kernels import _launch  # not at the top: bench.checkout may have to find it first
 
     compiled, run, runs_on = [], JITFunction.run, _launch.runs_on
+    driver = StaticDriver(arch)
 
     def compile_only(self, *args, grid, warmup, **options):
+        driver.arch = front_end or arch
         kernel = run(self, *args, grid=grid, warmup=True, **options)
+        driver.arch = arch
         compiled.append((self.__name__, kernel))
         return kernel
 
     JITFunction.run, _launch.runs_on = compile_only, lambda x: True
-    triton.runtime.driver.set_active(StaticDriver(arch))
+    triton.runtime.driver.set_active(driver)
     try:
         yield compiled
     finally:
         JITFunction.run, _launch.runs_on = run, runs_on
+
+
+def assemble(kernel: CompiledKernel, arch: int) -> bytes:
+    """Machine code for ``arch`` of a kernel that may be compiled for another target of its family."""
+    if kernel.metadata.target.arch == arch:
+        return kernel.asm["cubin"]
+    ptx = re.sub(r"^\.target sm_\d+", f".target sm_{arch}", kernel.asm["ptx"], flags=re.MULTILINE)
+    return CUDABackend(GPUTarget("cuda", arch, 32)).make_cubin(ptx, None, kernel.metadata, arch)
 
 
 def width(opcode: str) -> int:
@@ -195,9 +214,9 @@ def is_excused(row: dict, kind: str, excuses: dict[str, str]) -> bool:
     return any(re.fullmatch(pattern, name) for pattern in excuses)
 
 
-def inspect_case(case: StaticCase, arch: int) -> list[dict]:
+def inspect_case(case: StaticCase, arch: int, front_end: int) -> list[dict]:
     """One row per distinct kernel that the case launches."""
-    with compiling(arch) as compiled:
+    with compiling(arch, front_end) as compiled:
         case.run()
     if not compiled:
         raise RuntimeError(f"{case.op} {case.shape} launched no kernel")
@@ -205,43 +224,53 @@ def inspect_case(case: StaticCase, arch: int) -> list[dict]:
     for name, kernel in {kernel.hash: (name, kernel) for name, kernel in compiled}.values():
         row = {"op": case.op, "shape": case.shape, "dtype": dtype_name(case.dtype), "kernel": name}
         row |= {"warps": kernel.metadata.num_warps, "shared_bytes": kernel.metadata.shared}
-        row |= inspect_cubin(kernel.asm["cubin"])
+        row |= inspect_cubin(assemble(kernel, arch))
         rows.append({**row, "verdict": judge(row, case, arch)})
     return rows
 
 
-def static_cases(op: str | None = None) -> list[StaticCase]:
-    """Every case of every file in ``bench/ops``, or of one op."""
-    names = [module.name for module in pkgutil.iter_modules(ops.__path__) if op in (None, module.name)]
-    return [case for name in names for case in importlib.import_module(f"bench.ops.{name}").static_cases()]
+OPS = sorted(module.name for module in pkgutil.iter_modules(ops.__path__))
 
 
-def inspect_architecture(arch: int, op: str | None, write: bool) -> list[dict]:
-    """Compile all cases for one target; writes ``bench/static/sm_<arch>.csv``."""
-    rows = [row for case in static_cases(op) for row in inspect_case(case, arch)]
-    if write:
-        OUTPUT.mkdir(exist_ok=True)
-        with (OUTPUT / f"sm_{arch}.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-    return rows
+def static_cases(op: str) -> list[StaticCase]:
+    """Every case of one file in ``bench/ops``."""
+    return importlib.import_module(f"bench.ops.{op}").static_cases()
+
+
+def inspect(op: str, architectures: Sequence[int]) -> dict[int, list[dict]]:
+    """Rows of all cases of one op, by target; the targets are of one family."""
+    torch.set_num_threads(1)
+    front_end, cases = architectures[0], static_cases(op)
+    return {arch: [row for case in cases for row in inspect_case(case, arch, front_end)] for arch in architectures}
+
+
+def write(arch: int, rows: list[dict]) -> None:
+    """Write ``bench/static/sm_<arch>.csv``."""
+    with (OUTPUT / f"sm_{arch}.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Compile every kernel for GPU targets and count what it costs.")
     parser.add_argument("--arch", type=int, choices=ARCHITECTURES, nargs="*", default=list(ARCHITECTURES))
-    parser.add_argument("--op", help="one file of bench/ops")
+    parser.add_argument("--op", choices=OPS, help="one file of bench/ops")
     parser.add_argument("--dry-run", action="store_true", help="write no CSV")
     arguments = parser.parse_args()
     if os.environ.get("TRITON_INTERPRET") == "1":
         parser.error("unset TRITON_INTERPRET: interpreted kernels cannot be compiled")
-    write = not arguments.dry_run and arguments.op is None
-    torch.set_num_threads(1)
+    families = [f for family in FAMILIES if (f := [arch for arch in family if arch in arguments.arch])]
+    wanted = [arguments.op] if arguments.op else OPS
+    results: dict[int, list[dict]] = {arch: [] for arch in sorted(arguments.arch)}
     with ProcessPoolExecutor() as pool:
-        jobs = {arch: pool.submit(inspect_architecture, arch, arguments.op, write) for arch in arguments.arch}
-        results = {arch: job.result() for arch, job in jobs.items()}
+        jobs = [pool.submit(inspect, op, family) for op in wanted for family in families]
+        for job in jobs:
+            for arch, rows in job.result().items():
+                results[arch] += rows
     for arch, rows in results.items():
+        if not arguments.dry_run and not arguments.op:
+            write(arch, rows)
         bad = [row for row in rows if row["verdict"] != "ok"]
         for row in rows if arguments.op else bad:
             print(f"sm_{arch} " + " ".join(f"{name}={row[name]}" for name in COLUMNS))

@@ -12,15 +12,43 @@ from bench.static import narrow_accesses, width
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def run_compiling(*arguments: str) -> subprocess.CompletedProcess:
+    """Run Python in a process in which Triton compiles."""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+
+
 @pytest.mark.slow
 def test_every_kernel_passes_the_static_gate():
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    command = [sys.executable, "-m", "bench.static", "--dry-run"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = run_compiling("-m", "bench.static", "--dry-run")
     assert done.returncode == 0, done.stdout + done.stderr
     for arch in (80, 86, 89, 90, 120):
         assert f"sm_{arch}: " in done.stdout
     assert done.stdout.count(" 0 bad") == 5
+
+
+SAME_PTX = """
+import re, sys
+from bench.static import FAMILIES, compiling, static_cases
+
+def ptx(case, arch):
+    with compiling(arch) as compiled:
+        case.run()
+    return [re.sub(r"^[.]target sm_[0-9]+", "", kernel.asm["ptx"], flags=re.MULTILINE) for _, kernel in compiled]
+
+case = next(case for case in static_cases(sys.argv[1]) if str(case.dtype) == "torch.float16")
+first, *others = (ptx(case, arch) for arch in FAMILIES[0])
+assert first and all(other == first for other in others)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("op", ["add_layer_norm", "rel_attention", "residual_unit", "snake"])
+def test_ptx_of_a_family_of_targets_is_the_same(op):
+    done = run_compiling("-c", SAME_PTX, op)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(
