@@ -29,7 +29,10 @@ _SIGNATURES = {
     "silk_polar_spectrum": (*4 * [_POINTER], *9 * [_INT64], *2 * [_INT]),
     "silk_overlap_add": (*4 * [_POINTER], *6 * [_INT64], *2 * [_INT]),
     "silk_use_parallel": (_POINTER,),
+    "silk_conv1d": (*5 * [_POINTER], *4 * [_INT64], _INT),
+    "silk_residual_unit": (*5 * [_POINTER], *3 * [_INT64], _INT),
 }
+_RESULTS = {"silk_conv1d": _INT, "silk_residual_unit": _INT}
 
 
 def available() -> bool:
@@ -64,7 +67,7 @@ def load() -> ctypes.CDLL:
     library = ctypes.CDLL(str(_path()))
     for name, types in _SIGNATURES.items():
         function = getattr(library, name)
-        function.argtypes, function.restype = types, None
+        function.argtypes, function.restype = types, _RESULTS.get(name)
     library.silk_use_level(len(LEVELS) - 1)
     library.silk_use_parallel(_parallel())
     if hasattr(os, "register_at_fork"):  # threads stay behind: a child that waited for them would wait for ever
