@@ -28,27 +28,29 @@ def check_dtype(name: str, tensor: Tensor, dtypes: Sequence[torch.dtype] = SIGNA
         raise ValueError(f"{name} must be on the CPU, got a tensor on {tensor.device}")
 
 
-def check_shape(name: str, tensor: Tensor, shape: Sequence[int]) -> None:
+def check_shape(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
     """Refuse another shape.
 
     Raises:
         ValueError: the shape is not ``shape``.
     """
-    if tensor.shape != tuple(shape):
+    if tensor.shape != shape:
         raise ValueError(f"{name} must be {list(shape)}, got {list(tensor.shape)}")
 
 
-def operand(name: str, tensor: Tensor, shape: Sequence[int], like: Tensor, main: str = "x") -> Tensor:
+def operand(name: str, tensor: Tensor, shape: tuple[int, ...], like: Tensor, main: str = "x") -> Tensor:
     """Give an operand of the dtype of ``like``, the argument called ``main``, contiguous.
 
     Raises:
         TypeError: the dtype is another.
         ValueError: the shape is not ``shape``, or the tensor is on another device.
     """
-    if tensor.dtype != like.dtype:
+    if tensor.dtype is not like.dtype:
         raise TypeError(f"{name} must be {like.dtype} as {main}, got {tensor.dtype}")
-    check_dtype(name, tensor, (like.dtype,))
-    check_shape(name, tensor, shape)
+    if not tensor.is_cpu:
+        check_dtype(name, tensor)
+    if tensor.shape != shape:
+        check_shape(name, tensor, shape)
     return tensor.contiguous()
 
 
@@ -62,7 +64,8 @@ def parameters(name: str, tensor: Tensor, *shape: int) -> Tensor:
     if tensor.dtype is not torch.float32 or not tensor.is_cpu:
         check_dtype(name, tensor, FLOATS)
         tensor = tensor.float()
-    check_shape(name, tensor, shape)
+    if tensor.shape != shape:
+        check_shape(name, tensor, shape)
     return tensor.contiguous()
 
 

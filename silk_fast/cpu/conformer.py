@@ -24,7 +24,7 @@ def bias_silu(x: Tensor, bias: Tensor) -> Tensor:
         raise ValueError("x must be [..., C], got no dimension")
     shape = x.shape
     x, bias, n_channels = x.contiguous(), parameters("bias", bias, shape[-1]), shape[-1]
-    y = torch.empty(shape, dtype=x.dtype)
+    y = torch.empty_like(x)
     if n_elements := y.numel():
         load().silk_bias_silu(
             *(x.data_ptr(), bias.data_ptr(), y.data_ptr(), n_elements // n_channels, n_channels),
@@ -57,7 +57,7 @@ def add_layer_norm(
         x, residual = x.float(), residual.float()
     x, residual = x.contiguous(), operand("residual", residual, shape, x)
     weight, bias = parameters("weight", weight, n_channels), parameters("bias", bias, n_channels)
-    total, normed = torch.empty(shape, dtype=x.dtype), torch.empty(shape, dtype=x.dtype)
+    total, normed = torch.empty_like(x), torch.empty_like(x)
     if n_elements := x.numel():
         load().silk_add_layer_norm(
             *(x.data_ptr(), residual.data_ptr(), weight.data_ptr(), bias.data_ptr()),

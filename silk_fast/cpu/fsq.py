@@ -1,6 +1,7 @@
 """Finite scalar quantisation (Mentzer et al., 2023): ``fsq.c``, but for tanh, which is PyTorch's."""
 
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,10 +26,15 @@ class _Levels:
     levels: Tensor
 
 
+def _integers(levels: Sequence[int]) -> tuple[int, ...]:
+    try:
+        return tuple(map(operator.index, levels))
+    except TypeError:
+        raise TypeError(f"levels must be integers, got {list(levels)}") from None
+
+
 @lru_cache(maxsize=256)
 def _levels(levels: tuple[int, ...]) -> _Levels:
-    if not all(isinstance(level, int) for level in levels):
-        raise TypeError(f"levels must be integers, got {list(levels)}")
     if len(levels) == 0 or not all(2 <= level <= MAX_LEVEL for level in levels):
         raise ValueError(f"levels must be one or more integers of 2 to {MAX_LEVEL}, got {list(levels)}")
     _, half, offset = fsq_constants(levels, torch.empty(0))
@@ -76,7 +82,7 @@ def fsq_pack(z: Tensor, levels: Sequence[int], group_size: int, dim: int = -1) -
     Raises:
         ValueError: also for a level below 2, or a group whose tokens exceed int32.
     """
-    levels = tuple(levels)
+    levels = _integers(levels)
     constants, group_size = _levels(levels), _group(levels, group_size)
     check_dtype("z", z, FLOATS)
     _check_frames("z", z, dim, dim, len(levels))
@@ -98,7 +104,7 @@ def fsq_quantize(z: Tensor, levels: Sequence[int], dim: int = -1) -> Tensor:
     Returns:
         float32, shaped as ``z``.
     """
-    levels = tuple(levels)
+    levels = _integers(levels)
     constants = _levels(levels)
     check_dtype("z", z, FLOATS)
     _check_frames("z", z, dim, dim, len(levels))
@@ -122,7 +128,7 @@ def fsq_unpack(tokens: Tensor, levels: Sequence[int], group_size: int, dim: int 
     Returns:
         float32 ``[..., D]``, or ``[B, D, F]`` with ``dim=1``.
     """
-    levels = tuple(levels)
+    levels = _integers(levels)
     constants, group_size = _levels(levels), _group(levels, group_size)
     check_dtype("tokens", tokens, INTEGERS)
     _check_frames("tokens", tokens, dim, -1, -(-len(levels) // group_size))

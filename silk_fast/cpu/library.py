@@ -69,10 +69,23 @@ def load() -> ctypes.CDLL:
         function = getattr(library, name)
         function.argtypes, function.restype = types, _RESULTS.get(name)
     library.silk_use_level(len(LEVELS) - 1)
-    library.silk_use_parallel(_parallel())
-    if hasattr(os, "register_at_fork"):  # threads stay behind: a child that waited for them would wait for ever
-        os.register_at_fork(after_in_child=lambda: library.silk_use_parallel(None))
+    library.silk_use_parallel(None if _forked else _parallel())
     return library
+
+
+_forked = False
+
+
+def _after_fork() -> None:
+    """Stay on one thread: the others stayed behind, and a child that waited for them would wait for ever."""
+    global _forked
+    _forked = True
+    if load.cache_info().currsize:
+        load().silk_use_parallel(None)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _path() -> Path | None:

@@ -33,19 +33,19 @@ def snake(
     check_dtype("x", x)
     if x.ndim != 3:
         raise ValueError(f"x must be [B, C, T], got {list(x.shape)}")
-    shape = n_batch, n_channels, n_time = x.shape
+    x, shape = x.contiguous(), x.shape
+    n_batch, n_channels, n_time = shape
     alpha, beta = parameters("alpha", alpha, n_channels), parameters("beta", beta, n_channels)
     if bias is not None:
         bias = parameters("bias", bias, n_channels)
     if residual is not None:
         residual = operand("residual", residual, shape, x)
     if out is None:
-        y = torch.empty(shape, dtype=x.dtype)
+        y = torch.empty_like(x)
     else:
         y = operand("out", out, shape, x)
         if y is not out:
             raise ValueError(f"out must be contiguous, got strides {list(out.stride())}")
-    x = x.contiguous()
     load().silk_snake(
         *(x.data_ptr(), alpha.data_ptr(), beta.data_ptr(), address(bias), address(residual), y.data_ptr()),
         *(n_batch, n_channels, n_time, is_half(x), threads(n_batch * n_channels * n_time)),
