@@ -23,7 +23,9 @@ def check_dtype(name: str, tensor: Tensor, dtypes: Sequence[torch.dtype] = SIGNA
     """
     if tensor.dtype not in dtypes:
         names = [str(dtype).removeprefix("torch.") for dtype in dtypes]
-        raise TypeError(f"{name} must be {' or '.join(filter(None, (', '.join(names[:-1]), names[-1])))}, got {tensor.dtype}")
+        raise TypeError(
+            f"{name} must be {' or '.join(filter(None, (', '.join(names[:-1]), names[-1])))}, got {tensor.dtype}"
+        )
     if not tensor.is_cpu:
         raise ValueError(f"{name} must be on the CPU, got a tensor on {tensor.device}")
 
