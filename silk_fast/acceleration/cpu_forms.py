@@ -98,8 +98,8 @@ class CpuResidualUnit(Folding, ResidualUnit):
     def _unit(self, x: Tensor, context: Tensor | None) -> Tensor:
         if not serves(x):
             return super()._unit(x, context)
-        packed = self.folded("packed", self._packed, *self.parameters())
-        return cpu.residual_unit(x, *packed, context, self.padding)
+        dilated, pointwise = self.folded("packed", self._packed, *self.parameters())
+        return cpu.residual_unit(x, dilated, pointwise, context, self.padding)
 
     def _packed(self) -> tuple[cpu.PackedConvolution, cpu.PackedConvolution]:
         unit = self.operands()

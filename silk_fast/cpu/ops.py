@@ -1,8 +1,9 @@
 """The operations of ``silk_fast.reference.ops`` that are fused loops in C, with the arguments of the Triton kernels.
 
-Signals are float32 or, but for convolutions, bfloat16, computed in float32 and rounded once; parameters may have any floating dtype. Results
-are contiguous. What is not contiguous is copied first, unless said otherwise. No gradients: these serve where they are
-off. Nothing given is written, but ``out``. A result depends neither on the batch around it nor on the threads.
+Signals are float32 or, but for convolutions, bfloat16, computed in float32 and rounded once; parameters may have any
+floating dtype. Results are contiguous. What is not contiguous is copied first, unless said otherwise. No gradients:
+these serve where they are off. Nothing given is written, but ``out``. A result depends neither on the batch around it
+nor on the threads.
 
 Every function raises ``TypeError`` for a dtype and ``ValueError`` for a shape or a device, before it reads an element.
 It needs :func:`silk_fast.cpu.library.available`.
