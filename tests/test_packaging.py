@@ -75,7 +75,8 @@ def test_without_a_compiler_installation_goes_on_and_says_so(compiler, tmp_path)
     source, target = copy_source(tmp_path / "source"), tmp_path / "target"
     options = ("--no-deps", "--no-build-isolation", "--target", target)
     command = [sys.executable, "-m", "pip", "install", "-v", *options, source]
-    log = subprocess.run(command, env=os.environ | {"CC": compiler}, capture_output=True, text=True)
+    environment = os.environ | {"CC": compiler}
+    log = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert log.returncode == 0, log.stdout
     said = [line.strip() for line in log.stdout.splitlines() if "was not built" in line]
     assert said == [
