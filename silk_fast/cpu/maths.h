@@ -1,4 +1,4 @@
-/* Mathematics of the loops, in float32: docs/kernels.md derives the reductions and has their errors. NaN gives NaN. */
+/* Mathematics of the loops, in float32: docs/cpu.md. NaN gives NaN. */
 #ifndef SILK_MATHS_H
 #define SILK_MATHS_H
 
