@@ -27,11 +27,16 @@ def copy_source(target: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def wheel_names(tmp_path_factory) -> set[str]:
+def wheel(tmp_path_factory) -> zipfile.ZipFile:
     source, target = copy_source(tmp_path_factory.mktemp("source")), tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", target, source]
     subprocess.run(command, check=True)
-    return set(zipfile.ZipFile(next(target.glob("silk_fast-*.whl"))).namelist())
+    return zipfile.ZipFile(next(target.glob("silk_fast-*.whl")))
+
+
+@pytest.fixture(scope="module")
+def wheel_names(wheel) -> set[str]:
+    return set(wheel.namelist())
 
 
 def test_wheel_holds_one_top_level_package(wheel_names):
@@ -60,6 +65,24 @@ def test_wheel_holds_the_c_library_and_not_its_sources(wheel_names):
     assert not any(is_of_c(name) for name in wheel_names)
 
 
+def run_installed(code: str, folder: Path) -> str:
+    """What code prints where the package in ``folder`` is the one that is imported."""
+    command = [sys.executable, "-c", f"import silk_fast; print(silk_fast.__file__); {code}"]
+    environment = os.environ | {"PYTHONPATH": str(folder)}
+    result = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=True)
+    path, *printed = result.stdout.splitlines()
+    assert Path(path).is_relative_to(folder)
+    return "\n".join(printed)
+
+
+@pytest.mark.slow
+@needs("gcc")
+def test_library_of_the_wheel_computes(wheel, tmp_path):
+    wheel.extractall(tmp_path)
+    code = "import torch; from silk_fast.cpu.ops import bias_silu; print(bias_silu(torch.ones(3), torch.ones(3)))"
+    assert run_installed(code, tmp_path) == "tensor([1.7616, 1.7616, 1.7616])"
+
+
 @pytest.mark.slow
 def test_source_distribution_holds_the_c_sources(tmp_path):
     source = copy_source(tmp_path / "source")
@@ -75,17 +98,15 @@ def test_without_a_compiler_installation_goes_on_and_says_so(compiler, tmp_path)
     source, target = copy_source(tmp_path / "source"), tmp_path / "target"
     options = ("--no-deps", "--no-build-isolation", "--target", target)
     command = [sys.executable, "-m", "pip", "install", "-v", *options, source]
-    log = subprocess.run(command, env=os.environ | {"CC": compiler}, capture_output=True, text=True)
+    environment = os.environ | {"CC": compiler}
+    log = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert log.returncode == 0, log.stdout
     said = [line.strip() for line in log.stdout.splitlines() if "was not built" in line]
     assert said == [
         "silk_fast.cpu._library was not built (it needs a C compiler): on a CPU, PyTorch's operations serve instead"
     ]
-    code = "import silk_fast; from silk_fast.cpu.library import why_not; print(silk_fast.__file__, why_not())"
-    command = [sys.executable, "-c", code]
-    result = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(target)}, cwd=tmp_path, capture_output=True)
-    assert result.stdout.decode().startswith(str(target))
-    assert b"was not built: install a C compiler" in result.stdout
+    code = "from silk_fast.cpu.library import why_not; print(why_not())"
+    assert "was not built: install a C compiler" in run_installed(code, target)
 
 
 def test_bundled_model_is_the_small_preset_with_40_ms_of_output_delay():

@@ -6,6 +6,7 @@ each keep a thread on every core. It is given the entry of the one that PyTorch 
 
 import ctypes
 import os
+import sys
 import zlib
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -104,8 +105,10 @@ def _parallel() -> int | None:
 
     First among what was preloaded, then among what PyTorch was linked to; None where its threads are others.
     """
-    torch_cpu = Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"
-    for name, mode in ((None, ctypes.DEFAULT_MODE), (str(torch_cpu), getattr(os, "RTLD_NOLOAD", 0) | os.RTLD_LAZY)):
+    if sys.platform != "linux":
+        return None
+    torch_cpu = str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so")
+    for name, mode in ((None, ctypes.DEFAULT_MODE), (torch_cpu, os.RTLD_NOLOAD | os.RTLD_LAZY)):
         try:
             return ctypes.cast(ctypes.CDLL(name, mode).GOMP_parallel, ctypes.c_void_p).value
         except (AttributeError, OSError):

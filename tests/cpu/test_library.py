@@ -97,7 +97,7 @@ class Snakes(Dataset):
         return ops.snake(torch.full((1, 1, LARGE), float(i)), torch.ones(1), torch.ones(1))[0]
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_workers_of_a_data_loader_call_operations(method, two_threads):
     loader = DataLoader(Snakes(), batch_size=2, num_workers=2, multiprocessing_context=method, timeout=100)
     whole = torch.cat(list(loader))

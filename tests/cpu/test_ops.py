@@ -28,7 +28,7 @@ def test_matches_reference(name, n, dtype):
 
 
 @dtypes
-@pytest.mark.parametrize("n_channels", [1, 15, 16, 33, 128, 1000])
+@pytest.mark.parametrize("n_channels", [1, 15, 16, 33, 128])
 def test_rows_of_any_length(n_channels, dtype):
     x, y, weight, bias = normal(3, n_channels), normal(3, n_channels, seed=1), positive(n_channels), normal(n_channels)
     assert_op_matches(ops.bias_silu, reference.bias_silu, exact_in(dtype, [3 * x, bias]), dtype)
