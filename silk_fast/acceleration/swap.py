@@ -10,7 +10,7 @@ from torch.nn.utils import parametrize
 from silk_fast.acceleration.forms import REMEMBERED, FollowsPolicy, Form, Policy, own_class, set_class
 from silk_fast.acceleration.table import Replacement, known_ops, known_replacements, untested_libraries
 from silk_fast.arguments import shown
-from silk_fast.cpu import library
+from silk_fast.cpu.library import why_not as why_no_c_library
 from silk_fast.errors import SilkInputError
 
 
@@ -148,9 +148,9 @@ def _why_no_kernels(model: nn.Module) -> str:
     devices = {tensor.device.type for tensor in (*model.parameters(), *model.buffers())}
     if INTERPRETED or devices == {"cuda"}:
         return ""
-    why_no_library = library.why_not() if devices == {"cpu"} else ""
+    why_not_c = why_no_c_library() if devices == {"cpu"} else ""
     where = ", ".join(sorted(devices)) or "no device"
-    return f"Triton kernels need a CUDA GPU, the model is on {where}{why_no_library and '; ' + why_no_library}"
+    return f"Triton kernels need a CUDA GPU, the model is on {where}{why_not_c and '; ' + why_not_c}"
 
 
 def _choose(

@@ -130,7 +130,7 @@ codec = SilkCodec(SilkConfig.preset("tiny"), seed=0).eval()
 tokens = torch.zeros(1, 2, 19, dtype=torch.int32)
 expected = codec.decode(tokens)
 report = accelerate_(codec)
-names = ("CausalConv1d", "Snake", "ResidualUnit", "FeedForward", "ConvModule", "ConformerBlock", "Quantizer", "InverseSTFT")
+names = "CausalConv1d Snake ResidualUnit FeedForward ConvModule ConformerBlock Quantizer InverseSTFT".split()
 ours = {"FoldedWeight", "FoldedRelativeAttention", *(f"Cpu{name}" for name in names if library.available())}
 assert set(report.swapped.values()) == ours, report
 reason = "Triton kernels need a CUDA GPU, the model is on cpu"
