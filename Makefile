@@ -47,12 +47,13 @@ static: .venv/installed
 clean:
 	rm -rf .venv build *.egg-info
 
-.venv/installed: setup.py pyproject.toml requirements.lock
+.venv/installed: setup.py pyproject.toml requirements.lock $(wildcard silk_fast/cpu/*.[ch])
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 	  { echo "silk_fast needs Python 3.10 or later; $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock pip setuptools
 	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --constraint requirements.lock --no-build-isolation --editable '.[test]'
+	@$(BIN)/python -c 'from silk_fast.cpu.library import why_not; why_not() and print(why_not())' >&2
 	@$(BIN)/python -m pip install --quiet --constraint requirements.lock cython && \
 	  $(BIN)/python -m pip install --quiet --constraint requirements.lock --no-build-isolation pesq || \
 	  echo "pesq was not installed (it needs a C compiler): silk eval leaves PESQ out, and its test is skipped" >&2

@@ -1,8 +1,11 @@
 """Packaging. ``kernels/`` is installed as ``silk_fast.kernels``, never as a top-level package."""
 
+import platform
+import zlib
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 LINUX_GPU = "platform_system == 'Linux' and platform_machine == 'x86_64'"
 PACKAGES = {
@@ -10,6 +13,7 @@ PACKAGES = {
     "silk_fast.audio": "silk_fast/audio",
     "silk_fast.reference": "silk_fast/reference",
     "silk_fast.acceleration": "silk_fast/acceleration",
+    "silk_fast.cpu": "silk_fast/cpu",
     "silk_fast.runtime": "silk_fast/runtime",
     "silk_fast.corpus": "silk_fast/corpus",
     "silk_fast.training": "silk_fast/training",
@@ -24,6 +28,33 @@ PACKAGES = {
     "silk_fast.kernels.residual_unit": "kernels/residual_unit",
 }
 
+C_FILES = sorted(Path("silk_fast/cpu").glob("*.[ch]"))
+SOURCES = zlib.crc32(b"".join(path.read_bytes() for path in C_FILES))
+C_LIBRARY = Extension(
+    "silk_fast.cpu._library",
+    [path.as_posix() for path in C_FILES if path.suffix == ".c"],
+    depends=[path.as_posix() for path in C_FILES],
+    define_macros=[("SILK_SOURCES", f"{SOURCES}u")],
+    extra_compile_args=["-std=c11", "-O3", "-g0", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off"],
+    optional=True,
+)
+if platform.machine() in ("x86_64", "AMD64"):
+    C_LIBRARY.extra_compile_args.append("-mprefer-vector-width=512")  # by those loops that have such vectors
+
+
+class BuildOptional(build_ext):
+    """Build the C library, which is called by ctypes and is no module of Python; say so where it cannot be built."""
+
+    def get_export_symbols(self, ext):
+        return ext.export_symbols
+
+    def build_extensions(self):
+        super().build_extensions()
+        for ext in self.extensions:
+            if not Path(self.get_ext_fullpath(ext.name)).exists():
+                print(f"{ext.name} was not built (it needs a C compiler): on a CPU, PyTorch's operations serve instead")
+
+
 setup(
     name="silk_fast",
     version="0.1.0",
@@ -34,6 +65,8 @@ setup(
     python_requires=">=3.10",
     packages=list(PACKAGES),
     package_dir=PACKAGES,
+    ext_modules=[C_LIBRARY],
+    cmdclass={"build_ext": BuildOptional},
     package_data={"silk_fast": ["models/*/*", "assets/*", "assets/words/*"]},
     install_requires=[
         "torch>=2.6",

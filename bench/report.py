@@ -25,7 +25,7 @@ figure, or with a failure, counts; the run before it, perhaps of other code, agr
 Times are medians in milliseconds; `~` marks noise, in a run or between two. float32 is IEEE float32, without TF32. The
 share is the least time that this machine's own measured copy bandwidth and matrix rate allow over the time measured;
 above 100 % data stayed in a cache, or the machine was slower while its rates were measured. `ours` is the model after
-`accelerate_`, or the kernel; on a CPU, where there are no kernels, activations are computed in place, and what depends
+`accelerate_`, or the kernel; on a CPU the fused operations of the C library serve, and what depends
 on weights alone ahead. Peak memory of a GPU is what PyTorch allocated; of a CPU the whole process."""
 
 

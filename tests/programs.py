@@ -13,6 +13,9 @@ DEBIAN = {
     **PACKAGES,
     **{program: anchor.package for anchor in ANCHORS for program in anchor.programs},
     "g++": "g++",  # of torch.compile on a CPU
+    "gcc": "gcc",  # of the C library
+    "objdump": "binutils",
+    "qemu-x86_64": "qemu-user",  # other processors
 }
 """Program to the Debian packages that hold it."""
 

@@ -1,70 +1,109 @@
-"""Forms for the CPU: operations of PyTorch that overwrite their own intermediate results.
+"""Forms for the CPU: fused operations of the C library, convolutions with weights that were packed once.
 
-At the audio's rate an activation is megabytes long, and the reference allocates one for every step of a formula: most
-of its time goes to pages that the system hands out and takes back. Here each result is computed in one piece of
-memory, by the same operations in the same order, so it is the reference's bit for bit. It applies where gradients are
-off and nothing is being compiled: autograd needs the intermediate results, and a compiler fuses them itself.
+They serve float32 where gradients are off, nothing is being compiled or exported, and autocast is off; elsewhere the
+reference does. Their results depend neither on the batch around a signal nor on how it is cut into chunks.
 """
 
-from typing import Any, Literal
+from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from silk_fast.acceleration.folding import Folding
 from silk_fast.acceleration.forms import Form
+from silk_fast.cpu import ops as cpu
 from silk_fast.reference import ops
-from silk_fast.reference.layers import ResidualUnit, ResidualUnitOperands, Snake
+from silk_fast.reference.conformer import ConformerBlock, ConvModule, FeedForward
+from silk_fast.reference.decoder import InverseSTFT
+from silk_fast.reference.layers import CausalConv1d, ResidualUnit, Snake
+from silk_fast.reference.quantizer import FiniteScalarQuantizer
+from silk_fast.reference.state import ContextState
 
 
-def _may_overwrite() -> bool:
-    return not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+def serves(x: Tensor) -> bool:
+    """Tell whether the C library may compute on ``x``."""
+    return (
+        x.is_cpu
+        and not torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()
+        and not torch.is_autocast_enabled("cpu")
+        and x.dtype in (torch.float32, torch.int32, torch.int64)
+    )
 
 
-def snake(x: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
-    """:func:`silk_fast.reference.ops.snake`; ``x`` itself is not written."""
-    if not _may_overwrite():
-        return ops.snake(x, alpha, beta)
-    y = alpha[:, None] * x
-    return y.sin_().square_().div_(beta[:, None] + ops.SNAKE_EPSILON).add_(x)
+def _where_it_serves(operation: Callable, reference: Callable) -> staticmethod:
+    def op(x: Tensor, *arguments, **options):
+        return (operation if serves(x) else reference)(x, *arguments, **options)
+
+    return staticmethod(op)
 
 
-def residual_unit(
-    x: Tensor,
-    *operands: Any,
-    dilation: int,
-    context: Tensor | None = None,
-    padding: Literal["causal", "symmetric"] = "causal",
-) -> Tensor:
-    """:func:`silk_fast.reference.ops.residual_unit`; ``x`` and ``context`` are not written.
+class CpuOps:
+    """The functions of ``reference.ops`` that are in the C library."""
 
-    Snake of the zeros of the padding is zero, so padding may come after it.
-    """
-    unit = ResidualUnitOperands(*operands)
-    if not _may_overwrite():
-        return ops.residual_unit(x, *unit, dilation=dilation, context=context, padding=padding)
-    if context is not None:
-        context = snake(context, unit.alpha1, unit.beta1)
-    extended = ops.extend(snake(x, unit.alpha1, unit.beta1), unit.reach(dilation), context, padding)
-    hidden = F.conv1d(extended, unit.weight1, unit.bias1, dilation=dilation)
-    y = F.conv1d(snake(hidden, unit.alpha2, unit.beta2), unit.weight2, unit.bias2)
-    return y.add_(x) if y.dtype == x.dtype else x + y
+    snake = _where_it_serves(cpu.snake, ops.snake)
+    fsq_pack = _where_it_serves(cpu.fsq_pack, ops.fsq_pack)
+    fsq_unpack = _where_it_serves(cpu.fsq_unpack, ops.fsq_unpack)
+    fsq_quantize = _where_it_serves(cpu.fsq_quantize, ops.fsq_quantize)
+    bias_silu = _where_it_serves(cpu.bias_silu, ops.bias_silu)
+    add_layer_norm = _where_it_serves(cpu.add_layer_norm, ops.add_layer_norm)
+    glu_conv_norm_silu = _where_it_serves(cpu.glu_conv_norm_silu, ops.glu_conv_norm_silu)
+    polar_istft = _where_it_serves(cpu.polar_istft, ops.polar_istft)
+    polar_istft_stream = _where_it_serves(cpu.polar_istft_stream, ops.polar_istft_stream)
 
 
-class InPlaceOps:
-    """The functions of ``reference.ops`` that allocate most."""
-
-    snake = staticmethod(snake)
-    residual_unit = staticmethod(residual_unit)
+class CpuSnake(Form, Snake):
+    ops = CpuOps
 
 
-class InPlaceSnake(Form, Snake):
-    """Snake that allocates its result only."""
-
-    ops = InPlaceOps
+class CpuFeedForward(Form, FeedForward):
+    ops = CpuOps
 
 
-class InPlaceResidualUnit(Form, ResidualUnit):
-    """A residual unit that allocates the results of its convolutions and Snakes only."""
+class CpuConvModule(Form, ConvModule):
+    ops = CpuOps
 
-    ops = InPlaceOps
+
+class CpuConformerBlock(Form, ConformerBlock):
+    ops = CpuOps
+
+
+class CpuQuantizer(Form, FiniteScalarQuantizer):
+    ops = CpuOps
+
+
+class CpuInverseSTFT(Form, InverseSTFT):
+    ops = CpuOps
+
+
+class CpuCausalConv1d(Folding, CausalConv1d):
+    """A convolution whose weight is packed once."""
+
+    def forward(self, x: Tensor, state: ContextState | None = None) -> Tensor:
+        if not serves(x) or self.groups != 1:
+            return super().forward(x, state)
+        packed = self.folded("packed", self._packed, *self.parameters())
+        y = cpu.conv1d(x, packed, None if state is None else state.context)
+        if state is not None:
+            state.push(x)
+        return y
+
+    def _packed(self) -> cpu.PackedConvolution:
+        return cpu.PackedConvolution(self.weight, self.bias, self.stride[0], self.dilation[0])
+
+
+class CpuResidualUnit(Folding, ResidualUnit):
+    """A residual unit by tiles of time that stay in the cache, with weights packed once."""
+
+    def _unit(self, x: Tensor, context: Tensor | None) -> Tensor:
+        if not serves(x):
+            return super()._unit(x, context)
+        dilated, pointwise = self.folded("packed", self._packed, *self.parameters())
+        return cpu.residual_unit(x, dilated, pointwise, context, self.padding)
+
+    def _packed(self) -> tuple[cpu.PackedConvolution, cpu.PackedConvolution]:
+        unit = self.operands()
+        dilated = cpu.PackedConvolution(
+            unit.weight1, unit.bias1, dilation=self.conv1.dilation[0], snake=(unit.alpha1, unit.beta1)
+        )
+        return dilated, cpu.PackedConvolution(unit.weight2, unit.bias2, snake=(unit.alpha2, unit.beta2))

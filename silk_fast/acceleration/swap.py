@@ -10,6 +10,7 @@ from torch.nn.utils import parametrize
 from silk_fast.acceleration.forms import REMEMBERED, FollowsPolicy, Form, Policy, own_class, set_class
 from silk_fast.acceleration.table import Replacement, known_ops, known_replacements, untested_libraries
 from silk_fast.arguments import shown
+from silk_fast.cpu.library import why_not as why_no_c_library
 from silk_fast.errors import SilkInputError
 
 
@@ -60,7 +61,7 @@ def accelerate_(
 ) -> Report:
     """Swap faster modules into ``model``, in place. :func:`restore_` undoes it exactly.
 
-    On a GPU modules get Triton kernels; on a CPU activations are computed in place while gradients are off,
+    On a GPU modules get Triton kernels; on a CPU, while gradients are off, fused operations in C where they were built,
     and the report says that kernels need a GPU. On both, while gradients are off, what depends on weights only
     (weight norm, projected positions) is computed once, and again when the weights change; but after a
     change in place of ``weight.data``, which PyTorch does not count, call this again.
@@ -147,7 +148,9 @@ def _why_no_kernels(model: nn.Module) -> str:
     devices = {tensor.device.type for tensor in (*model.parameters(), *model.buffers())}
     if INTERPRETED or devices == {"cuda"}:
         return ""
-    return f"Triton kernels need a CUDA GPU, the model is on {', '.join(sorted(devices)) or 'no device'}"
+    why_not_c = why_no_c_library() if devices == {"cpu"} else ""
+    where = ", ".join(sorted(devices)) or "no device"
+    return f"Triton kernels need a CUDA GPU, the model is on {where}{why_not_c and '; ' + why_not_c}"
 
 
 def _choose(

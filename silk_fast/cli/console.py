@@ -99,7 +99,7 @@ def thread_count(text: str) -> int:
 class Commands:
     """The commands of a parser, and the arguments that several of them take.
 
-    ``common``, ``model`` and ``runs`` are argparse parents: messages, the model's name, and where to run it.
+    ``common``, ``model`` and ``runs`` are argparse parents: messages, the model's name, where and how to run it.
     """
 
     def __init__(self, parser: argparse.ArgumentParser) -> None:
@@ -115,6 +115,11 @@ class Commands:
         self.device.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 or auto (default: %(default)s)")
         self.device.add_argument("--threads", type=thread_count, help="CPU threads (default: all cores)")
         self.runs = argparse.ArgumentParser(add_help=False, parents=[self.model, self.device])
+        self.runs.add_argument(
+            "--accelerate",
+            action=argparse.BooleanOptionalAction,
+            help="swap faster operations into the codec (default: on a CPU; the kernels for GPUs when asked for)",
+        )
 
     def add(
         self, name: str, run: Callable, description: str, parents: list[argparse.ArgumentParser]

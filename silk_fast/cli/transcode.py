@@ -43,11 +43,15 @@ def pick_device(arguments: argparse.Namespace) -> str:
 
 
 def load_codec(arguments: argparse.Namespace) -> "tuple[SilkCodec, str]":
-    """Load the codec that the arguments ask for, on its device, and hash its weights."""
+    """Load the codec that the arguments ask for, on its device and accelerated or not, and hash its weights."""
+    from silk_fast.acceleration import accelerate_
     from silk_fast.reference.codec import SilkCodec
 
     codec = SilkCodec.from_pretrained(arguments.model, device=pick_device(arguments))
-    return codec, codec.weights_sha256
+    sha256 = codec.weights_sha256
+    if codec.device.type == "cpu" if arguments.accelerate is None else arguments.accelerate:
+        accelerate_(codec)
+    return codec, sha256
 
 
 def transcode_all(console: Console, plan: Plan, overwrite: bool, rate: int, job: Callable) -> int:

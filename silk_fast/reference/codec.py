@@ -19,6 +19,7 @@ from silk_fast.reference.network import SilkNetwork
 from silk_fast.reference.streaming import Stream
 
 CPU_CHUNK_FRAMES = 4  # 1.6 s, whose activations fit the cache
+CPU_DECODE_FRAMES = 24  # the weights of the decoder are larger than the cache, and read once a chunk
 CPU_ENCODE_FRAMES = 16  # of all signals together, for the encoder, whose activations are larger
 GPU_CHUNK_FRAMES = 64
 
@@ -130,7 +131,7 @@ class SilkCodec(SilkNetwork):
             raise SilkInputError(f"tokens must be [B, F, G] with at least one frame, got {tuple(tokens.shape)}")
         if is_exporting():
             return self._decode_whole(tokens, lengths)
-        n_at_once = self._check_chunk_frames(chunk_frames, 1)
+        n_at_once = self._decode_frames_at_once(chunk_frames)
         n_available = tokens.shape[1] * self.config.frame_samples - self.config.output_delay
         lengths = checked_lengths(lengths, tokens.shape[0], n_available)
         n_samples, done = int(lengths.max()), 0
@@ -156,6 +157,11 @@ class SilkCodec(SilkNetwork):
 
     def _check_chunk_frames(self, chunk_frames: int | None, batch_size: int) -> int:
         return self.chunk_frames(batch_size) if chunk_frames is None else whole_number("chunk_frames", chunk_frames, 1)
+
+    def _decode_frames_at_once(self, chunk_frames: int | None) -> int:
+        if chunk_frames is None:
+            return GPU_CHUNK_FRAMES if self.device.type != "cpu" else CPU_DECODE_FRAMES
+        return whole_number("chunk_frames", chunk_frames, 1)
 
     def _check_levels(self, audio: Tensor, lengths: Tensor | None) -> None:
         """Check the level of audio, of what follows each signal only where the rest needs it."""

@@ -88,7 +88,7 @@ def residual_unit(
 # ---------------------------------------------------------------- finite scalar quantisation
 
 
-def _fsq_constants(levels: Sequence[int], like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def fsq_constants(levels: Sequence[int], like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Give (levels, half, offset) of the bound, each float32 ``[D]``."""
     n_levels = torch.tensor(levels, dtype=torch.float32, device=like.device)
     half = (n_levels - 1) * (1 + FSQ_EPSILON) / 2
@@ -109,7 +109,7 @@ def fsq_bound(z: Tensor, levels: Sequence[int]) -> Tensor:
     Returns:
         float32 ``[..., D]`` in ``(-L/2 - eps, L/2 - 1 + eps)`` for even L.
     """
-    _, half, offset = _fsq_constants(levels, z)
+    _, half, offset = fsq_constants(levels, z)
     return torch.tanh(z.float() + torch.atanh(offset / half)) * half - offset
 
 

@@ -1,94 +1,110 @@
-"""Operations in place give the reference's results bit for bit, and write nothing of the caller's."""
+"""The CPU forms of a whole codec: the reference's tokens and audio, bits that no cut changes, weights that change."""
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from silk_fast import SilkCodec, restore_
 from silk_fast.acceleration import cpu_forms
-from silk_fast.reference import ops
-from silk_fast.reference.layers import ResidualUnit, Snake
+from silk_fast.acceleration.forms import Form, replaced_class, set_class
+from silk_fast.cpu import library
+from tests.support import make_codec, speech
 
-C, K = 6, 7
+pytestmark = pytest.mark.skipif(not library.available(), reason=library.why_not())
 
-
-def normal(*shape: int, seed: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
-
-
-def constants(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
-    return tuple((normal(C, seed=seed) * 0.3).exp().to(dtype) for seed in (1, 2))
+FORMS = {
+    replaced_class(form): form for name, form in vars(cpu_forms).items() if name.startswith("Cpu") and name != "CpuOps"
+}
 
 
-def unit_operands() -> tuple[Tensor, ...]:
-    alpha, beta = constants()
-    weights = normal(C, C, K, seed=3), normal(C, seed=4), normal(C, C, 1, seed=5), normal(C, seed=6)
-    return (alpha, beta, *weights[:2], beta, alpha, *weights[2:])
+def on_cpu(codec: SilkCodec) -> SilkCodec:
+    """Swap the CPU forms in, also where Triton's interpreter would serve."""
+    for module in codec.modules():
+        if type(module) in FORMS:
+            set_class(module, FORMS[type(module)])
+    return codec
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("n_time", [1, 7, 500])
-def test_snake(dtype, n_time):
-    x = normal(2, C, n_time, seed=0, dtype=dtype) * 10
-    before = x.clone()
+@pytest.fixture(scope="module")
+def codecs() -> tuple[SilkCodec, SilkCodec]:
+    reference = make_codec()
+    twin = on_cpu(make_codec())
+    assert sum(isinstance(module, Form) for module in twin.modules()) > 20
+    return reference, twin
+
+
+@pytest.fixture(scope="module")
+def audio() -> Tensor:
+    return torch.randn(2, 1, 5 * 9600 + 77, generator=torch.Generator().manual_seed(0)) * 0.1
+
+
+def test_tokens_and_audio_are_those_of_the_reference(codecs, audio):
+    reference, twin = codecs
+    encoded = reference.encode(audio)
+    assert torch.equal(twin.encode(audio).tokens, encoded.tokens)
+    torch.testing.assert_close(twin.decode(encoded), reference.decode(encoded), rtol=1e-4, atol=1e-5)
+
+
+def test_no_cut_and_no_batch_changes_a_bit_of_what_the_convolutions_give(codecs, audio):
+    encoder = codecs[1].encoder
     with torch.no_grad():
-        y = cpu_forms.snake(x, *constants())
-    expected = ops.snake(x, *constants())
-    assert y.dtype == expected.dtype
-    assert torch.equal(y, expected)
-    assert torch.equal(x, before)
+        audio = audio[..., : 4 * 9600]
+        whole = encoder(audio)
+        state = encoder.initial_state(2)
+        cut = torch.cat([encoder(chunk, state) for chunk in audio.split([9600, 2 * 9600, 9600], -1)], 1)
+        alone = torch.cat([encoder(signal[None]) for signal in audio])
+    assert torch.equal(cut, whole)
+    assert torch.equal(alone, whole)
 
 
-def test_snake_of_a_view():
-    x = normal(2, 500, C, seed=0).transpose(1, 2)[..., ::2]
+def test_packed_weights_follow_the_weights(codecs, audio):
+    reference, twin = make_codec(), on_cpu(make_codec())
+    twin.encode(audio)
     with torch.no_grad():
-        assert torch.equal(cpu_forms.snake(x, *constants()), ops.snake(x, *constants()))
+        for codec in (reference, twin):
+            for parameter in codec.parameters():
+                parameter.mul_(1.01)
+    assert torch.equal(twin.encode(audio).tokens, reference.encode(audio).tokens)
 
 
-@pytest.mark.parametrize("padding", ["causal", "symmetric", "context"])
-def test_residual_unit(padding):
-    x = normal(2, C, 300, seed=0)
-    context = normal(2, C, (K - 1) * 3, seed=7) if padding == "context" else None
-    operands = unit_operands()
-    given = (x, *operands) if context is None else (x, *operands, context)
-    before = [tensor.clone() for tensor in given]
-    options = {"dilation": 3, "context": context, "padding": "causal" if context is not None else padding}
+def test_weight_norm_is_followed(audio):
+    reference, twin = make_codec().apply_weight_norm_(), on_cpu(make_codec().apply_weight_norm_())
     with torch.no_grad():
-        y = cpu_forms.residual_unit(x, *operands, **options)
-    assert torch.equal(y, ops.residual_unit(x, *operands, **options))
-    assert all(torch.equal(tensor, was) for tensor, was in zip(given, before, strict=True))
+        for codec in (reference, twin):
+            for parameter in codec.encoder.parameters():
+                parameter.mul_(1.01)
+    assert torch.equal(twin.encode(audio).tokens, reference.encode(audio).tokens)
 
 
-def test_autocast_gives_the_dtype_and_the_values_of_the_reference():
-    x, operands = normal(1, C, 200, seed=0), unit_operands()
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        y, expected = (f(x, *operands, dilation=1) for f in (cpu_forms.residual_unit, ops.residual_unit))
-    assert y.dtype == expected.dtype
-    assert torch.equal(y, expected)
-
-
-@pytest.mark.parametrize("replacement", [cpu_forms.InPlaceSnake, cpu_forms.InPlaceResidualUnit])
-def test_gradients_are_those_of_the_reference(replacement):
-    """With gradients on nothing is overwritten."""
-    torch.manual_seed(0)
-    module: nn.Module = Snake(C) if replacement is cpu_forms.InPlaceSnake else ResidualUnit(C, 3)
+def test_gradients_and_autocast_are_left_to_the_reference(codecs, audio):
+    audio = audio[..., :9600]
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        latents = [codec.latents(audio) for codec in codecs]
+    assert torch.equal(*latents)
     gradients = []
-    for _ in range(2):
-        x = normal(1, C, 100, seed=0).requires_grad_()
-        module.zero_grad()
-        module(x).square().sum().backward()
-        gradients.append([x.grad, *(parameter.grad.clone() for parameter in module.parameters())])
-        module.__class__ = replacement
-    torch.testing.assert_close(*gradients, rtol=0, atol=0)
+    for codec in codecs:
+        x = audio.clone().requires_grad_()
+        codec(x).square().sum().backward()
+        gradients.append(x.grad)
+    assert torch.equal(*gradients)
 
 
-def test_a_residual_unit_allocates_half_of_what_the_reference_does():
-    module, x = ResidualUnit(C, 3), normal(1, C, 20_000, seed=0)
+@pytest.mark.skipif(torch.cuda.is_available(), reason="tests what happens without a GPU")
+def test_a_half_precision_codec_is_left_to_the_reference(audio):
+    halves = [make_codec().to(torch.bfloat16), on_cpu(make_codec().to(torch.bfloat16))]
+    with torch.no_grad():
+        encoded = [half.encoder(audio[..., :9600].bfloat16()) for half in halves]
+    assert torch.equal(*encoded)
 
-    def allocated() -> int:
-        with torch.no_grad(), torch.profiler.profile(profile_memory=True) as profiler:
-            module(x)
-        return sum(max(0, event.self_cpu_memory_usage) for event in profiler.events())
 
-    reference = allocated()
-    module.__class__ = cpu_forms.InPlaceResidualUnit
-    assert allocated() < 0.55 * reference
+def test_restore_drops_packed_weights(audio):
+    codec = on_cpu(make_codec())
+    codec.encode(audio)
+    restore_(codec)
+    assert not any(isinstance(module, Form) or "_folds" in vars(module) for module in codec.modules())
+
+
+def test_no_token_of_the_bundled_model_changes():
+    codec = SilkCodec.from_pretrained("silk-small-24khz")
+    tokens = codec.encode(speech(72_000)).tokens
+    assert torch.equal(on_cpu(codec).encode(speech(72_000)).tokens, tokens)

@@ -14,7 +14,7 @@ from torch.nn.utils import parametrizations
 
 from silk_fast import SilkInputError, accelerate_, restore_
 from silk_fast.acceleration import Form, Library, Replacement, known_ops, register, table
-from silk_fast.acceleration.cpu_forms import InPlaceSnake
+from silk_fast.acceleration.cpu_forms import CpuSnake
 from silk_fast.reference.layers import Snake
 from tests.kernels.support import DEVICE
 
@@ -201,7 +201,7 @@ def test_what_is_no_form_of_the_class_is_refused():
     class Bare(Snake):
         pass
 
-    for wrong in (Bare, InPlaceSnake):
+    for wrong in (Bare, CpuSnake):
         message = f"{wrong.__name__} must derive from Form and, after that, from {nn.Identity.__name__}"
         with pytest.raises(SilkInputError, match=message):
             Replacement(nn.Identity, "identity", fallback=wrong)

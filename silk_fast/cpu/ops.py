@@ -1,0 +1,34 @@
+"""The operations of ``silk_fast.reference.ops`` that are fused loops in C, with the arguments of the Triton kernels.
+
+Signals are float32 or, but for convolutions, bfloat16, computed in float32 and rounded once; parameters may have any
+floating dtype. Results are contiguous. What is not contiguous is copied first, unless said otherwise. No gradients:
+these serve where they are off. Nothing given is written, but ``out``. A result depends neither on the batch around it
+nor on the threads.
+
+Every function raises ``TypeError`` for a dtype and ``ValueError`` for a shape or a device, before it reads an element.
+It needs :func:`silk_fast.cpu.library.available`.
+"""
+
+from silk_fast.cpu.conformer import add_layer_norm, bias_silu, glu_conv_norm_silu
+from silk_fast.cpu.convolution import PackedConvolution, conv1d, residual_unit
+from silk_fast.cpu.fsq import fsq_pack, fsq_quantize, fsq_unpack
+from silk_fast.cpu.inverse_stft import overlap_add, polar_istft, polar_istft_stream, polar_overlap_add, polar_spectrum
+from silk_fast.cpu.snake import snake
+
+__all__ = [
+    "PackedConvolution",
+    "add_layer_norm",
+    "bias_silu",
+    "conv1d",
+    "fsq_pack",
+    "fsq_quantize",
+    "fsq_unpack",
+    "glu_conv_norm_silu",
+    "overlap_add",
+    "polar_istft",
+    "polar_istft_stream",
+    "polar_overlap_add",
+    "polar_spectrum",
+    "residual_unit",
+    "snake",
+]

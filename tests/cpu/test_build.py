@@ -1,0 +1,90 @@
+"""Other builds and other processors: sanitizers, no AVX-512, no AVX at all."""
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from silk_fast.cpu import library
+from tests.programs import needs
+from tests.support import ROOT
+
+x86_64_linux = pytest.mark.skipif(
+    (platform.system(), platform.machine()) != ("Linux", "x86_64"), reason="a program of x86-64 Linux"
+)
+
+
+def build(folder: Path, flags: str) -> Path:
+    """Build the library of these sources by ``setup.py``, with more flags of the compiler."""
+    ignored = shutil.ignore_patterns("__pycache__", "*.so")
+    shutil.copytree(ROOT / "silk_fast" / "cpu", folder / "silk_fast" / "cpu", ignore=ignored)
+    for name in ("setup.py", "README.md"):
+        shutil.copy(ROOT / name, folder)
+    command = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
+    subprocess.run(command, cwd=folder, env=os.environ | {"CFLAGS": flags}, check=True)
+    (path,) = (folder / "silk_fast" / "cpu").glob("_library*.so")
+    return path
+
+
+@pytest.mark.slow
+@needs("gcc")
+@pytest.mark.skipif(sys.platform != "linux", reason="preloads the sanitizers' runtime")
+def test_sanitizers_find_nothing(tmp_path):
+    path = build(tmp_path, "-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer")
+    runtimes = [
+        subprocess.run(["gcc", f"-print-file-name={name}"], capture_output=True, text=True, check=True).stdout.strip()
+        for name in ("libasan.so", "libubsan.so", "libstdc++.so.6")
+    ]
+    environment = os.environ | {
+        "LD_PRELOAD": " ".join(runtimes),
+        "ASAN_OPTIONS": "detect_leaks=0",  # Python's own
+        "SILK_TEST_LIBRARY": str(path),
+    }
+    tests = [ROOT / "tests" / "cpu" / name for name in ("test_ops.py", "test_fsq.py")]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-n", "0", "-p", "no:cacheprovider", *tests]
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout[-5000:] + result.stderr[-5000:]
+    assert re.search(r"^\d+ passed", result.stdout, re.MULTILINE)
+
+
+PROGRAM = """
+import array, ctypes, math, sys
+library = ctypes.CDLL(sys.argv[1])
+x = array.array("f", [i / 100 - 3 for i in range(777)])
+y, one = array.array("f", bytes(4 * len(x))), array.array("f", [1.0])
+level = library.silk_use_level(2)
+addresses = [ctypes.c_void_p(a.buffer_info()[0]) for a in (x, one, one)]
+sizes = [ctypes.c_int64(n) for n in (1, 1, len(x))]
+library.silk_snake(*addresses, None, None, ctypes.c_void_p(y.buffer_info()[0]), *sizes, 0, 1)
+assert max(abs(v + math.sin(v) ** 2 - w) for v, w in zip(x, y)) < 1e-6
+print(level)
+"""
+
+
+@needs("qemu-x86_64")
+@x86_64_linux
+@pytest.mark.parametrize(("processor", "level"), [("Haswell", 1), ("Nehalem", 0)])
+def test_the_installed_library_runs_on_other_processors(processor, level, built):
+    command = ["qemu-x86_64", "-cpu", processor, os.path.realpath(sys.executable), "-IS", "-c", PROGRAM]
+    result = subprocess.run([*command, str(library._path())], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout) == level
+
+
+@needs("objdump")
+@x86_64_linux
+def test_vectors_are_used_where_the_processor_has_them_and_nowhere_else(built):
+    """Loops of a level hold its registers, and whatever runs on every processor holds none of them."""
+    command = ["objdump", "-d", "--no-show-raw-insn", str(library._path())]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    for name, code in re.findall(r"^[0-9a-f]+ <([^>]+)>:\n(.*?)(?:\n\n|\Z)", text, re.MULTILINE | re.DOTALL):
+        level = re.search(r"_v([134])(?:$|\.)", name)
+        assert "%zmm" not in code or (level and level[1] == "4"), name
+        assert "%ymm" not in code or (level and level[1] in "34"), name
+        if level and level[1] != "1" and re.match("plain|residual|bias_silu|gate|convolve|spectrum|overlap_add", name):
+            assert ("%zmm" if level[1] == "4" else "%ymm") in code, name

@@ -1,0 +1,136 @@
+"""Convolutions with packed weights and residual units against the reference, and that no cut changes a bit."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from silk_fast.cpu import ops
+from silk_fast.reference import ops as reference
+from tests.cpu.support import assert_op_matches, normal, positive
+
+pytestmark = pytest.mark.usefixtures("level")
+
+SHAPES = {  # (C, C', K, stride, dilation, T)
+    "first of a codec": (1, 32, 7, 1, 1, 700),
+    "down by 8": (32, 64, 16, 8, 1, 800),
+    "down by 30": (12, 256, 60, 30, 1, 120),
+    "taps are no multiple of the stride": (3, 5, 7, 3, 1, 99),
+    "taps are fewer than the stride": (4, 6, 2, 5, 1, 45),
+    "dilated": (8, 8, 7, 1, 9, 301),
+    "last of a codec": (96, 1, 7, 1, 1, 500),
+    "large weight": (384, 130, 3, 1, 1, 100),
+    "one sample": (5, 3, 3, 1, 1, 1),
+}
+shapes = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+
+
+def weights(n_in: int, n_out: int, taps: int) -> tuple[Tensor, Tensor]:
+    return normal(n_out, n_in, taps, seed=1) / (n_in * taps) ** 0.5, normal(n_out, seed=2)
+
+
+@shapes
+@pytest.mark.parametrize("options", ["plain", "context", "snake", "residual"])
+def test_conv1d(shape, options):
+    n_in, n_out, taps, stride, dilation, n_time = shape
+    left = max(0, (taps - 1) * dilation + 1 - stride)
+    n_columns = (left + n_time - (taps - 1) * dilation - 1) // stride + 1
+    snake = (positive(n_in, seed=3), positive(n_in, seed=4)) if options == "snake" else None
+
+    def arguments_of(x: Tensor, context: Tensor, residual: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        return (context if options == "context" else None), (residual if options == "residual" else None)
+
+    def ours(x, weight, bias, *rest):
+        packed = ops.PackedConvolution(weight, bias, stride, dilation, snake)
+        return ops.conv1d(x, packed, *arguments_of(x, *rest), padding=(left, 0))
+
+    def theirs(x, weight, bias, *rest):
+        context, residual = arguments_of(x, *rest)
+        extended = torch.cat([x.new_zeros(2, n_in, left) if context is None else context, x], -1)
+        if snake:
+            extended = reference.snake(extended, *(constant.to(x) for constant in snake))
+        y = F.conv1d(extended, weight, bias, stride, dilation=dilation)
+        return y if residual is None else y + residual
+
+    operands = [normal(2, n_in, n_time), *weights(n_in, n_out, taps), normal(2, n_in, left, seed=5)]
+    assert_op_matches(ours, theirs, [*operands, normal(2, n_out, n_columns, seed=6)], torch.float32)
+
+
+@pytest.mark.parametrize("padding", ["causal", "symmetric", "context"])
+@pytest.mark.parametrize(("n_channels", "dilation", "n_time"), [(32, 1, 700), (5, 9, 100), (96, 3, 64), (1, 1, 1)])
+def test_residual_unit(n_channels, dilation, n_time, padding):
+    option = {"padding": "symmetric" if padding == "symmetric" else "causal"}
+    context = normal(2, n_channels, 6 * dilation, seed=7) if padding == "context" else None
+
+    def ours(x, a1, b1, w1, bias1, a2, b2, w2, bias2, *rest):
+        dilated = ops.PackedConvolution(w1, bias1, dilation=dilation, snake=(a1, b1))
+        return ops.residual_unit(x, dilated, ops.PackedConvolution(w2, bias2, snake=(a2, b2)), *rest, **option)
+
+    def theirs(x, *operands):
+        rest = {"context": operands[8]} if context is not None else {}
+        return reference.residual_unit(x, *operands[:8], dilation=dilation, **rest, **option)
+
+    snakes = [positive(n_channels, seed=seed) for seed in range(3, 7)]
+    first, second = weights(n_channels, n_channels, 7), weights(n_channels, n_channels, 1)
+    operands = [normal(2, n_channels, n_time), *snakes[:2], *first, *snakes[2:], *second]
+    assert_op_matches(ours, theirs, operands + ([] if context is None else [context]), torch.float32)
+
+
+@shapes
+def test_no_cut_no_batch_and_no_number_of_threads_changes_a_bit(shape, monkeypatch):
+    n_in, n_out, taps, stride, dilation, _ = shape
+    monkeypatch.setattr("silk_fast.cpu.convolution.SMALL", 0)
+    packed = ops.PackedConvolution(*weights(n_in, n_out, taps), stride, dilation)
+    left, x = max(0, packed.reach), normal(3, n_in, 40 * stride)
+    whole = ops.conv1d(x, packed, padding=(left, 0))
+    cut = left + 7 * stride  # the context of what follows
+    extended = F.pad(x, (left, 0))
+    start = ops.conv1d(x[..., : cut - left], packed, padding=(left, 0))
+    rest = ops.conv1d(x[..., cut - left :], packed, extended[..., cut - left : cut].contiguous(), padding=(left, 0))
+    assert torch.equal(torch.cat([start, rest], -1), whole)
+    assert torch.equal(torch.cat([ops.conv1d(row[None], packed, padding=(left, 0)) for row in x]), whole)
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        assert torch.equal(ops.conv1d(x, packed, padding=(left, 0)), whole)
+    finally:
+        torch.set_num_threads(n_threads)
+
+
+def test_memory_of_any_kind():
+    packed = ops.PackedConvolution(*weights(6, 4, 3))
+    x = normal(2, 6, 50)
+    expected = ops.conv1d(x, packed)
+    strided = x.transpose(1, 2).contiguous().transpose(1, 2)
+    unaligned = torch.empty(x.numel() + 1)[1:].view_as(x).copy_(x)
+    assert torch.equal(ops.conv1d(strided, packed), expected)
+    assert torch.equal(ops.conv1d(unaligned, packed), expected)
+    assert ops.conv1d(x[..., :0], packed).shape == (2, 4, 0)
+    assert ops.conv1d(x[:0], packed).shape == (0, 4, 50)
+
+
+def test_nan_and_infinity_reach_what_reads_them_and_no_more():
+    weight, bias = weights(2, 9, 3)
+    packed = ops.PackedConvolution(weight, bias)
+    for value in (float("nan"), float("inf")):
+        x = normal(1, 2, 200)
+        x[0, 1, 100] = value
+        expected = F.conv1d(F.pad(x, (2, 0)), weight, bias)
+        torch.testing.assert_close(ops.conv1d(x, packed), expected, equal_nan=True, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda x, c: ops.conv1d(x.double(), c), TypeError, "x must be torch.float32|x must be float32"),
+        (lambda x, c: ops.conv1d(x[:, :1], c), ValueError, r"x must be \[B, 2, T\], got \[1, 1, 9\]"),
+        (lambda x, c: ops.conv1d(x, c, x[..., :1]), ValueError, r"context must be \[1, 2, 2\], got \[1, 2, 1\]"),
+        (lambda x, c: ops.conv1d(x, c, None, x), ValueError, r"residual must be \[1, 4, 9\], got \[1, 2, 9\]"),
+        (lambda x, c: ops.PackedConvolution(x[0]), ValueError, r"weight must be \[C', C, K\] and not empty"),
+        (lambda x, c: ops.PackedConvolution(x, None, 2, 2), ValueError, "stride or dilation must be 1, got 2 and 2"),
+        (lambda x, c: ops.PackedConvolution(x, x[0, 0]), ValueError, r"bias must be \[1\], got \[9\]"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(call, error, message):
+    with pytest.raises(error, match=message):
+        call(normal(1, 2, 9), ops.PackedConvolution(*weights(2, 4, 3)))
