@@ -111,19 +111,21 @@ def compiling(arch: int) -> Iterator[list]:
     """Compile launches for ``arch`` instead of running them; yields the list of ``(name, compiled kernel)``."""
     from silk_fast.kernels import _launch  # not at the top: bench.checkout may have to find it first
 
-    compiled, run, runs_on = [], JITFunction.run, _launch.runs_on
+    compiled, run = [], JITFunction.run
 
     def compile_only(self, *args, grid, warmup, **options):
         kernel = run(self, *args, grid=grid, warmup=True, **options)
         compiled.append((self.__name__, kernel))
         return kernel
 
-    JITFunction.run, _launch.runs_on = compile_only, lambda x: True
+    JITFunction.run = compile_only
+    _launch.DEVICES.add("cpu")
     triton.runtime.driver.set_active(StaticDriver(arch))
     try:
         yield compiled
     finally:
-        JITFunction.run, _launch.runs_on = run, runs_on
+        JITFunction.run = run
+        _launch.DEVICES.discard("cpu")
 
 
 def width(opcode: str) -> int:

@@ -141,13 +141,14 @@ def _left_alone(model: nn.Module) -> tuple[list[Swap], set[nn.Module]]:
 def _why_no_kernels(model: nn.Module) -> str:
     """Why Triton cannot serve the model where it is; empty if it can."""
     try:
-        from silk_fast.kernels import INTERPRETED
+        from silk_fast.kernels import runs_on
     except ImportError as error:
         return str(error)
-    devices = {tensor.device.type for tensor in (*model.parameters(), *model.buffers())}
-    if INTERPRETED or devices == {"cuda"}:
+    tensors = [*model.parameters(), *model.buffers()]
+    if tensors and all(map(runs_on, tensors)):
         return ""
-    return f"Triton kernels need a CUDA GPU, the model is on {', '.join(sorted(devices)) or 'no device'}"
+    devices = ", ".join(sorted({tensor.device.type for tensor in tensors})) or "no device"
+    return f"Triton kernels need a CUDA GPU, the model is on {devices}"
 
 
 def _choose(
