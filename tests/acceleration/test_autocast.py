@@ -50,14 +50,17 @@ def assert_near(ours: torch.Tensor, expected: torch.Tensor, tolerance: float) ->
 @pytest.mark.slow
 @each_half
 def test_under_autocast_a_whole_codec_is_as_close_as_the_reference_forward_and_backward(codec, audio, dtype):
-    """Every operation at once, where float32 signals meet half-precision residuals, weights and positions."""
+    """Every operation at once, where float32 signals meet half-precision residuals, weights and positions.
+
+    In bfloat16 the reference's own gradients err by up to 0.24.
+    """
     codec.quantizer.norm.frozen = True
     exact, eager = (run_codec(codec, audio, precision) for precision in (nullcontext(), autocast(dtype)))
     assert not accelerate_(codec).refused
     for ours, theirs, truth in zip(run_codec(codec, audio, autocast(dtype)), eager, exact, strict=True):
         assert ours.dtype == theirs.dtype
         assert_near(ours, truth, 1.5 * relative_error(theirs, truth))
-        assert_near(ours, truth, 0.2)
+        assert_near(ours, truth, 0.3 if dtype == torch.bfloat16 else 0.2)
 
 
 @each_half
