@@ -3,6 +3,8 @@
 #   demo    encode and decode a recording, print a table, draw demo/speech.png
 #   test    the tests, a process a core; kernels run in Triton's interpreter where there is no GPU
 #   test-all  the slow ones too: every kernel compiled for every GPU target
+#   test-compiled  kernels compiled for a GPU and executed by an emulator of PTX, which needs a C++ compiler:
+#                  make test-compiled ARCH=90, or ARCH="80 86 89 90 120" for all targets
 #   lint    ruff and mypy; format applies what ruff asks for
 #   bench   time ops and codec on this CPU, within 15 minutes; results go to bench/results/
 #   bench-gpu  check, then time everything on the GPU, within 8 minutes; takes the system's torch where there is no .venv
@@ -11,8 +13,11 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+ARCH := 86
+# Kernels, and the codec that they accelerate: all tests that launch any.
+COMPILED := tests/ptx/kernels tests/kernels $(patsubst %,tests/acceleration/test_%.py,results autocast compiling folding)
 
-.PHONY: demo test test-all lint format bench bench-gpu report static clean
+.PHONY: demo test test-all test-compiled lint format bench bench-gpu report static clean
 
 demo: .venv/installed
 	$(BIN)/silk demo --force
@@ -22,6 +27,11 @@ test: .venv/installed
 
 test-all: test
 	$(BIN)/python -m pytest -n auto -m slow
+
+test-compiled: $(ARCH:%=test-compiled-%)
+
+test-compiled-%: .venv/installed
+	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -n auto -m '' --emulate $* $(COMPILED)
 
 lint: .venv/installed
 	$(BIN)/ruff check .

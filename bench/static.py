@@ -119,8 +119,7 @@ def compiling(arch: int, front_end: int | None = None) -> Iterator[list]:
     """
     from silk_fast.kernels import _launch  # not at the top: bench.checkout may have to find it first
 
-    compiled, run, runs_on = [], JITFunction.run, _launch.runs_on
-    driver = StaticDriver(arch)
+    compiled, run, driver = [], JITFunction.run, StaticDriver(arch)
 
     def compile_only(self, *args, grid, warmup, **options):
         driver.arch = front_end or arch
@@ -129,12 +128,14 @@ def compiling(arch: int, front_end: int | None = None) -> Iterator[list]:
         compiled.append((self.__name__, kernel))
         return kernel
 
-    JITFunction.run, _launch.runs_on = compile_only, lambda x: True
+    JITFunction.run = compile_only
+    _launch.DEVICES.add("cpu")
     triton.runtime.driver.set_active(driver)
     try:
         yield compiled
     finally:
-        JITFunction.run, _launch.runs_on = run, runs_on
+        JITFunction.run = run
+        _launch.DEVICES.discard("cpu")
 
 
 def assemble(kernel: CompiledKernel, arch: int) -> bytes:

@@ -19,14 +19,17 @@ def _probe():
 
 INTERPRETED = not isinstance(_probe, triton.JITFunction)  # the interpreter has no libdevice and no inline assembly
 
+DEVICES = {"cuda", "cpu"} if INTERPRETED else {"cuda"}
+"""Types of the devices on which kernels run; what compiles or executes them without a GPU adds "cpu"."""
+
 
 def runs_on(x: Tensor) -> bool:
-    """Tell whether Triton can run on the device of ``x``: a GPU or, in its interpreter, anywhere."""
-    return x.is_cuda or INTERPRETED
+    """Tell whether Triton can run on the device of ``x``: a GPU or, in its interpreter, a CPU."""
+    return x.device.type in DEVICES
 
 
 def on_device(name: str, x: Tensor) -> AbstractContextManager:
-    """Launch on the GPU that holds the argument ``x`` called ``name``; in the interpreter there is nothing to choose.
+    """Launch on the GPU that holds the argument ``x`` called ``name``; on a CPU there is nothing to choose.
 
     Raises:
         ValueError: Triton cannot run there.

@@ -142,12 +142,13 @@ def _left_alone(model: nn.Module) -> tuple[list[Swap], set[nn.Module]]:
 def _why_no_kernels(model: nn.Module) -> str:
     """Why Triton cannot serve the model where it is; empty if it can."""
     try:
-        from silk_fast.kernels import INTERPRETED
+        from silk_fast.kernels import runs_on
     except ImportError as error:
         return str(error)
-    devices = {tensor.device.type for tensor in (*model.parameters(), *model.buffers())}
-    if INTERPRETED or devices == {"cuda"}:
+    tensors = [*model.parameters(), *model.buffers()]
+    if tensors and all(map(runs_on, tensors)):
         return ""
+    devices = {tensor.device.type for tensor in tensors}
     why_not_c = why_no_c_library() if devices == {"cpu"} else ""
     where = ", ".join(sorted(devices)) or "no device"
     return f"Triton kernels need a CUDA GPU, the model is on {where}{why_not_c and '; ' + why_not_c}"

@@ -11,13 +11,14 @@ from silk_fast.training.config import Stage1Config, Stage2Config
 from silk_fast.training.loop import RunOptions
 from silk_fast.training.run import make_stage
 from tests.acceleration.support import N_FRAMES
-from tests.kernels.support import DEVICE
+from tests.kernels.support import DEVICE, DTYPES
 from tests.support import voices
 
+each_half = pytest.mark.parametrize("dtype", [d for d in DTYPES if d != torch.float32], ids=str)
 
-def autocast() -> torch.autocast:
-    """Float16, for the interpreter is wrong for bfloat16."""
-    return torch.autocast(DEVICE, torch.float16)
+
+def autocast(dtype: torch.dtype) -> torch.autocast:
+    return torch.autocast(DEVICE, dtype)
 
 
 def run_codec(codec: SilkCodec, audio: torch.Tensor, precision: AbstractContextManager) -> tuple[torch.Tensor, ...]:
@@ -47,22 +48,27 @@ def assert_near(ours: torch.Tensor, expected: torch.Tensor, tolerance: float) ->
 
 
 @pytest.mark.slow
-def test_under_autocast_a_whole_codec_is_as_close_as_the_reference_forward_and_backward(codec, audio):
-    """Every operation at once, where float32 signals meet half-precision residuals, weights and positions."""
+@each_half
+def test_under_autocast_a_whole_codec_is_as_close_as_the_reference_forward_and_backward(codec, audio, dtype):
+    """Every operation at once, where float32 signals meet half-precision residuals, weights and positions.
+
+    In bfloat16 the reference's own gradients err by up to 0.24.
+    """
     codec.quantizer.norm.frozen = True
-    exact, eager = (run_codec(codec, audio, precision) for precision in (nullcontext(), autocast()))
+    exact, eager = (run_codec(codec, audio, precision) for precision in (nullcontext(), autocast(dtype)))
     assert not accelerate_(codec).refused
-    for ours, theirs, truth in zip(run_codec(codec, audio, autocast()), eager, exact, strict=True):
+    for ours, theirs, truth in zip(run_codec(codec, audio, autocast(dtype)), eager, exact, strict=True):
         assert ours.dtype == theirs.dtype
         assert_near(ours, truth, 1.5 * relative_error(theirs, truth))
-        assert_near(ours, truth, 0.2)
+        assert_near(ours, truth, 0.3 if dtype == torch.bfloat16 else 0.2)
 
 
-def test_under_autocast_a_stream_follows_the_reference(codec, audio):
+@each_half
+def test_under_autocast_a_stream_follows_the_reference(codec, audio, dtype):
     tokens, frames = codec.encode(audio).tokens, torch.randn(1, 3, 128, device=DEVICE)
     results = []
     for _ in range(2):
-        with autocast(), torch.no_grad(), codec.streaming() as stream:
+        with autocast(dtype), torch.no_grad(), codec.streaming() as stream:
             decoded = torch.cat([stream.decode(tokens[:, i : i + 1]) for i in range(N_FRAMES)], dim=-1)
             state = codec.conformer.initial_state(1)
             latents = [codec.conformer(frame, state=state) for frame in frames.split(1, dim=1)]
@@ -72,15 +78,16 @@ def test_under_autocast_a_stream_follows_the_reference(codec, audio):
         assert_near(ours, theirs, 0.01)
 
 
+@each_half
 @pytest.mark.parametrize("half_first", [True, False])
-def test_folds_are_of_the_autocast_they_are_used_in(codec, half_first):
+def test_folds_are_of_the_autocast_they_are_used_in(codec, half_first, dtype):
     attention = codec.conformer.blocks[0].attention
     x = torch.randn(1, 5, 128, device=DEVICE)
 
     def outputs() -> list[torch.Tensor]:
         results = []
         for half in (half_first, not half_first):
-            with torch.autocast(DEVICE, torch.float16, enabled=half), torch.no_grad():
+            with torch.autocast(DEVICE, dtype, enabled=half), torch.no_grad():
                 results.append((attention(x), attention.projected_positions(5)))
         return [tensor for pair in results for tensor in pair]
 
@@ -100,13 +107,14 @@ STAGES = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", STAGES)
 def test_a_training_step_under_autocast_learns_the_same(name):
-    config = STAGES[name]
+    """In bfloat16, as one trains, where kernels are compiled."""
+    config, dtype = STAGES[name], DTYPES[-1]
     n_samples = round(config.crop_seconds * 24_000)
     audio = voices()[..., : 2 * n_samples].reshape(2, 1, n_samples).to(DEVICE)
     results = []
     for accelerated in (False, True):
         stage = make_stage(config, torch.device(DEVICE), RunOptions(Path()))
-        stage.autocast = lambda device: autocast()
+        stage.autocast = lambda device: autocast(dtype)
         for network in stage.networks if accelerated else []:
             accelerate_(network)
         results.append(stage.step(audio, 0))

@@ -5,7 +5,7 @@ import torch
 
 from silk_fast import accelerate_
 from tests.acceleration.support import N_FRAMES, TINY
-from tests.kernels.support import ATOL, DEVICE
+from tests.kernels.support import ATOL, DEVICE, DTYPES
 from tests.support import assert_same_tokens, make_codec
 
 
@@ -54,7 +54,7 @@ def test_gradients_of_a_training_loss_are_within_the_bound(audio):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", [torch.float16] + ([torch.bfloat16] if DEVICE == "cuda" else []), ids=str)
+@pytest.mark.parametrize("dtype", [d for d in DTYPES if d != torch.float32], ids=str)
 def test_half_precision_is_close_and_keeps_the_interfaces_in_float32(codec, audio, dtype):
     tokens = codec.encode(audio).tokens
     expected = codec.decode(tokens)

@@ -10,6 +10,8 @@ from silk_fast.kernels import conv1d_ieee
 
 from tests.kernels.support import DEVICE
 
+pytestmark = pytest.mark.not_emulated(reason="its convolutions are those of cuDNN")
+
 GEOMETRY = {"stride": 3, "dilation": 2, "groups": 2}
 
 

@@ -21,10 +21,10 @@ def test_every_public_kernel_has_a_call():
 
 @each_kernel
 def test_where_triton_cannot_run_a_typed_error_names_the_argument(name, monkeypatch):
-    """As without the interpreter on a CPU, where Triton itself would say ``0 active drivers``."""
+    """As compiled on a CPU, where Triton itself would say ``0 active drivers``."""
     call = CALLS[name]
     inputs = [t.cpu() for t in call.inputs()]
-    monkeypatch.setattr("silk_fast.kernels._launch.INTERPRETED", False)
+    monkeypatch.setattr("silk_fast.kernels._launch.DEVICES", {"cuda"})
     monkeypatch.setattr("tests.kernels.cases.DEVICE", "cpu")
     with pytest.raises(ValueError, match=r"^(x|z|q|tokens|log_magnitude) must be on a CUDA GPU.* got .* on cpu"):
         call.function(*inputs)

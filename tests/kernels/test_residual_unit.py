@@ -4,7 +4,7 @@ import importlib
 
 import pytest
 import torch
-from silk_fast.kernels import pack_weights, residual_unit, residual_unit_channels_last
+from silk_fast.kernels import INTERPRETED, pack_weights, residual_unit, residual_unit_channels_last
 from torch import Tensor
 
 from silk_fast.reference import ops
@@ -12,8 +12,8 @@ from tests.kernels.support import DEVICE, DTYPES, assert_op_matches
 
 module = importlib.import_module("silk_fast.kernels.residual_unit.launch")
 
-# float32 is refused on a GPU, where it stays with cuDNN; the interpreter takes it to test the arithmetic.
-SERVED = [d for d in DTYPES if DEVICE == "cpu" or d != torch.float32]
+# Compiled kernels refuse float32, which stays with cuDNN; the interpreter takes it to test the arithmetic.
+SERVED = [d for d in DTYPES if INTERPRETED or d != torch.float32]
 
 
 @pytest.fixture(params=["one_kernel", "two_kernels"])
@@ -40,8 +40,8 @@ def cast(tensors: list[Tensor | None], dtype: torch.dtype) -> list[Tensor | None
 
 
 def assert_same(a: Tensor, b: Tensor) -> None:
-    """Bit for bit on a GPU; the interpreter's products are BLAS calls, whose rounding depends on the row."""
-    tolerance = {"rtol": 0, "atol": 0} if DEVICE == "cuda" else {}
+    """Bit for bit; but the interpreter's products are BLAS calls, whose rounding depends on the row."""
+    tolerance = {} if INTERPRETED else {"rtol": 0, "atol": 0}
     torch.testing.assert_close(a, b, **tolerance)
 
 
@@ -254,7 +254,7 @@ def test_bad_input_is_refused(changes, error, message):
         residual_unit(**{n: half(v) if isinstance(v, Tensor) else v for n, v in arguments.items()})
 
 
-@pytest.mark.skipif(DEVICE == "cpu", reason="the interpreter accepts float32 for tests")
+@pytest.mark.skipif(INTERPRETED, reason="the interpreter accepts float32 for tests")
 def test_float32_is_refused():
     with pytest.raises(TypeError, match=r"weight1 must be float16 or bfloat16, got torch\.float32"):
         residual_unit(torch.zeros(1, 32, 5, device=DEVICE), *cast(make_parameters(32), torch.float32), 1)

@@ -5,7 +5,6 @@
 A finding of the checks fails the test in which it was made.
 """
 
-import importlib
 import os
 import sys
 from collections.abc import Generator
@@ -62,11 +61,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def accept_cpu_tensors() -> None:
-    """Let the kernels of silk_fast take CPU tensors, wherever they ask whether Triton runs on a tensor's device."""
-    importlib.import_module("silk_fast.kernels")
-    for name, module in list(sys.modules.items()):
-        if name.startswith("silk_fast.kernels") and hasattr(module, "runs_on"):
-            module.runs_on = lambda x: True
+    """Let silk_fast run its kernels on CPU tensors."""
+    from silk_fast.kernels import _launch
+
+    _launch.DEVICES.add("cpu")
 
 
 def add_bfloat16() -> None:

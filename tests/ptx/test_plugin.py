@@ -50,6 +50,13 @@ def test_kernels_of_the_project_take_cpu_tensors():
 
     x, bias = torch.randn(3, 7), torch.randn(7)
     torch.testing.assert_close(bias_silu(x, bias), torch.nn.functional.silu(x + bias))
+
+
+def test_modules_on_a_cpu_are_served_by_kernels():
+    from silk_fast import accelerate_
+    from silk_fast.reference.layers import Snake
+
+    assert set(accelerate_(Snake(3)).swapped.values()) == {"FusedSnake"}
 """
 
 
@@ -65,7 +72,7 @@ def run(folder: Path, *options: str) -> subprocess.CompletedProcess:
 
 def test_findings_fail_the_test_that_they_are_made_in(tmp_path):
     done = run(tmp_path, "--emulate", "90")
-    assert "2 failed, 2 passed, 1 skipped" in done.stdout, done.stdout + done.stderr
+    assert "2 failed, 3 passed, 1 skipped" in done.stdout, done.stdout + done.stderr
     assert "FindingsError: 1 findings of the emulator" in done.stdout
     assert "access outside the tensor, inside its storage: double_kernel (sm_90) test_emulated.py:11" in done.stdout
     assert "EmulationError: global access outside every argument: double_kernel (sm_90)" in done.stdout
