@@ -2,7 +2,7 @@
 
 Sources, by field:
 
-- ``n_sm, clock, matrix_clock, bandwidth, l2_bytes`` and peak rates: NVIDIA's architecture whitepapers of GA100 (A100,
+- ``n_sm, clock, matrix_clock, bandwidth`` and peak rates: NVIDIA's architecture whitepapers of GA100 (A100,
   table 4), GA102 (RTX 3090, appendix A), AD102 (RTX 4090, appendix A) and GH100 (H100 SXM5, table 3), and the product
   pages of A100 80 GB, H100 SXM and H200 SXM for memory bandwidth. Clocks are boost clocks; GH100 has a lower one for
   its matrix units.
@@ -50,7 +50,6 @@ class Card:
     n_sm: int
     clock: float
     bandwidth: float
-    l2_bytes: int
     l2_bytes_a_cycle: int
     lanes: dict[str, int]
     matrix: dict[str, int]
@@ -80,25 +79,25 @@ def lanes(fp32: int, fp16: int, fp64: int) -> dict[str, int]:
     return {"fp32": fp32, "fp16": fp16, "fp64": fp64, **common}
 
 
-def matrix(half: int, fp64: int) -> dict[str, int]:
-    """Halves, TF32 at half of their rate, bytes at twice."""
-    return {"f16": half, "bf16": half, "tf32": half // 2, "s8": 2 * half, "f64": fp64}
+def matrix(half: int) -> dict[str, int]:
+    """Halves, and TF32 at half of their rate."""
+    return {"f16": half, "bf16": half, "tf32": half // 2}
 
 
-GEFORCE = {"matrix": matrix(512, 0), "warps": 48, "shared_bytes": 100 << 10}
+GEFORCE = {"matrix": matrix(512), "warps": 48, "shared_bytes": 100 << 10}
 DATA_CENTER = {"warps": 64, "blocks": 32}
 HOPPER = {
-    "arch": 90, "n_sm": 132, "clock": 1.98e9, "matrix_clock": 1.83e9, "l2_bytes": 50 << 20, "l2_bytes_a_cycle": 4472,
-    "lanes": lanes(128, 128, 64), "matrix": matrix(4096, 256), "shared_bytes": 228 << 10, **DATA_CENTER,
+    "arch": 90, "n_sm": 132, "clock": 1.98e9, "matrix_clock": 1.83e9, "l2_bytes_a_cycle": 4472,
+    "lanes": lanes(128, 128, 64), "matrix": matrix(4096), "shared_bytes": 228 << 10, **DATA_CENTER,
 }  # fmt: skip
 
 CARDS = (
-    Card("RTX 3090", arch=86, n_sm=82, clock=1.695e9, matrix_clock=1.695e9, bandwidth=936e9, l2_bytes=6 << 20,
+    Card("RTX 3090", arch=86, n_sm=82, clock=1.695e9, matrix_clock=1.695e9, bandwidth=936e9,
          l2_bytes_a_cycle=82 * L2_PORT_BYTES_A_CYCLE, lanes=lanes(128, 64, 2), blocks=16, **GEFORCE),
-    Card("RTX 4090", arch=89, n_sm=128, clock=2.52e9, matrix_clock=2.52e9, bandwidth=1008e9, l2_bytes=72 << 20,
+    Card("RTX 4090", arch=89, n_sm=128, clock=2.52e9, matrix_clock=2.52e9, bandwidth=1008e9,
          l2_bytes_a_cycle=128 * L2_PORT_BYTES_A_CYCLE, lanes=lanes(128, 64, 2), blocks=24, **GEFORCE),
-    Card("A100", arch=80, n_sm=108, clock=1.41e9, matrix_clock=1.41e9, bandwidth=2039e9, l2_bytes=40 << 20,
-         l2_bytes_a_cycle=5120, lanes=lanes(64, 128, 32), matrix=matrix(2048, 128), shared_bytes=164 << 10,
+    Card("A100", arch=80, n_sm=108, clock=1.41e9, matrix_clock=1.41e9, bandwidth=2039e9,
+         l2_bytes_a_cycle=5120, lanes=lanes(64, 128, 32), matrix=matrix(2048), shared_bytes=164 << 10,
          **DATA_CENTER),
     Card("H100", bandwidth=3350e9, **HOPPER),
     Card("H200", bandwidth=4800e9, **HOPPER),

@@ -1,7 +1,7 @@
 """Run every kernel in the emulator, count what it does, and predict from that how long cards would take.
 
     python -m bench.counted                # sm_86, sm_90, sm_120; writes bench/counted/sm_86.csv and so on
-    python -m bench.counted --op snake --arch 86 --dry-run
+    python -m bench.counted --op snake --arch 86
 
 The cases are those of ``bench.static``, forward and backward, on random inputs. Of a launch of more than 64 blocks 32
 run, evenly spaced, the first and the last among them, and counts are scaled to all; what those left out should have
@@ -23,7 +23,7 @@ import torch
 
 from bench import static
 from bench.cards import CARDS
-from bench.cases import StaticCase
+from bench.cases import StaticCase, kernels
 from bench.predicted import Work, predict
 from silk_fast.benchmark.costs import op_cost
 from silk_fast.benchmark.rows import dtype_name
@@ -116,7 +116,7 @@ def count_case(case: StaticCase, machine: Counting) -> list[dict]:
         row["useful_flops"] = useful
         known = rows.setdefault(tuple(row.values()), {**row, "launches": 0})
         known["launches"] += 1
-    return list(rows.values())
+    return [{name: row[name] for name in COUNTED} for row in rows.values()]
 
 
 def counted(launch: Launch) -> dict:
@@ -139,11 +139,11 @@ def counted(launch: Launch) -> dict:
 
 def work(row: dict) -> Work:
     """What the model needs of a row."""
-    names = ("blocks", "warps", "shared_bytes", "load_sectors", "store_sectors", "shared_passes", "tensor_bytes")
+    names = ("blocks", "warps", "shared_bytes", "shared_passes", "tensor_bytes")
     return Work(
         **{name: row[name] for name in (*names, "matrix_flops", "matrix_type", "useful_flops")},
         instructions={name: row[name] for name in CLASSES},
-        asked_bytes=row["load_bytes"] + row["store_bytes"],
+        sectors=row["load_sectors"] + row["store_sectors"],
         is_half=row["dtype"] != "float32",
     )
 
@@ -171,43 +171,57 @@ def add_predictions(rows: Sequence[dict], arch: int) -> None:
             row[f"predicted_{card.slug}_share"] = f"{found.share:.3f}"
 
 
-def count_architecture(arch: int, op: str | None, write: bool) -> list[dict]:
-    """Count all cases on one target; writes ``bench/counted/sm_<arch>.csv``."""
-    from bench.cases import kernels
+def read(path: Path) -> list[dict]:
+    """The counted columns of a file."""
+    texts = ("op", "shape", "dtype", "kernel", "matrix_type")
+    with path.open(newline="") as file:
+        return [{k: row[k] if k in texts else int(row[k]) for k in COUNTED} for row in csv.DictReader(file)]
 
+
+def write(rows: Sequence[dict], arch: int) -> None:
+    """Write ``bench/counted/sm_<arch>.csv``: the rows, with predictions."""
+    OUTPUT.mkdir(exist_ok=True)
+    add_predictions(rows, arch)
+    with (OUTPUT / f"sm_{arch}.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def count_architecture(arch: int, op: str | None) -> list[dict]:
+    """Count all cases, or those of one op, on one target."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     kernels()
     machine = Counting(arch)
     install(machine)
     accept_cpu_tensors()
-    rows = [row for case in static.static_cases(op) for row in count_case(case, machine)]
-    add_predictions(rows, arch)
-    if write:
-        OUTPUT.mkdir(exist_ok=True)
-        with (OUTPUT / f"sm_{arch}.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-    return rows
+    return [row for case in static.static_cases(op) for row in count_case(case, machine)]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Count what every kernel does, and predict how long it takes.")
     parser.add_argument("--arch", type=int, choices=ARCHITECTURES, nargs="*", default=list(ARCHITECTURES))
-    parser.add_argument("--op", help="one file of bench/ops")
-    parser.add_argument("--dry-run", action="store_true", help="write no CSV")
+    parser.add_argument("--op", help="one file of bench/ops: its launches are printed, and no file is written")
+    parser.add_argument("--predict", action="store_true", help="run nothing: predict from the counts that there are")
     parser.add_argument("--jobs", type=int, default=1, help="targets at a time (default: 1)")
     arguments = parser.parse_args()
     if os.environ.get("TRITON_INTERPRET") == "1":
         parser.error("unset TRITON_INTERPRET: interpreted kernels cannot be compiled")
-    write = not arguments.dry_run and arguments.op is None
+    if arguments.predict:
+        for arch in arguments.arch:
+            write(read(OUTPUT / f"sm_{arch}.csv"), arch)
+        return 0
     with ProcessPoolExecutor(arguments.jobs, max_tasks_per_child=1) as pool:
-        jobs = {arch: pool.submit(count_architecture, arch, arguments.op, write) for arch in arguments.arch}
+        jobs = {arch: pool.submit(count_architecture, arch, arguments.op) for arch in arguments.arch}
         for arch, job in jobs.items():
             rows = job.result()
-            for row in rows if arguments.op else ():
-                print(f"sm_{arch} " + " ".join(f"{name}={value}" for name, value in row.items()))
+            if arguments.op is None:
+                write(rows, arch)
+            else:
+                add_predictions(rows, arch)
+                for row in rows:
+                    print(f"sm_{arch} " + " ".join(f"{name}={value}" for name, value in row.items()))
             print(f"sm_{arch}: {len(rows)} launches")
     return 0
 

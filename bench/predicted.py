@@ -4,9 +4,9 @@ A launch takes as long as what it asks most of, after a start that no kernel avo
 
     time = LAUNCH + FIRST_ACCESS + max(memory, L2, shared memory, issue slots, matrix unit, special functions, ...)
 
-- DRAM moves every byte of a launch's tensors once, if what blocks that run together touch fits in L2; else every byte
-  that was asked for. L2 moves every sector that was asked for, as if L1 kept nothing, through ports of a
-  multiprocessor.
+- DRAM moves every byte of a launch's tensors once: what several blocks ask for is found in L2, as blocks that share it
+  run close together in all of our kernels. L2 moves every sector that was asked for, as if L1 kept nothing, through a
+  port of each multiprocessor.
 - Blocks are dealt evenly, so the busiest of n multiprocessors has ceil(blocks / n) of them: the last wave is in it.
 - Moves between registers and loads of parameters issue nothing, as ptxas removes them; all else issues once.
 - Blocks that fit on a multiprocessor follow from registers, shared memory and warps; a warp issues one instruction a
@@ -47,7 +47,7 @@ class Work:
     Attributes:
         warps: of a block; shared_bytes: of a block.
         instructions: warp instructions by class, as :func:`tests.ptx.counters.instruction_class` names them.
-        load_sectors, store_sectors: of global memory, 32 bytes each; asked_bytes: that lanes asked for.
+        sectors: of global memory, 32 bytes each.
         tensor_bytes: of all tensors, each once.
         matrix_flops: done by matrix instructions on factors of ``matrix_type``.
         useful_flops: of them or of float32 arithmetic, what the op needs; 0 where memory alone counts.
@@ -57,19 +57,13 @@ class Work:
     warps: int
     shared_bytes: int
     instructions: dict[str, int]
-    load_sectors: int
-    store_sectors: int
-    asked_bytes: int
+    sectors: int
     shared_passes: int
     tensor_bytes: int
     matrix_flops: int = 0
     matrix_type: str = "f16"
     useful_flops: int = 0
     is_half: bool = False
-
-    @property
-    def sectors(self) -> int:
-        return self.load_sectors + self.store_sectors
 
     @property
     def issued(self) -> int:
@@ -102,7 +96,6 @@ def terms(work: Work, card: Card, registers: int = 0) -> dict[str, float]:
     """Seconds that each part of a card needs for a launch, by name."""
     together = card.n_sm * resident_blocks(work, card, registers)
     busiest = math.ceil(work.blocks / card.n_sm) / work.blocks  # part of the work that one multiprocessor does
-    fits = work.tensor_bytes * min(1, together / work.blocks) <= card.l2_bytes
     moved = SECTOR * work.sectors
     cycles = {
         "L2": max(moved / card.l2_bytes_a_cycle, moved * busiest / L2_PORT_BYTES_A_CYCLE),
@@ -117,8 +110,7 @@ def terms(work: Work, card: Card, registers: int = 0) -> dict[str, float]:
     out = {name: n / card.clock for name, n in cycles.items()}
     if work.matrix_flops:
         out["matrix unit"] = work.matrix_flops * busiest / card.matrix[work.matrix_type] / card.matrix_clock
-    dram_bytes = work.tensor_bytes if fits else max(work.tensor_bytes, min(work.asked_bytes, moved))
-    return {"memory": dram_bytes / card.bandwidth, **out}
+    return {"memory": work.tensor_bytes / card.bandwidth, **out}
 
 
 def predict(work: Work, card: Card, registers: int = 0) -> Prediction:

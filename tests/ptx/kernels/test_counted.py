@@ -57,7 +57,7 @@ def strided_kernel(x, out, stride, B: tl.constexpr):
 
 @pytest.mark.parametrize(("stride", "sectors"), [(3, 3 * 4), (9, 32)])
 def test_a_strided_copy_moves_a_sector_for_every_element(counting, stride, sectors):
-    """32 lanes read 4 bytes each, one of ``stride``: 12 sectors hold those of stride 3, of stride 9 each has its own."""
+    """32 lanes read 4 bytes each, one of ``stride``: 12 sectors hold those of stride 3, of stride 9 each its own."""
     x, out = torch.randn(2048 * stride), torch.empty(2048)
     strided_kernel[(16,)](x, out, stride, B=128)
     (launch,) = counting.launches
