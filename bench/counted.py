@@ -4,9 +4,9 @@
     python -m bench.counted --op snake --arch 86
 
 The cases are those of ``bench.static``, forward and backward, on random inputs. Of a launch of more than 64 blocks 32
-run, evenly spaced, the first and the last among them, and counts are scaled to all; what those left out should have
-written is whatever memory held. sm_80, sm_86 and sm_89 have the same PTX but for its header, so sm_86 is counted for
-all three. Times are predictions by ``bench/predicted.py``; nothing was measured on a GPU.
+run, or 252 where they do little, evenly spaced, the first and the last among them, and counts are scaled to all; what
+those left out should have written is whatever memory held. sm_80, sm_86 and sm_89 have the same PTX but for its header,
+so sm_86 is counted for all three. Times are predictions by ``bench/predicted.py``; nothing was measured on a GPU.
 """
 
 import argparse
@@ -34,7 +34,9 @@ from tests.ptx.plugin import accept_cpu_tensors
 
 OUTPUT = Path(__file__).with_name("counted")
 ARCHITECTURES = {86: (80, 86, 89), 90: (90,), 120: (120,)}  # whose code is the same
-SAMPLE, SMALL = 32, 64  # blocks that run of a launch, and of one up to which size all run; 31 steps meet every phase
+SMALL = 64  # blocks of a launch up to which all run
+SAMPLE, LARGE_SAMPLE = 32, 252  # blocks that run of others; 31 and 251 steps meet every phase of what repeats
+LITTLE = 1_000_000  # warp instructions of a sample, up to which the large one runs
 CLASSES = (
     *("fp32", "fp16", "fp64", "integer", "special", "conversion", "widening", "move", "shuffle", "control", "barrier"),
     *("matrix", "matrix load", "matrix store", "load global", "store global", "load shared", "store shared", "copy"),
@@ -73,11 +75,14 @@ class Counting(Emulator):
 
     def launch(self, kernel: Kernel, grid: Sequence[int], shared_bytes: int, arguments: list[Argument]) -> None:
         blocks = grid[0] * grid[1] * grid[2]
-        self.most_blocks = SAMPLE if blocks > SMALL else 0
-        for counters in (kernel.threads, kernel.warps, kernel.sectors, kernel.passes):
-            counters[:] = 0
-        super().launch(kernel, grid, shared_bytes, arguments)
-        warps, run = kernel.program.n_threads // 32, self.most_blocks or blocks
+        for sample in (SAMPLE, LARGE_SAMPLE):
+            for counters in (kernel.threads, kernel.warps, kernel.sectors, kernel.passes):
+                counters[:] = 0
+            self.most_blocks = sample if blocks > SMALL else 0
+            super().launch(kernel, grid, shared_bytes, arguments)
+            if blocks <= SMALL or kernel.warps.sum() > LITTLE:
+                break
+        warps, run = kernel.program.n_threads // 32, min(blocks, self.most_blocks or blocks)
         row = Launch(kernel.name, blocks, run, warps, shared_bytes, count(kernel), tensor_bytes(arguments))
         self.launches.append(row)
 

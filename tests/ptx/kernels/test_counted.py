@@ -5,7 +5,7 @@ import torch
 import triton
 import triton.language as tl
 
-from bench.counted import SAMPLE, SMALL, Counting
+from bench.counted import LARGE_SAMPLE, SMALL, Counting
 from tests.ptx.driver import install
 from tests.ptx.kernels.test_elementwise import add_kernel
 from tests.ptx.kernels.test_matmul import matmul_kernel
@@ -27,7 +27,7 @@ def test_vector_addition(counting, blocks):
     x, y, out = torch.randn(3, n)
     add_kernel[(blocks,)](x, y, out, n, B=BLOCK)
     (launch,) = counting.launches
-    assert (launch.blocks, launch.blocks_run) == (blocks, blocks if blocks <= SMALL else SAMPLE)
+    assert (launch.blocks, launch.blocks_run) == (blocks, min(blocks, LARGE_SAMPLE))
     assert launch.tensor_bytes == 12 * n
     counts, warps = launch.counts, 4 * blocks
     assert launch.whole(counts.load_bytes) == 8 * n
@@ -40,13 +40,13 @@ def test_vector_addition(counting, blocks):
 
 
 def test_a_sample_knows_the_last_block(counting):
-    """It has half of its elements; the sample gives it a weight of 1 / 32 instead of 1 / 100."""
-    n = 99 * BLOCK + BLOCK // 2
+    """It has half of its elements; the sample gives it a weight of 1 / 252 instead of 1 / 1000."""
+    n = 999 * BLOCK + BLOCK // 2
     x, y, out = torch.randn(3, n)
-    add_kernel[(100,)](x, y, out, n, B=BLOCK)
+    add_kernel[(1000,)](x, y, out, n, B=BLOCK)
     (launch,) = counting.launches
-    assert launch.counts.load_bytes == 8 * (31 * BLOCK + BLOCK // 2)
-    assert launch.whole(launch.counts.load_bytes) == pytest.approx(8 * n, rel=0.02)
+    assert launch.counts.load_bytes == 8 * (251 * BLOCK + BLOCK // 2)
+    assert launch.whole(launch.counts.load_bytes) == pytest.approx(8 * n, rel=0.002)
 
 
 @triton.jit
