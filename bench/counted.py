@@ -89,9 +89,13 @@ class Counting(Emulator):
 
 def tensor_bytes(arguments: Sequence[Argument]) -> int:
     """Bytes of all tensors; one that is passed twice, or that repeats itself along an axis, counts once."""
-    tensors = {x.data_ptr(): x for _, x in arguments if isinstance(x, torch.Tensor)}
-    sizes = [[n for n, stride in zip(x.shape, x.stride(), strict=True) if stride] for x in tensors.values()]
-    return sum(torch.Size(size).numel() * x.element_size() for size, x in zip(sizes, tensors.values(), strict=True))
+    sizes: dict[int, int] = {}
+    for _, x in arguments:
+        if isinstance(x, torch.Tensor):
+            extents = [n for n, stride in zip(x.shape, x.stride(), strict=True) if stride]
+            size = torch.Size(extents).numel() * x.element_size()
+            sizes[x.data_ptr()] = max(sizes.get(x.data_ptr(), 0), size)
+    return sum(sizes.values())
 
 
 def useful_flops(launches: Sequence[Launch], case: StaticCase) -> list[int]:
@@ -131,7 +135,9 @@ def counted(launch: Launch) -> dict:
         raise RuntimeError(f"{launch.kernel}: no column for instructions of class {', '.join(sorted(unknown))}")
     names = ("load_bytes", "load_sectors", "store_bytes", "store_sectors", "shared_passes", "shared_passes_at_best")
     sums = {name: launch.whole(getattr(counts, name)) for name in names}
-    factor, flops = max(counts.matrix_flops.items(), key=lambda item: item[1], default=("", 0))
+    if len(counts.matrix_flops) > 1:
+        raise RuntimeError(f"{launch.kernel}: matrix instructions of several types: {', '.join(counts.matrix_flops)}")
+    ((factor, flops),) = counts.matrix_flops.items() or {"": 0}.items()
     return {
         **{name: getattr(launch, name) for name in ("kernel", "blocks", "blocks_run", "warps", "shared_bytes")},
         **{name: launch.whole(counts.warps[name]) for name in CLASSES},
