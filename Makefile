@@ -8,8 +8,9 @@
 #   lint    ruff and mypy; format applies what ruff asks for
 #   bench   time ops and codec on this CPU, within 15 minutes; results go to bench/results/
 #   bench-gpu  check, then time everything on the GPU, within 8 minutes; takes the system's torch where there is no .venv
-#   report  docs/performance.md from bench/results/
+#   report  docs/performance.md from bench/results/ and bench/counted/
 #   static  compile every kernel for GPU targets and write bench/static/*.csv
+#   counted  run every kernel in the emulator, count, predict times and write bench/counted/*.csv; after static
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -17,7 +18,7 @@ ARCH := 86
 # Kernels, and the codec that they accelerate: all tests that launch any.
 COMPILED := tests/ptx/kernels tests/kernels $(patsubst %,tests/acceleration/test_%.py,results autocast compiling folding)
 
-.PHONY: demo test test-all test-compiled lint format bench bench-gpu report static clean
+.PHONY: demo test test-all test-compiled lint format bench bench-gpu report static counted clean
 
 demo: .venv/installed
 	$(BIN)/silk demo --force
@@ -53,6 +54,9 @@ report: .venv/installed
 
 static: .venv/installed
 	$(BIN)/python -m bench.static
+
+counted: .venv/installed
+	$(BIN)/python -m bench.counted
 
 clean:
 	rm -rf .venv build *.egg-info

@@ -71,10 +71,19 @@ def _block_mask(n_frames: int, window: Window, device: torch.device):
     return create_block_mask(visible, None, None, n_frames, n_frames, device=device)
 
 
-def static_cases(op: str, shapes: dict[str, tuple], inputs: Callable, call: Callable) -> list[StaticCase]:
-    """Cases to compile: streams forward alone, heads that no codec here has not in bfloat16, which is as float16."""
+def static_cases(
+    op: str, shapes: dict[str, tuple], inputs: Callable, call: Callable, sizes: Callable[..., dict]
+) -> list[StaticCase]:
+    """Cases to compile: streams forward alone, heads that no codec here has not in bfloat16, which is as float16.
+
+    Args:
+        sizes: gives arguments of ``op_cost``, by those of ``inputs``.
+    """
     return [
-        StaticCase(op, name, dtype, partial(inputs, *shape), call, frozenset(), MATRIX[dtype], "stream" not in name)
+        StaticCase(
+            *(op, name, dtype, partial(inputs, *shape), call, frozenset(), MATRIX[dtype], "stream" not in name),
+            sizes=sizes(*shape),
+        )
         for name, shape in shapes.items()
         for dtype in (DTYPES[:2] if name.startswith("other head") else DTYPES)
     ]

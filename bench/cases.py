@@ -33,7 +33,7 @@ TELLING: tuple[Point, ...] = ((1, FRAME), (8, 10))
 
 @dataclass(frozen=True)
 class StaticCase:
-    """One call to compile for every GPU target.
+    """One call to compile for every GPU target, and whose work is counted.
 
     ``make`` gives the inputs; ``call`` is the op, given the kernels and the inputs.
     """
@@ -46,14 +46,15 @@ class StaticCase:
     wide: frozenset[str] = frozenset()  # memory-bound kernels: their bulk accesses must be 16 bytes wide
     tensor_cores: frozenset[str] = frozenset()  # kernels that must use matrix instructions
     with_gradients: bool = True
+    sizes: dict[str, Any] | None = None  # arguments of op_cost, of ops whose arithmetic is matrix products
 
     def run(self) -> None:
-        """Call the op, forward and backward, on CPU tensors; nothing is executed, only compiled."""
+        """Call the op, forward and backward, on CPU tensors."""
         inputs = self.make(Source(torch.device("cpu"), self.dtype, self.with_gradients))
         outputs = outputs_of(self.call(kernels(), *inputs))
         if self.with_gradients:
             differentiable = [y for y in outputs if y.requires_grad]
-            torch.autograd.backward(differentiable, [torch.empty_like(y) for y in differentiable])
+            torch.autograd.backward(differentiable, [torch.randn_like(y) for y in differentiable])
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Result files to ``docs/performance.md``. ``python -m bench.report bench/results/*.json``"""
+"""Result files and predictions to ``docs/performance.md``. ``python -m bench.report bench/results/*.json``"""
 
 import argparse
 import os
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.contests import agrees, latest, measurements
+from bench.forecast import COUNTED, forecast_section, read_counted
 from bench.summary import absences_section, codec_section, losses_section, number, ops_section, variant
 from silk_fast.benchmark.rows import OK, Row, read_results
 from silk_fast.errors import SilkError
@@ -29,8 +30,11 @@ above 100 % data stayed in a cache, or the machine was slower while its rates we
 on weights alone ahead. Peak memory of a GPU is what PyTorch allocated; of a CPU the whole process."""
 
 
-def write_report(paths: Sequence[str | os.PathLike], output: Path = OUTPUT) -> None:
+def write_report(paths: Sequence[str | os.PathLike], output: Path = OUTPUT, counted: Path = COUNTED) -> None:
     """Write the page.
+
+    Args:
+        counted: folder of what ``bench.counted`` wrote.
 
     Raises:
         SilkInputError: a file holds no results.
@@ -53,6 +57,7 @@ def write_report(paths: Sequence[str | os.PathLike], output: Path = OUTPUT) -> N
         *codec_section(detailed),
         *ops_section(detailed),
         *absences_section(detailed),
+        *forecast_section(read_counted(counted), N_LOSSES),
     ]
     output.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(output) as file:

@@ -26,7 +26,7 @@ LAYERS = {  # heads, D, cached keys, window, frames per second
 
 
 def static_cases() -> list[StaticCase]:
-    return attention.static_cases("rel_attention", SHAPES, _inputs, _call)
+    return attention.static_cases("rel_attention", SHAPES, _inputs, _call, _sizes)
 
 
 def timing_cases(points: Sequence[Point], dtypes: Sequence[torch.dtype]) -> list[TimingCase]:
@@ -47,6 +47,10 @@ def _inputs(
     return [source.heads(*dims), *keys, *positions, window, counts, starts]
 
 
+def _sizes(dims: tuple[int, int, int, int], n_cached: int, window: attention.Window, *_: object) -> dict:
+    return {**dict(zip("BHTD", dims, strict=True)), "window": window, "cached": n_cached}
+
+
 def _call(ops, *inputs):
     return ops.rel_attention(*inputs)
 
@@ -60,7 +64,7 @@ def _describe(layer: str, point: Point, dtype: torch.dtype, direction: str) -> d
         if direction == "forward" or dims[2] > 1:  # a single frame has no gradient but that of its value
             calls["flex_attention"] = _by(attention.flex)
     return {
-        "sizes": {"B": dims[0], "H": n_heads, "T": dims[2], "D": dim, "window": window, "cached": n_cached},
+        "sizes": _sizes(dims, n_cached, window),
         "dims": dims,
         "make": partial(_inputs, dims, n_cached, window, False),
         "calls": calls,

@@ -18,7 +18,7 @@ N_HEADS, DIM, LEFT, RIGHT, RATE = 16, 64, 64, 8, 50  # RATE: frames per second
 
 
 def static_cases() -> list[StaticCase]:
-    return attention.static_cases("rel_key_attention", SHAPES, _inputs, _call)
+    return attention.static_cases("rel_key_attention", SHAPES, _inputs, _call, _sizes)
 
 
 def timing_cases(points: Sequence[Point], dtypes: Sequence[torch.dtype]) -> list[TimingCase]:
@@ -30,6 +30,10 @@ def _inputs(dims: tuple[int, int, int, int], with_lengths: bool, source: Source)
     return [*(source.heads(*dims) for _ in range(3)), source.normal(LEFT + RIGHT + 1, dims[-1]), counts]
 
 
+def _sizes(dims: tuple[int, int, int, int], *_: object) -> dict:
+    return {**dict(zip("BHTD", dims, strict=True)), "left": LEFT, "right": RIGHT}
+
+
 def _call(ops, *inputs: Tensor | None):
     return ops.rel_key_attention(*inputs[:-1], LEFT, RIGHT, inputs[-1])
 
@@ -37,7 +41,7 @@ def _call(ops, *inputs: Tensor | None):
 def _describe(layer: str, point: Point, dtype: torch.dtype, *_: object) -> dict:
     dims = (point[0], N_HEADS, frames(point[1], RATE), DIM)
     return {
-        "sizes": {"B": dims[0], "H": N_HEADS, "T": dims[2], "D": DIM, "left": LEFT, "right": RIGHT},
+        "sizes": _sizes(dims),
         "dims": dims,
         "make": partial(_inputs, dims, False),
         "calls": both(_call) | {"sdpa": _by(attention.sdpa), "flex_attention": _by(attention.flex)},

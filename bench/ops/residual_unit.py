@@ -51,7 +51,8 @@ def _static_case(n_channels: int, n_time: int, dtype: torch.dtype, n_before: int
     def make(source: Source) -> list:
         return _packed(*_inputs((1, n_channels, n_time), n_before, source))
 
-    return StaticCase("residual_unit", shape, dtype, make, partial(_fused, "causal"), KERNELS, KERNELS, False)
+    sizes = {"B": 1, "C": n_channels, "T": n_time, "context": n_before}
+    return StaticCase("residual_unit", shape, dtype, make, partial(_fused, "causal"), KERNELS, KERNELS, False, sizes)
 
 
 def timing_cases(points: Sequence[Point], dtypes: Sequence[torch.dtype]) -> list[TimingCase]:

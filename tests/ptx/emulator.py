@@ -78,8 +78,8 @@ class Kernel:
 
     Attributes:
         threads, warps: active lanes and issued warp instructions, per instruction of ``program``.
-        sectors: of global accesses moved, or wavefronts of shared accesses at best; ``passes``: over the banks, as ran.
-            Both are counted with the check "profile" only.
+        sectors: of global accesses moved, or wavefronts of shared accesses at best; ``passes``: over the banks, as ran;
+            of cp.async, bytes read. Both are counted with the check "profile" only.
     """
 
     def __init__(self, name: str, ptx: str, n_threads: int) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.ptx.counters import Counts, count
+from tests.ptx.counters import Counts, count, matrix_flops
 from tests.ptx.support import run_ptx
 
 # %d4: the first multiple of 1024 in outputs
@@ -49,6 +49,54 @@ def test_copies_count_as_loads_and_guards_leave_lanes_out():
         "add.s32 %r4, %r4, %shared; @%p1 cp.async.cg.shared.global [%r4], [%d4], 16; cp.async.wait_all;"
     )
     assert (counts.load_sectors, counts.load_bytes) == (4, 128)
+
+
+def test_copies_of_zeros_read_nothing():
+    counts = counted(
+        f"{ALIGNED} shl.b32 %r4, %i, 4; cvt.u64.u32 %d5, %r4; add.s64 %d4, %d4, %d5; add.s32 %r4, %r4, %shared;"
+        "setp.lt.u32 %p1, %i, 8; selp.b32 %r5, 16, 0, %p1; cp.async.cg.shared.global [%r4], [%d4], 16, %r5;"
+        "cp.async.wait_all;"
+    )
+    assert (counts.load_sectors, counts.load_bytes) == (4, 128)
+
+
+@pytest.mark.parametrize(("row", "passes"), [(32, 32 + 32 * 32), (33, 32 + 32)])
+def test_a_transposition_through_shared_memory(row, passes):
+    """Rows of 32 words are written without conflicts; columns lie in one bank, unless rows are a word longer."""
+    body = f"shl.b32 %r4, %i, 2; add.s32 %r4, %r4, %shared; mad.lo.u32 %r5, %i, {4 * row}, %shared;"
+    body += "".join(f"st.shared.b32 [%r4+{4 * row * i}], 1;" for i in range(32)) + "bar.sync 0;"
+    body += "".join(f"ld.shared.b32 %r6, [%r5+{4 * i}];" for i in range(32))
+    counts = counted(body)
+    assert (counts.shared_passes, counts.shared_passes_at_best) == (passes, 64)
+    assert counts.warps["barrier"] == 1
+
+
+@pytest.mark.parametrize(
+    ("opcode", "factor", "flops"),
+    [
+        ("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32", "f16", 2 * 16 * 8 * 16),
+        ("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32", "tf32", 2 * 16 * 8 * 8),
+        ("mma.sync.aligned.m16n8k32.row.col.satfinite.s32.s8.s8.s32", "s8", 2 * 16 * 8 * 32),
+        ("wgmma.mma_async.sync.aligned.m64n96k16.f32.bf16.bf16", "bf16", 2 * 64 * 96 * 16 // 4),  # a warp of four
+        ("wgmma.wait_group.sync.aligned", "", 0),
+    ],
+)
+def test_operations_of_matrix_instructions(opcode, factor, flops):
+    assert matrix_flops(opcode) == (factor, flops)
+
+
+def test_matrix_instructions_are_counted_with_their_operations():
+    body = """mov.b32 %r4, 0; mov.b32 %r5, 0; mov.b32 %r6, 0; mov.b32 %r7, 0;
+        mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%r4,%r5,%r6,%r7}, {%r1,%r1,%r1,%r1}, {%r2,%r2},
+        {%r4,%r5,%r6,%r7};"""
+    counts = counted(body, threads=64, n=64)
+    assert counts.warps["matrix"] == 2
+    assert counts.matrix_flops == {"f16": 2 * 4096}
+
+
+def test_conversions_by_what_they_need():
+    counts = counted("cvt.f32.f16 %r4, %h1; cvt.rn.f16.f32 %h4, %r1; cvt.u64.u32 %d4, %r1; cvt.rn.f32.s32 %r5, %r2;")
+    assert counts.warps == {"widening": 1, "conversion": 2, "integer": 1}
 
 
 def test_classes_of_instructions():

@@ -14,9 +14,17 @@ void copy(Warp& w, const Instruction& i, u32 active) {
   u64 to[LANES], from[LANES];
   lane_addresses(w, i.operand[0], i.immediate[2], i.immediate[1], to);
   lane_addresses(w, i.operand[1], i.immediate[4], i.immediate[3], from);
-  if (m.checking(CHECK_PROFILE)) count_sectors(m, i.index, from, active, total);
+  const auto source_bytes = [&](int lane) { return i.immediate[5] ? w.lanes<u32>(i.operand[2])[lane] : total; };
+  if (m.checking(CHECK_PROFILE)) {  // lanes that only write zeros read nothing
+    u32 reading = 0;
+    each(active, [&](int lane) {
+      m.counters.passes[i.index] += source_bytes(lane);
+      if (source_bytes(lane)) reading |= 1u << lane;
+    });
+    count_sectors(m, i.index, from, reading, total);
+  }
   each(active, [&](int lane) {
-    const u32 n = i.immediate[5] ? w.lanes<u32>(i.operand[2])[lane] : total;
+    const u32 n = source_bytes(lane);
     const int thread = w.thread(lane);
     const u64 offset = to[lane] - SHARED_BASE;
     if (to[lane] % total) m.find(Kind::alignment, i.index, thread, to[lane]);
