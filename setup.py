@@ -38,7 +38,7 @@ C_LIBRARY = Extension(
     extra_compile_args=["-std=c11", "-O3", "-g0", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off"],
     optional=True,
 )
-if platform.machine() in ("x86_64", "AMD64"):
+if (platform.system(), platform.machine()) == ("Linux", "x86_64"):
     C_LIBRARY.extra_compile_args.append("-mprefer-vector-width=512")  # by those loops that have such vectors
 
 

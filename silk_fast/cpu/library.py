@@ -105,7 +105,7 @@ def _parallel() -> int | None:
 
     First among what was preloaded, then among what PyTorch was linked to; None where its threads are others.
     """
-    if sys.platform != "linux":
+    if sys.platform != "linux" or not torch.backends.openmp.is_available():
         return None
     torch_cpu = str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so")
     for name, mode in ((None, ctypes.DEFAULT_MODE), (torch_cpu, os.RTLD_NOLOAD | os.RTLD_LAZY)):
