@@ -68,7 +68,9 @@ class AudioWriter:
             suffix = "" if target == "-" else os.path.splitext(self.name)[1].lower()
             suffix = ".wav" if not suffix and is_stream(target) else suffix
         if not isinstance(suffix, str) or suffix not in FORMATS:
-            what = f"cannot write {shown(suffix)}" if suffix != "" else "a name without a suffix does not say the format"
+            what = (
+                f"cannot write {shown(suffix)}" if suffix != "" else "a name without a suffix does not say the format"
+            )
             raise SilkAudioError(f"{self.name}: {what}, expected one of {' '.join(FORMATS)}")
         self.format, subtypes = FORMATS[suffix]
         self.subtype = subtype.upper() if isinstance(subtype, str) else subtypes[0]

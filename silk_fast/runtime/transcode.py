@@ -102,7 +102,7 @@ class Transcoder:
             SilkFileError: the target cannot be written.
         """
         codec, config = self.codec, self.codec.config
-        device = codec.decoder.head.weight.device
+        device = codec.device
         block_samples = codec.chunk_frames() * config.frame_samples
         with (
             AudioReader(source, config.sample_rate, block_samples, self.notice) as reader,
@@ -184,7 +184,7 @@ def _decoded_blocks(codec: SilkCodec, reader: SilkReader) -> Iterator[np.ndarray
     make the output longer than the blocks that were found. After a gap the decoder starts anew.
     """
     config, stream = codec.config, codec.streaming()
-    device = codec.decoder.head.weight.device
+    device = codec.device
     n_chunk = codec.chunk_frames() * config.frame_samples
     n_owed = 0
     for block in reader.blocks():
