@@ -6,6 +6,7 @@ from typing import Any
 from silk_fast.errors import SilkInputError
 
 SHOWN = 80  # characters of a value in a message
+LARGEST_RATE = 10**6  # samples per second, of any signal
 
 
 def shown(value: Any) -> str:
@@ -29,10 +30,20 @@ def whole_number(name: str, value: Any, smallest: int, largest: int | None = Non
         SilkInputError: not an integer from ``smallest`` to ``largest``.
     """
     try:
-        number = None if isinstance(value, bool) else operator.index(value)
-    except (TypeError, ValueError, RuntimeError):
+        is_bool = isinstance(value, bool) or str(getattr(value, "dtype", "")) == "torch.bool"
+        number = None if is_bool else operator.index(value)
+    except Exception:  # of every kind: what is no integer comes from anywhere
         number = None
     if number is None or number < smallest or (largest is not None and number > largest):
         bounds = f">= {smallest}" if largest is None else f"in {smallest} .. {largest}"
         raise SilkInputError(f"{name} must be an integer {bounds}, got {shown(value)}")
     return number
+
+
+def sample_rate(name: str, value: Any) -> int:
+    """Give an argument as the samples per second that it must be.
+
+    Raises:
+        SilkInputError: not an integer from 1 to ``LARGEST_RATE``.
+    """
+    return whole_number(name, value, 1, LARGEST_RATE)

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from silk_fast.arguments import shown, shown_text, whole_number
+from silk_fast.arguments import LARGEST_RATE, shown, shown_text, whole_number
 from silk_fast.errors import SilkConfigError
 
 MAX_ENTRIES = 16  # of a list
 MAX_FRAME_SAMPLES = 2**20
 MAX_PARAMETERS = 2**31
 LARGEST = {
-    "sample_rate": 10**6,
+    "sample_rate": LARGEST_RATE,
     "encoder_channels": 2**14,
     "encoder_strides": 2**10,
     "subframes": 2**10,

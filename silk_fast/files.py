@@ -11,9 +11,10 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
-from silk_fast.errors import SilkFileError, SilkInputError
+from silk_fast.arguments import shown
+from silk_fast.errors import SilkAudioError, SilkFileError, SilkInputError
 
 Source = str | os.PathLike | BinaryIO
 """What is read: a path, ``"-"`` for standard input, or a binary file object, read from where it stands."""
@@ -30,7 +31,7 @@ def output_name(target: str | os.PathLike) -> str:
     Raises:
         SilkInputError: not a path.
     """
-    return "standard output" if target == "-" else _path(target)
+    return "standard output" if target == "-" else printable(_path(target))
 
 
 def input_name(source: Source) -> str:
@@ -41,16 +42,27 @@ def input_name(source: Source) -> str:
     """
     if isinstance(source, str) and source == "-":
         return "standard input"
-    if hasattr(source, "read"):
+    if _is_file(source):
         name = getattr(source, "name", None)
-        return name if isinstance(name, str) else f"a {type(source).__name__}"
-    return _path(source)
+        return printable(name) if isinstance(name, str) else f"a {type(source).__name__}"
+    return printable(_path(source))
+
+
+def _is_file(source: Any) -> bool:
+    return callable(getattr(source, "read", None))
 
 
 def _path(path: Any) -> str:
-    if not isinstance(path, str | bytes | os.PathLike):
-        raise SilkInputError(f"expected a path or, to read, a binary file object, got {type(path).__name__} {path!r}")
-    return os.fsdecode(path)
+    try:
+        return os.fsdecode(path)
+    except Exception as error:  # what is no path, or a class whose __fspath__ fails in some way
+        kind = f"{type(path).__name__} {shown(path)}"
+        raise SilkInputError(f"expected a path or, to read, a binary file object, got {kind}") from error
+
+
+def cannot_read(name: str, error: OSError, expected: str = "audio") -> SilkAudioError:
+    """Make the error that says why ``name`` cannot be read."""
+    return SilkAudioError(f"{name}: {error.strerror or error}, expected a readable {expected} file")
 
 
 def cannot_write(name: str, error: OSError) -> SilkFileError:
@@ -75,8 +87,12 @@ def open_seekable(source: Source) -> Iterator[io.BufferedReader | io.BufferedRan
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         with _spooled(sys.stdin.buffer, name) as spool:
             yield spool
-    elif hasattr(source, "read"):
+    elif _is_file(source):
         given: Any = source
+        if getattr(given, "closed", False) is True:
+            raise SilkInputError(f"{name}: is closed, expected an open file")
+        if isinstance(given, io.IOBase) and not given.readable():
+            raise SilkInputError(f"{name}: is open for writing only, expected a file to read")
         is_on_disk = isinstance(given, io.BufferedReader | io.BufferedRandom) and isinstance(given.raw, io.FileIO)
         if is_on_disk and given.seekable() and given.tell() == 0:
             try:
@@ -89,11 +105,12 @@ def open_seekable(source: Source) -> Iterator[io.BufferedReader | io.BufferedRan
                 yield spool
     else:
         try:
-            file = open(source, "rb")  # noqa: SIM115
+            file = open(cast(str, source), "rb")  # noqa: SIM115
         except ValueError as error:  # a NUL, or half of a surrogate pair
             raise OSError(0, f"not a path ({error})") from error
         with file:
-            if file.seekable():
+            status = os.stat(file.fileno())
+            if file.seekable() and (status.st_size or not stat.S_ISREG(status.st_mode)):  # /proc has files of no size
                 yield file
             else:
                 with _spooled(file, name) as spool:
@@ -118,7 +135,7 @@ def repeatable(source: str) -> Iterator[str | io.BufferedReader | io.BufferedRan
 def _spooled(file: BinaryIO, name: str) -> Iterator[io.BufferedRandom]:
     """Copy what is left of a file to an unnamed temporary one, of which the start is given."""
     with tempfile.TemporaryFile() as spool:
-        while chunk := file.read(2**20):
+        while chunk := _read(file, name):
             if not isinstance(chunk, bytes | bytearray | memoryview):
                 raise SilkInputError(f"{name}: reads {type(chunk).__name__}, expected a file of bytes")
             spool.write(chunk)
@@ -127,6 +144,15 @@ def _spooled(file: BinaryIO, name: str) -> Iterator[io.BufferedRandom]:
         spool.seek(0)
         spool.raw.name = name  # type: ignore[attr-defined]  # what messages call it; a FileIO takes any name
         yield spool
+
+
+def _read(file: BinaryIO, name: str) -> Any:
+    try:
+        return file.read(2**20)
+    except OSError:
+        raise
+    except Exception as error:  # of whatever kind the file is, such as a cut .gz
+        raise SilkInputError(f"{name}: cannot be read: {type(error).__name__}: {error}") from error
 
 
 def descriptor_of(target: str | os.PathLike) -> int | None:
@@ -180,7 +206,11 @@ def atomic_file(target: str | os.PathLike) -> Iterator[io.BufferedRandom]:
     except ValueError as error:  # a NUL, or half of a surrogate pair
         raise SilkFileError(f"{name}: cannot be written: not a path ({error})") from error
     if is_stream(target):
-        with _errors_named(name, (None, name)), tempfile.TemporaryFile() as file, _open_stream(target) as stream:
+        with (
+            _errors_named(name, (None, _path(target))),
+            tempfile.TemporaryFile() as file,
+            _open_stream(target) as stream,
+        ):
             yield file
             file.flush()
             file.seek(0)

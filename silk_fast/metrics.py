@@ -14,7 +14,7 @@ MAGNITUDE_FLOOR = 1e-5  # -100 dB re full scale
 
 def magnitude_spectrogram(samples: Tensor, n_fft: int = N_FFT, hop: int = HOP) -> Tensor:
     """Compute ``|STFT|`` ``[n_fft // 2 + 1, frames]`` under a Hann window; a full-scale sine has magnitude 1."""
-    window = torch.hann_window(n_fft)
+    window = torch.hann_window(n_fft, device=samples.device, dtype=samples.dtype)
     padded = torch.nn.functional.pad(samples, (0, max(0, n_fft - len(samples))))
     return torch.stft(padded, n_fft, hop, window=window, return_complex=True).abs() * (2 / window.sum())
 

@@ -1,5 +1,7 @@
 """No public call of the library ends in a raw exception, whatever its arguments are; and a refusal changes nothing."""
 
+import copy
+import gzip
 import io
 import warnings
 from collections.abc import Callable
@@ -12,8 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from silk_fast import EncodedAudio, SilkCodec, SilkConfig, SilkError, SilkModelError, accelerate_, container, restore_
+from silk_fast.audio import AudioReader, AudioWriter, load, resample_blocks, resampled_length, save
 from silk_fast.config import PRESETS
 from silk_fast.reference import pretrained
+from silk_fast.runtime.transcode import open_silk
+from tests.audio.support import wav_bytes
 from tests.support import FRAME, TINY, make_codec, speech
 
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int8, torch.int16, torch.int32]
@@ -27,11 +32,13 @@ def tensors(draw: Any) -> torch.Tensor:
     """Tensors and arrays of every kind, few of which are right."""
     shape, dtype = draw(st.sampled_from([*SHAPES, (1, 1, 9700)])), draw(st.sampled_from(DTYPES))
     tensor = torch.full(shape, draw(st.sampled_from(FILLS)), dtype=torch.float64).to(dtype)
-    kind = draw(st.sampled_from(["plain", "plain", "plain", "meta", "sparse", "numpy", "list", "gradient"]))
+    kind = draw(st.sampled_from(["plain"] * 4 + ["meta", "sparse", "nested", "numpy", "list", "gradient"]))
     if kind == "meta":
         return tensor.to("meta")
     if kind == "sparse" and dtype not in (torch.float8_e4m3fn, torch.uint16) and shape:
         return tensor.to_sparse()
+    if kind == "nested" and dtype not in (torch.float8_e4m3fn, torch.uint16) and shape:
+        return torch.nested.nested_tensor([tensor, tensor], layout=draw(st.sampled_from([torch.strided, torch.jagged])))
     if kind == "numpy" and dtype not in (torch.float8_e4m3fn, torch.bfloat16):
         return tensor.numpy()
     if kind == "list":
@@ -40,13 +47,55 @@ def tensors(draw: Any) -> torch.Tensor:
 
 
 WORDS = st.text(st.characters(exclude_characters="/."), max_size=12)
-NUMBERS = st.integers(-3, 40) | st.sampled_from([10**6, 2**31, 2**63, 10**30, 10**5000]) | st.floats()
+NUMBERS = st.integers(-3, 40) | st.sampled_from([10**6, 2**31, 2**40, 2**63, 10**30, 10**5000]) | st.floats()
 PLAIN = st.none() | st.booleans() | NUMBERS | WORDS | st.binary(max_size=12) | st.complex_numbers()
 ODD = st.sampled_from([object(), int, [], {}, (), set(), {"a": 1}, [[1], [2, 3]], range(2), np.int64(1), np.nan])
 DEVICES = st.sampled_from(
-    [torch.device("meta"), torch.device("cuda", 93), "cuda:93", "cpu:7", "xpu", "cpu", "meta", ""]
+    [torch.device("meta"), torch.device("cuda", 93), "cuda:93", "cpu:7", "xpu", "hpu", "cpu", "meta", ""]
 )
-ANYTHING = PLAIN | ODD | tensors() | st.sampled_from(DTYPES) | DEVICES | st.lists(PLAIN, max_size=3)
+
+
+class Odd:
+    """What has some of the methods of a path, a file or a number, none of which does what it should."""
+
+    def __init__(self, **attributes: Any) -> None:
+        self.__dict__ |= attributes
+
+    def __fspath__(self) -> str:
+        raise KeyError("no path")
+
+    def __index__(self) -> int:
+        raise KeyError("no number")
+
+
+def _closed(file: Any) -> Any:
+    file.close()
+    return file
+
+
+FILES = st.sampled_from(
+    [
+        lambda: _closed(open("a.wav", "rb")),  # noqa: SIM115
+        lambda: _closed(io.BytesIO(WAV)),
+        lambda: io.BytesIO(WAV),
+        lambda: io.StringIO("text"),
+        lambda: open("written", "wb"),  # noqa: SIM115
+        lambda: Odd(read=None),
+        lambda: Odd(read=lambda: WAV),
+        lambda: Odd(read=lambda size: WAV if size < 0 else 5),
+        lambda: Odd(read=lambda size: b"", name=7, closed="no"),
+        lambda: gzip.GzipFile(fileobj=io.BytesIO(gzip.compress(WAV)[:50])),
+        lambda: "/proc/version",
+        lambda: "/proc/self/mem",
+        lambda: "a\0b",
+        lambda: "\udcff",
+        lambda: "",
+        lambda: ".",
+    ]
+).map(lambda make: make())
+ANYTHING = (
+    PLAIN | ODD | FILES | st.builds(Odd) | tensors() | st.sampled_from(DTYPES) | DEVICES | st.lists(PLAIN, max_size=3)
+)
 
 
 def good(*values: Any) -> st.SearchStrategy:
@@ -55,6 +104,7 @@ def good(*values: Any) -> st.SearchStrategy:
 
 
 CODEC, TWIN = make_codec(), make_codec()
+SMALLEST = make_codec(SilkConfig.preset("tiny", conformer_layers=1, dilations=(1,), decoder_dilations=(1,)))
 AUDIO = speech(FRAME)
 ENCODED = CODEC.encode(AUDIO)
 HEADER = container.SilkHeader(
@@ -64,7 +114,7 @@ FILE = io.BytesIO()
 with container.SilkWriter(FILE, HEADER) as writer:
     writer.write(ENCODED.tokens[0].numpy())
     writer.close(9600)
-BYTES = FILE.getvalue()
+BYTES, WAV = FILE.getvalue(), wav_bytes(bytes(2000))
 
 
 def _stream(method: str, *arguments: Any) -> Any:
@@ -95,6 +145,34 @@ def _read(data: bytes, recover: bool) -> None:
         pass
 
 
+def _encode_moved(change: Callable[[SilkCodec], Any], weight_norm: bool, call: Callable[[SilkCodec], Any]) -> None:
+    codec = copy.deepcopy(SMALLEST)
+    if weight_norm:
+        codec.apply_weight_norm_()
+    change(codec)
+    call(codec)
+
+
+def _write_audio(suffix: Any, subtype: Any, expected_samples: Any, samples: Any, again: bool) -> None:
+    audio_writer = AudioWriter("out.wav", 24_000, subtype, expected_samples, suffix)
+    for _ in range(2 if again else 1):
+        with audio_writer:
+            audio_writer.write(samples)
+
+
+def _open_silk(source: Any, recover: bool) -> None:
+    with open_silk(source, recover=recover) as reader:
+        list(reader.blocks())
+
+
+def _read_audio(source: Any, block_samples: Any, closed: bool) -> None:
+    with AudioReader(source, block_samples=block_samples) as reader:
+        blocks = reader.blocks()
+        if not closed:
+            list(blocks)
+    list(blocks)
+
+
 CALLS: dict[str, tuple[Callable, dict[str, st.SearchStrategy]]] = {
     "encode": (CODEC.encode, {"audio": good(AUDIO), "lengths": good(None, [5]), "chunk_frames": good(None, 1)}),
     "decode": (
@@ -105,6 +183,61 @@ CALLS: dict[str, tuple[Callable, dict[str, st.SearchStrategy]]] = {
         lambda tokens, lengths, n_frames: CODEC.decode(EncodedAudio(tokens, lengths, n_frames)),
         {"tokens": good(ENCODED.tokens), "lengths": good(None, [5]), "n_frames": ANYTHING},
     ),
+    "moved": (
+        _encode_moved,
+        {
+            "change": st.sampled_from(
+                [
+                    *(lambda codec, dtype=dtype: codec.to(dtype) for dtype in DTYPES if dtype.is_floating_point),
+                    lambda codec: codec.to(torch.complex64),
+                    lambda codec: codec.to("meta"),
+                    lambda codec: codec.encoder.double(),
+                ]
+            ),
+            "weight_norm": st.booleans(),
+            "call": st.sampled_from(
+                [
+                    lambda codec: codec.encode(AUDIO),
+                    lambda codec: codec.decode(ENCODED),
+                    lambda codec: codec.weights_sha256,
+                    lambda codec: codec.save_pretrained("moved"),
+                ]
+            ),
+        },
+    ),
+    "load": (load, {"source": good("a.wav") | FILES, "sample_rate": good(24_000)}),
+    "AudioReader": (
+        _read_audio,
+        {"source": good("a.wav") | FILES, "block_samples": good(100), "closed": st.booleans()},
+    ),
+    "save": (
+        save,
+        {
+            "target": good("b.wav", "b.ogg") | FILES,
+            "samples": good(np.zeros(9), [0.5], torch.zeros(3)),
+            "sample_rate": good(24_000),
+            "subtype": good(None, "PCM_16"),
+        },
+    ),
+    "AudioWriter": (
+        _write_audio,
+        {
+            "suffix": good(None, ".flac"),
+            "subtype": good(None, "PCM_16"),
+            "expected_samples": good(None, 5),
+            "samples": good(np.zeros(9)),
+            "again": st.booleans(),
+        },
+    ),
+    "resample_blocks": (
+        lambda block, source_rate, target_rate: list(resample_blocks([block], source_rate, target_rate)),
+        {"block": good(np.zeros(9)), "source_rate": good(8000), "target_rate": good(24_000)},
+    ),
+    "resampled_length": (
+        resampled_length,
+        {"n_samples": good(5), "source_rate": good(8000), "target_rate": good(24_000)},
+    ),
+    "open_silk": (_open_silk, {"source": good("a.silk") | FILES, "recover": st.booleans()}),
     "streaming": (CODEC.streaming, {"batch_size": good(1)}),
     "chunk_frames": (CODEC.chunk_frames, {"batch_size": good(1)}),
     "stream.encode": (lambda chunk: _stream("encode", chunk), {"chunk": good(AUDIO)}),
@@ -120,10 +253,10 @@ CALLS: dict[str, tuple[Callable, dict[str, st.SearchStrategy]]] = {
     "state.load": (lambda tensors: CODEC.streaming().state.load(tensors), {"tensors": ANYTHING}),
     "from_pretrained": (
         SilkCodec.from_pretrained,
-        {"name": good("model"), "device": good("cpu", torch.device("cpu")), "weight_norm": st.booleans()},
+        {"name": good("model"), "device": good("cpu", torch.device("cpu")), "weight_norm": good(True, False)},
     ),
     "save_pretrained": (CODEC.save_pretrained, {"directory": good("saved"), "dtype": good(None, torch.float16)}),
-    "SilkCodec": (SilkCodec, {"config": good(TINY), "weight_norm": st.booleans(), "seed": good(0)}),
+    "SilkCodec": (SilkCodec, {"config": good(TINY), "weight_norm": good(True, False), "seed": good(0)}),
     "SilkConfig": (
         lambda name, value: SilkConfig(**{name: value}),
         {"name": st.sampled_from(sorted(vars(TINY))), "value": ANYTHING | st.lists(NUMBERS, max_size=20)},
@@ -172,6 +305,8 @@ def folder(model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(pretrained, "_download", unreachable)
     (tmp_path / "model").symlink_to(model)
+    (tmp_path / "a.wav").write_bytes(WAV)
+    (tmp_path / "a.silk").write_bytes(BYTES)
 
 
 @pytest.mark.usefixtures("folder")

@@ -19,9 +19,13 @@ _BEGINNINGS = (  # of a file, so long that samples do not look like one
     rb"caff\0[\x01\x02]\0\0desc",
     rb"fLaC[\0\x80]\0\0\x22",
     rb"OggS\0\x02\0{8}",
+    rb"Creative Voice File\x1a",
+    rb"NIST_1A\n",
+    rb"MATLAB 5\.0 MAT-file",
     rb"\xff[\xe2-\xff].{2}\0{9,32}(?:Xing|Info)",
 )
 _PCM = (b"RIFF", b"RIFX", b"RF64", b"riff", b"FORM", b".snd", b"dns.", b"caff")  # containers whose header is read here
+_CUT_CHUNKS = (b"LIST", b"bext", b"iXML", b"id3 ", b"ID3 ", b"_PMX", b"JUNK")  # after samples; they may be cut short
 _SDS = rb"\xf0\x7e.\x01.{16}\xf7"  # MIDI sample dump, whose samples are of 7 bits
 _TAG = rb"ID3[\x02-\x04]\0"  # may also end a file
 _N_SIGNATURE = 24  # bytes of an unknown format that do not come twice in one file
@@ -42,9 +46,9 @@ def check_container(file: BinaryIO, name: str) -> mpeg.Survey | None:
     if head == b"OggS":
         end, goes_on = _ogg_end(file)
     elif head == b"fLaC":
-        goes_on = _next_file(file, begin + 4)
+        goes_on = _next_file(file, *_first_flac_frame(file, begin))
     elif head in _PCM:
-        end = _pcm_end(file)
+        end = _pcm_end(file, begin)
         goes_on = None if end else _next_file(file, begin + 4)
     elif survey := mpeg.survey(file):
         end, goes_on = min(survey.end, n_bytes), survey.goes_on
@@ -52,8 +56,9 @@ def check_container(file: BinaryIO, name: str) -> mpeg.Survey | None:
         raise SilkAudioError(f"{name}: cut short, {n_bytes} bytes where its header announces {end}")
     if end and goes_on is None:
         goes_on = _next_file(file, end)
-        goes_on = mpeg.find_chain(file, end) if goes_on is None else goes_on
     _refuse_joined(name, goes_on, n_bytes)
+    if end and not survey:
+        _refuse_strays(file, name, head, end)
     return survey
 
 
@@ -75,21 +80,21 @@ def _refuse_joined(name: str, goes_on: int | None, n_bytes: int) -> None:
         )
 
 
-def _pcm_end(file: BinaryIO) -> int:
+def _pcm_end(file: BinaryIO, begin: int) -> int:
     """Find the offset in bytes where a WAV, RF64, W64, AIFF, AU or CAF header says that the samples end; 0: unsaid."""
-    file.seek(0)
+    file.seek(begin)
     head = file.read(24)
     order: Literal["big", "little"] = "big" if head[:4] in (b"FORM", b"RIFX", b".snd", b"caff") else "little"
     number = partial(int.from_bytes, byteorder=order)
     start = size = size_64 = 0
     if head[:4] in (b".snd", b"dns."):
-        start, size = number(head[4:8]), number(head[8:12])
+        start, size = begin + number(head[4:8]), number(head[8:12])
     elif head[:4] == b"riff":
-        size = number(head[16:24])  # of the whole file
+        start, size = begin, number(head[16:24])  # of the whole file
     else:
         is_caf = head[:4] == b"caff"
         n_head = 12 if is_caf else 8
-        file.seek(8 if is_caf else 12)
+        file.seek(begin + (8 if is_caf else 12))
         while len(chunk := file.read(n_head)) == n_head:
             start, size = file.tell(), number(chunk[4:])
             if chunk[:4] in (b"data", b"SSND"):
@@ -116,12 +121,61 @@ def _ogg_end(file: BinaryIO) -> tuple[int, int | None]:
     return end, None
 
 
+def _refuse_strays(file: BinaryIO, name: str, head: bytes, end: int) -> None:
+    """Raise SilkAudioError if other bytes than chunks, tags and zeros lie behind the end of an Ogg or PCM file."""
+    order: Literal["big", "little"] = "little" if head in (b"RIFF", b"RF64") else "big"
+    n_head = {b"RIFF": 8, b"RF64": 8, b"RIFX": 8, b"FORM": 8, b"caff": 12}.get(head, 0)
+    position, n_bytes = end, file.seek(0, os.SEEK_END)
+    while position < n_bytes:
+        file.seek(position)
+        block = file.read(2**16)
+        n_zeros = len(block) - len(block.lstrip(b"\0"))
+        behind = mpeg.skip_id3(file, position + n_zeros)
+        if block[:8] == b"APETAGEX":
+            behind = position + 32 + int.from_bytes(block[12:16], "little")
+        elif block[:3] == b"TAG":
+            behind = position + 128
+        elif n_head and re.match(rb"[ -~]{4}", block):
+            size = int.from_bytes(block[4:n_head], order)
+            behind = position + n_head + size + (size % 2 if n_head == 8 else 0)
+            if size > n_bytes - position - n_head and block[:4] not in _CUT_CHUNKS:
+                behind = position
+        if behind == position == end and end % 2 and n_head == 8:
+            behind += 1  # a byte of padding that is not zero
+        if behind == position:
+            raise SilkAudioError(
+                f"{name}: {n_bytes - position} bytes follow its end, from byte {position}, that are no part of it: "
+                "joined files, or a header that states too few samples; split it, or convert it first"
+            )
+        position = behind
+
+
+def _first_flac_frame(file: BinaryIO, begin: int) -> tuple[int, bytes | None]:
+    """Find an offset within the first frame of a FLAC file, and make the pattern of its header, which none repeats."""
+    position, is_last = begin + 4, False
+    while not is_last:
+        file.seek(position)
+        block = file.read(4)
+        if len(block) < 4:
+            return begin + 4, None
+        is_last, position = bool(block[0] & 128), position + 4 + int.from_bytes(block[1:], "big")
+    file.seek(position)
+    header = file.read(6)
+    is_frame = header[:2] in (b"\xff\xf8", b"\xff\xf9")
+    return (position + 1, re.escape(header)) if is_frame else (begin + 4, None)
+
+
 def _next_file(file: BinaryIO, position: int, signature: bytes | None = None) -> int | None:
-    """Find the offset, ``position`` or later, where bytes stand with which an audio file begins.
+    """Find the offset, ``position`` or later, where an audio file begins, or a chain of MPEG frames.
 
     Args:
         signature: another pattern to look for.
     """
+    offset = _next_beginning(file, position, signature)
+    return mpeg.find_chain(file, position, 2) if offset is None else offset
+
+
+def _next_beginning(file: BinaryIO, position: int, signature: bytes | None) -> int | None:
     known = [*_BEGINNINGS, _TAG] + ([signature] if signature else [])
     for offset in mpeg.find_pattern(file, re.compile(b"|".join(known), re.DOTALL), position, 64):
         file.seek(offset)

@@ -1,7 +1,5 @@
 """Which audio files are read and written, and what every sample of them must be."""
 
-import operator
-
 import numpy as np
 
 from silk_fast.errors import SilkAudioError, SilkInputError
@@ -19,17 +17,6 @@ FORMATS = {  # suffix: (libsndfile's format, its subtypes, the default first)
 }
 """What can be written."""
 # fmt: on
-
-
-def check_number(name: str, value: object) -> int:
-    """Return an integer >= 1; raise SilkInputError, which names it, for anything else."""
-    try:
-        number = operator.index(value)  # type: ignore[arg-type]  # anything may come; what is no integer raises
-    except TypeError:
-        number = 0
-    if number < 1 or isinstance(value, bool):
-        raise SilkInputError(f"{name} must be >= 1 and a whole number, got {value!r}")
-    return number
 
 
 def as_samples(samples: object) -> np.ndarray:

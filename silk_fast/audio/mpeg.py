@@ -86,19 +86,19 @@ def frames(file: BinaryIO, position: int) -> Iterator[tuple[int, Frame]]:
         position += frame.n_bytes
 
 
-def is_chain(file: BinaryIO, position: int, n_frames: int = 4) -> bool:
-    """Tell whether frames of one kind follow each other at ``position``: as many as that, or up to the end."""
+def is_chain(file: BinaryIO, position: int, n_least: int = 1, n_frames: int = 4) -> bool:
+    """Tell whether ``n_frames`` of one kind follow each other at ``position``, or ``n_least`` up to the end."""
     found = list(islice(frames(file, position), n_frames))
-    if not found or any(frame.kind != found[0][1].kind for _, frame in found):
+    if len(found) < n_least or any(frame.kind != found[0][1].kind for _, frame in found):
         return False
     offset, frame = found[-1]
     return len(found) == n_frames or offset + frame.n_bytes == file.seek(0, os.SEEK_END)
 
 
-def find_chain(file: BinaryIO, position: int) -> int | None:
+def find_chain(file: BinaryIO, position: int, n_least: int = 1) -> int | None:
     """Find the next offset, ``position`` or later, where :func:`is_chain`."""
     for offset in find_pattern(file, _SYNC, position, 3):
-        if is_chain(file, offset):
+        if is_chain(file, offset, n_least):
             return offset
     return None
 

@@ -8,13 +8,16 @@ from contextlib import ExitStack
 
 import numpy as np
 
+from silk_fast.arguments import sample_rate as checked_rate
+from silk_fast.arguments import whole_number
 from silk_fast.audio import mpeg
 from silk_fast.audio.ends import check_container, check_unknown, other_kind
-from silk_fast.audio.formats import check_finite, check_number
-from silk_fast.audio.resampling import resample_blocks, resampled_length
-from silk_fast.errors import SilkAudioError
-from silk_fast.files import Source, input_name, open_seekable
+from silk_fast.audio.formats import check_finite
+from silk_fast.audio.resampling import check_ratio, resample_blocks, resampled_length
+from silk_fast.errors import SilkAudioError, SilkInputError
+from silk_fast.files import Source, cannot_read, input_name, open_seekable
 
+_MOST_VALUES = 2**22  # decoded at once
 _MP3_SLACK = 2304  # samples, two MPEG frames: encoders disagree on whether the header frame counts
 
 
@@ -45,9 +48,10 @@ class AudioReader:
 
     Raises:
         SilkAudioError: there is no such file, it cannot be opened, is empty, is not audio, is cut short, goes on behind
-            its end (joined files), or holds no samples; while iterating, also that it cannot be decoded or holds
-            samples that are not finite.
-        SilkInputError: the source is neither a path nor a binary file object, or a number is not an integer >= 1.
+            its end (joined files), holds no samples, or has a rate far from ``sample_rate``; while iterating, also
+            that it cannot be decoded or holds samples that are not finite.
+        SilkInputError: the source is neither a path nor a binary file object that is open, a number is not an
+            integer >= 1, or the rate above 1 000 000 Hz.
     """
 
     def __init__(
@@ -59,15 +63,14 @@ class AudioReader:
     ) -> None:
         import soundfile
 
-        check_number("sample_rate", sample_rate)
-        check_number("block_samples", block_samples)
+        self.sample_rate = checked_rate("sample_rate", sample_rate)
+        self.block_samples = whole_number("block_samples", block_samples, 1)
         self.name = input_name(source)
-        self.sample_rate, self.block_samples = sample_rate, block_samples
         with ExitStack() as stack:
             try:
                 self._file = stack.enter_context(open_seekable(source))
             except OSError as error:
-                raise SilkAudioError(f"{self.name}: {error.strerror}, expected a readable audio file") from error
+                raise cannot_read(self.name, error) from error
             self._survey = check_container(self._file, self.name)
             self._file.seek(0, os.SEEK_END)  # leaves nothing in the buffer, whose position libsndfile does not share
             self._raw.seek(0)
@@ -80,6 +83,10 @@ class AudioReader:
             self._raw.seek(position)
             if self._sound.frames == 0:
                 raise SilkAudioError(f"{self.name}: its header announces 0 samples, expected at least one")
+            try:
+                check_ratio(self._sound.samplerate, self.sample_rate)
+            except SilkInputError as error:
+                raise SilkAudioError(f"{self.name}: {error}") from error
             self._stack = stack.pop_all()
         # soundfile would seek after every read; in an MP3 that spoils the samples after the seam.
         self._sound.seekable = lambda: False
@@ -141,9 +148,12 @@ class AudioReader:
         """Decode, check and mix down: float32 ``[n]`` at the source's rate."""
         import soundfile
 
-        n_block, n_read = max(1, self.block_samples * self.source_rate // self.sample_rate), 0
+        n_wanted = self.block_samples * self.source_rate // self.sample_rate
+        n_block, n_read = max(1, min(n_wanted, _MOST_VALUES // self.source_channels)), 0
         n_most = 2**62 if self._n_announced is None else self._n_announced
         while True:
+            if self._sound.closed:
+                raise SilkInputError(f"{self.name}: the reader was closed, expected one that is open")
             try:
                 frames = self._sound.read(min(n_block, n_most - n_read), dtype="float32", always_2d=True)
             except soundfile.LibsndfileError as error:

@@ -4,34 +4,50 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from silk_fast.audio.formats import check_number
+from silk_fast.arguments import sample_rate, whole_number
+from silk_fast.audio.formats import as_samples
+from silk_fast.errors import SilkInputError
+
+LARGEST_RATIO = 1000  # of two rates; beyond it a short file would become hours
 
 
 def resampled_length(n_samples: int, source_rate: int, target_rate: int) -> int:
     """Count the samples after resampling: ``n_samples * target_rate / source_rate``, halves up, >= 1 of 1 or more.
 
     Raises:
-        SilkInputError: a rate is not an integer >= 1.
+        SilkInputError: ``n_samples`` is not an integer >= 0, or a rate none from 1 to 1 000 000 Hz.
     """
-    check_number("source_rate", source_rate)
-    check_number("target_rate", target_rate)
-    return max(min(n_samples, 1), (2 * n_samples * target_rate + source_rate) // (2 * source_rate))
+    n_samples = whole_number("n_samples", n_samples, 0)
+    source, target = sample_rate("source_rate", source_rate), sample_rate("target_rate", target_rate)
+    return max(min(n_samples, 1), (2 * n_samples * target + source) // (2 * source))
+
+
+def check_ratio(source_rate: int, target_rate: int) -> None:
+    """Raise SilkInputError unless samples of one rate can be resampled to the other."""
+    rates = sample_rate("source_rate", source_rate), sample_rate("target_rate", target_rate)
+    if max(rates) > LARGEST_RATIO * min(rates):
+        raise SilkInputError(
+            f"cannot resample {rates[0]} Hz to {rates[1]} Hz, expected rates of which one is at most "
+            f"{LARGEST_RATIO} times the other"
+        )
 
 
 def resample_blocks(blocks: Iterable[np.ndarray], source_rate: int, target_rate: int) -> Iterator[np.ndarray]:
     """Resample a signal that comes in blocks, as if it were one.
 
     Args:
-        blocks: float32 ``[n]`` each, any n.
+        blocks: ``[n]`` each, any n, of what :class:`AudioWriter` takes.
         source_rate, target_rate: Hz.
 
     Yields:
         float32 ``[m]``, any m; together :func:`resampled_length` samples, the same for every division into blocks.
 
     Raises:
-        SilkInputError: a rate is not an integer >= 1.
+        SilkInputError: a rate is not an integer from 1 to 1 000 000 Hz, one is more than 1000 times the other, or
+            a block has another shape or dtype.
     """
-    resampled_length(0, source_rate, target_rate)
+    check_ratio(source_rate, target_rate)
+    blocks = (as_samples(block).astype(np.float32, copy=False) for block in blocks)
     if source_rate == target_rate:
         yield from blocks
         return

@@ -3,11 +3,13 @@
 import io
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
 
+from silk_fast.arguments import sample_rate as checked_rate
+from silk_fast.arguments import shown, whole_number
 from silk_fast.audio.formats import FORMATS, as_samples, check_finite
 from silk_fast.errors import SilkAudioError, SilkInputError
 from silk_fast.files import atomic_file, cannot_write, is_stream, output_name
@@ -65,28 +67,35 @@ class AudioWriter:
         if suffix is None:
             suffix = "" if target == "-" else os.path.splitext(self.name)[1].lower()
             suffix = ".wav" if not suffix and is_stream(target) else suffix
-        if suffix not in FORMATS:
-            raise SilkAudioError(f"{self.name}: cannot write '{suffix}', expected one of {' '.join(FORMATS)}")
+        if not isinstance(suffix, str) or suffix not in FORMATS:
+            what = (
+                f"cannot write {shown(suffix)}" if suffix != "" else "a name without a suffix does not say the format"
+            )
+            raise SilkAudioError(f"{self.name}: {what}, expected one of {' '.join(FORMATS)}")
         self.format, subtypes = FORMATS[suffix]
-        self.subtype = str(subtype or subtypes[0]).upper()
-        if self.subtype not in subtypes:
-            raise SilkAudioError(f"{self.name}: cannot write {self.subtype}, expected one of {' '.join(subtypes)}")
-        if not isinstance(sample_rate, int | np.integer):
-            raise SilkInputError(f"sample_rate must be a whole number of Hz, got {sample_rate!r}")
-        if not 0 < sample_rate < 2**31:
-            raise self._cannot_write_at(sample_rate, "no such rate")
+        self.subtype = subtype.upper() if isinstance(subtype, str) else subtypes[0]
+        if self.subtype not in subtypes or not isinstance(subtype, str | None):
+            raise SilkAudioError(f"{self.name}: cannot write {shown(subtype)}, expected one of {' '.join(subtypes)}")
+        self.sample_rate = checked_rate("sample_rate", sample_rate)
+        if expected_samples is not None:
+            expected_samples = whole_number("expected_samples", expected_samples, 0)
         self._n_most = _WAV_BYTES // (_PCM_BITS.get(self.subtype, 32) // 8)
         if self.format == "WAV" and (expected_samples or 0) > self._n_most:
             self.format = "RF64"
-        self.target, self.sample_rate = target, sample_rate
+        self.target = target
         self.n_samples = self.n_clipped = 0
         self._sound: Any = None  # while it is open
+        self._session: AbstractContextManager[AudioWriter] | None = None  # since it was first opened
 
     def __enter__(self) -> "AudioWriter":
+        if self._session is not None:
+            raise SilkInputError(f"{self.name}: the writer has been used, expected a new one for another file")
         self._session = self._open()
         return self._session.__enter__()
 
     def __exit__(self, *exception: Any) -> bool | None:
+        if self._session is None or self._sound is None:
+            raise SilkInputError(f"{self.name}: the writer is not open, expected a with block around it")
         return self._session.__exit__(*exception)
 
     @contextmanager

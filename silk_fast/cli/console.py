@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from silk_fast.arguments import LARGEST_RATE
 from silk_fast.cli.files import is_standard_output
 from silk_fast.errors import SilkInputError
 from silk_fast.files import input_name, printable
@@ -94,6 +95,15 @@ def thread_count(text: str) -> int:
         argparse.ArgumentTypeError: anything else.
     """
     return positive(text, 1024)
+
+
+def sample_rate(text: str) -> int:
+    """Parse a number of samples per second.
+
+    Raises:
+        argparse.ArgumentTypeError: anything else.
+    """
+    return positive(text, LARGEST_RATE)
 
 
 class Commands:

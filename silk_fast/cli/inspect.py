@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from silk_fast.audio import AudioReader, load
-from silk_fast.cli.console import Commands, Console, message_of, positive, rounded
+from silk_fast.cli.console import Commands, Console, message_of, rounded, sample_rate
 from silk_fast.cli.files import check_suffix, check_target
 from silk_fast.cli.transcode import load_codec
-from silk_fast.errors import SilkAudioError, SilkError, SilkInputError
-from silk_fast.files import Source, input_name, open_seekable, repeatable
+from silk_fast.errors import SilkError, SilkInputError
+from silk_fast.files import Source, cannot_read, input_name, open_seekable, repeatable
 
 DEMO_SPEECH = Path(__file__).parents[1] / "assets" / "speech.flac"
 
@@ -33,7 +33,7 @@ def describe_file(path: str) -> dict[str, Any]:
                 is_silk = path.lower().endswith(".silk") or file.read(len(MAGIC)) == MAGIC
                 n_bytes = file.seek(0, os.SEEK_END)
         except OSError as error:
-            raise SilkAudioError(f"{input_name(path)}: {error.strerror}, expected a readable file") from error
+            raise cannot_read(input_name(path), error, "audio or .silk") from error
         _rewind(source)
         values = _describe_silk(source, n_bytes) if is_silk else _describe_audio(source)
         return {"file": path, **values}
@@ -215,7 +215,7 @@ def add_commands(commands: Commands) -> None:
     compare.add_argument("reference")
     compare.add_argument("other")
     compare.add_argument("--png", help="draw waveforms and spectrograms")
-    compare.add_argument("--rate", type=positive, default=24_000, help="samples per second (default: %(default)s)")
+    compare.add_argument("--rate", type=sample_rate, default=24_000, help="samples per second (default: %(default)s)")
     compare.add_argument("-f", "--force", action="store_true", help="overwrite an existing picture")
 
     description = "Encode and decode a bundled recording and draw what happened."

@@ -1,6 +1,7 @@
 """Checks of what users hand to the codec: each raises :class:`SilkInputError` before anything is computed."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ def is_exporting() -> bool:
 def described(value: Any) -> str:
     """Describe an argument that should be a tensor of some kind."""
     if isinstance(value, Tensor):
-        return f"{value.dtype} {tuple(value.shape)}"
+        return f"{value.dtype} {'nested' if value.is_nested else tuple(value.shape)}"
     name = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
     if name == "numpy.ndarray":
         return f"numpy.ndarray {value.dtype} {value.shape}; torch.from_numpy() makes a tensor of it"
@@ -33,8 +34,9 @@ def described(value: Any) -> str:
 
 def check_values(name: str, tensor: Tensor) -> None:
     """Raise unless ``tensor`` holds values that can be computed with."""
-    if tensor.layout != torch.strided or tensor.device.type == "meta" or tensor.is_quantized:
-        kind = "quantized" if tensor.is_quantized else f"{tensor.layout} on {tensor.device}"
+    if tensor.layout != torch.strided or tensor.device.type == "meta" or tensor.is_quantized or tensor.is_nested:
+        kind = "quantized" if tensor.is_quantized else "nested" if tensor.is_nested else tensor.layout
+        kind = f"{kind} on {tensor.device}"
         raise SilkInputError(f"{name} must be a dense tensor with values, got one that is {kind}")
 
 
@@ -44,10 +46,10 @@ def check_audio(audio: Tensor, batch_size: int | None = None) -> None:
         raise SilkInputError(
             f"audio must be a floating-point tensor, got {described(audio)}; expected samples in [-1, 1], [B, 1, T]"
         )
+    check_values("audio", audio)
     if audio.ndim != 3 or audio.shape[1] != 1 or batch_size not in (None, audio.shape[0]):
         expected = "B" if batch_size is None else batch_size
         raise SilkInputError(f"audio must be [{expected}, 1, T], got shape {tuple(audio.shape)}")
-    check_values("audio", audio)
 
 
 def peak(audio: Tensor) -> float:
@@ -77,13 +79,13 @@ def check_tokens(tokens: Tensor, sizes: Sequence[int], batch_size: int | None = 
             f"tokens must be a tensor int32 or int64 [{n_rows}, F, {len(sizes)}] "
             f"or what encode returned, got {described(tokens)}"
         )
+    check_values("tokens", tokens)
     if tokens.ndim != 3 or tokens.shape[-1] != len(sizes) or tokens.dtype not in TOKEN_DTYPES:
         raise SilkInputError(f"tokens must be int32 or int64 [{n_rows}, F, {len(sizes)}], got {described(tokens)}")
     if batch_size not in (None, tokens.shape[0]):
         raise SilkInputError(f"tokens must have batch size {batch_size}, got shape {tuple(tokens.shape)}")
     if is_exporting():
         return
-    check_values("tokens", tokens)
     wrong = (tokens < 0) | (tokens >= torch.tensor(sizes, device=tokens.device))
     if wrong.any():
         b, f, g = (int(i) for i in wrong.nonzero()[0])
@@ -99,15 +101,17 @@ def checked_lengths(lengths: Any, batch_size: int, n_samples: int) -> Tensor:
         SilkInputError: not ``batch_size`` integers in ``1 .. n_samples``.
     """
     if lengths is None:
-        return torch.full((batch_size,), n_samples, dtype=torch.int64)
+        return torch.full((batch_size,), n_samples, dtype=torch.int64, device="cpu")
+    expected = f"lengths must be {batch_size} integer{'s' * (batch_size > 1)}, one a signal"
+    if isinstance(lengths, Tensor):
+        check_values("lengths", lengths)
     try:
-        given = torch.as_tensor(lengths)
+        given = torch.as_tensor(lengths, device="cpu")
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise SilkInputError(f"lengths must be integers [{batch_size}], got {described(lengths)}") from error
+        raise SilkInputError(f"{expected}, got {described(lengths)}") from error
     if given.shape != (batch_size,) or given.dtype not in INTEGER_DTYPES:
-        raise SilkInputError(f"lengths must be integers [{batch_size}], got {described(given)}")
-    check_values("lengths", given)
-    given = given.cpu().to(torch.int64)
+        raise SilkInputError(f"{expected}, got {described(lengths)}")
+    given = given.to(torch.int64)
     if given.min() < 1 or given.max() > n_samples:
         raise SilkInputError(f"lengths must be in 1 .. {n_samples}, got {shown(given.tolist())}")
     return given
@@ -126,7 +130,7 @@ def checked_rows(rows: Any, batch_size: int) -> list[int]:
         rows = rows.tolist()
     try:
         given = list(rows) if hasattr(rows, "__iter__") and not isinstance(rows, str | bytes) else [rows]
-    except TypeError:  # an array without dimensions
+    except Exception:  # an array without dimensions, a file that was closed
         given = [rows]
     return [whole_number("rows", row, 0, batch_size - 1) for row in given]
 
@@ -140,7 +144,7 @@ def checked_device(device: Any) -> torch.device:
     try:
         found = torch.device(device)
         torch.zeros(1, device=found)
-    except (RuntimeError, AssertionError, NotImplementedError, TypeError, ValueError, OverflowError) as error:
+    except Exception as error:  # of many kinds: each backend has its own, such as a module that is not installed
         present = ["cpu", *(["mps"] if torch.backends.mps.is_available() else [])]
         present += [f"cuda:{i}" for i in range(torch.cuda.device_count())]
         reason = str(error).strip().split("\n")[0]
@@ -156,18 +160,32 @@ def check_weights(model: nn.Module) -> torch.dtype | None:
     """Say which half precision the weights of ``model`` are in, if any.
 
     Raises:
-        SilkInputError: they have no values, or several devices or dtypes.
+        SilkInputError: they have no values, several devices or dtypes, or one that nothing is computed in.
     """
     tensors = [*model.parameters(), *model.buffers()]
     devices = {tensor.device for tensor in tensors}
-    dtypes = {tensor.dtype for tensor in tensors if tensor.is_floating_point()}
+    dtypes = {tensor.dtype for tensor in tensors if tensor.is_floating_point() or tensor.is_complex()}
     if len(devices) > 1 or torch.device("meta") in devices:
         names = ", ".join(sorted(map(str, devices)))
         raise SilkInputError(f"the codec must be on one device that computes, its weights are on {names}")
     if len(dtypes) > 1 and not any(_is_autocast_on(device.type) for device in devices):
         names = ", ".join(sorted(map(str, dtypes)))
         raise SilkInputError(f"the codec must have weights of one dtype, they are {names}; codec.float() mends it")
+    if other := dtypes.difference(AUDIO_DTYPES):
+        names = ", ".join(sorted(map(str, other)))
+        raise SilkInputError(f"the codec computes in float32, its weights are {names}; load it anew")
     return next((dtype for dtype in dtypes if dtype in (torch.float16, torch.bfloat16)), None)
+
+
+def without_autocast(model: nn.Module) -> AbstractContextManager:
+    """Compute in the dtype that all weights of ``model`` have, whatever autocast would choose.
+
+    If they have several, autocast is what makes them fit, and stays.
+    """
+    weight = next(model.parameters())
+    if not _is_autocast_on(weight.device.type) or any(other.dtype != weight.dtype for other in model.parameters()):
+        return nullcontext()
+    return torch.autocast(weight.device.type, enabled=False)
 
 
 def _is_autocast_on(device: str) -> bool:

@@ -2,7 +2,7 @@
 
 import copy
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,7 +13,14 @@ from silk_fast.arguments import shown, whole_number
 from silk_fast.config import SilkConfig
 from silk_fast.errors import SilkInputError
 from silk_fast.reference import pretrained, weight_norm
-from silk_fast.reference.checks import check_audio, check_tokens, checked_device, checked_lengths, is_exporting
+from silk_fast.reference.checks import (
+    check_audio,
+    check_tokens,
+    checked_device,
+    checked_lengths,
+    is_exporting,
+    without_autocast,
+)
 from silk_fast.reference.initialisation import initialise_
 from silk_fast.reference.network import SilkNetwork
 from silk_fast.reference.streaming import Stream
@@ -24,7 +31,7 @@ CPU_ENCODE_FRAMES = 16  # of all signals together, for the encoder, whose activa
 GPU_CHUNK_FRAMES = 64
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EncodedAudio:
     """Tokens of a batch. Frames past a sample's own end hold zeros.
 
@@ -37,6 +44,7 @@ class EncodedAudio:
     tokens: Tensor
     lengths: Tensor
     n_frames: Tensor
+    _n_samples: int | None = field(default=None, repr=False)  # of each signal, where lengths cannot be looked at
 
 
 class SilkCodec(SilkNetwork):
@@ -52,9 +60,11 @@ class SilkCodec(SilkNetwork):
     def __init__(self, config: SilkConfig | None = None, *, weight_norm: bool = True, seed: int | None = None) -> None:
         if not isinstance(config, SilkConfig | None):
             raise SilkInputError(f"config must be a SilkConfig, got {shown(config)}")
+        _check_flag("weight_norm", weight_norm)
         seed = seed if seed is None else whole_number("seed", seed, -(2**63), 2**64 - 1)
-        super().__init__(config or SilkConfig())
-        initialise_(self, seed)
+        with torch.inference_mode(False):
+            super().__init__(config or SilkConfig())
+            initialise_(self, seed)
         if weight_norm:
             self.apply_weight_norm_()
 
@@ -89,7 +99,7 @@ class SilkCodec(SilkNetwork):
         device_lengths = lengths.to(audio.device, non_blocking=True)[:, None, None]
         ragged = bool((lengths < n_samples).any())
         self._check_levels(audio, lengths if ragged else None)
-        n_chunk = n_at_once * self.config.frame_samples
+        n_chunk = min(n_at_once * self.config.frame_samples, n_samples)
         pieces = []
         with self.streaming(batch_size) as stream:
             for start in range(0, n_samples, n_chunk):
@@ -99,7 +109,7 @@ class SilkCodec(SilkNetwork):
                     chunk = chunk.masked_fill(position >= device_lengths, 0.0)
                 pieces.append(stream.encode_checked(chunk))
             pieces.append(stream.finish())
-        n_frames = torch.tensor([self.config.n_frames(n) for n in lengths.tolist()])
+        n_frames = torch.tensor([self.config.n_frames(n) for n in lengths.tolist()], device="cpu")
         tokens = torch.cat(pieces, dim=1)
         if ragged:
             i_frame = torch.arange(tokens.shape[1], device=tokens.device)[:, None]
@@ -123,15 +133,17 @@ class SilkCodec(SilkNetwork):
         Raises:
             SilkInputError: wrong shape or dtype, a token out of range, or a length that needs other frames.
         """
+        n_most = None
         if isinstance(tokens, EncodedAudio):
-            lengths = tokens.lengths if lengths is None else lengths
+            n_most = tokens._n_samples if is_exporting() and lengths is None else None
+            lengths = tokens.lengths if lengths is None and n_most is None else lengths
             tokens = tokens.tokens
         check_tokens(tokens, self.quantizer.token_sizes)
         if tokens.shape[0] == 0 or tokens.shape[1] == 0:
             raise SilkInputError(f"tokens must be [B, F, G] with at least one frame, got {tuple(tokens.shape)}")
         if is_exporting():
-            return self._decode_whole(tokens, lengths)
-        n_at_once = self._decode_frames_at_once(chunk_frames)
+            return self._decode_whole(tokens, lengths)[..., :n_most]
+        n_at_once = min(self._decode_frames_at_once(chunk_frames), tokens.shape[1])
         n_available = tokens.shape[1] * self.config.frame_samples - self.config.output_delay
         lengths = checked_lengths(lengths, tokens.shape[0], n_available)
         n_samples, done = int(lengths.max()), 0
@@ -178,10 +190,11 @@ class SilkCodec(SilkNetwork):
         batch_size, _, n_samples = audio.shape
         frame = self.config.frame_samples
         n_frames = (n_samples + self.config.output_delay + frame - 1) // frame
-        tokens = self.quantizer.encode(self.latents(F.pad(audio, (0, n_frames * frame - n_samples))))
-        counts = torch.full((2, batch_size), n_frames, dtype=torch.int64)
+        with without_autocast(self):
+            tokens = self.quantizer.encode(self.latents(F.pad(audio, (0, n_frames * frame - n_samples))))
+        counts = torch.full((2, batch_size), n_frames, dtype=torch.int64, device="cpu")
         counts[0] = n_samples
-        return EncodedAudio(tokens, *counts)
+        return EncodedAudio(tokens, counts[0], counts[1], n_samples)
 
     def _decode_whole(self, tokens: Tensor, lengths: Any) -> Tensor:
         _refuse_lengths(lengths)
@@ -244,15 +257,17 @@ class SilkCodec(SilkNetwork):
             SilkModelError: no such model, unreadable weights, or weights that do not fit the configuration.
             SilkConfigError: an impossible configuration.
         """
+        _check_flag("weight_norm", weight_norm)
         where = checked_device(device)
         directory = pretrained.find_model(name)
         config = pretrained.read_config(directory)
-        with torch.device("meta"):
-            pretrained.check_weights(SilkNetwork(config), directory)  # before memory is taken for them
-        codec = cls(config, weight_norm=False)
-        pretrained.load_weights_(codec, directory)
-        codec = codec.to(where).eval()
-        return codec.apply_weight_norm_() if weight_norm else codec
+        with pretrained.plain_tensors():
+            with torch.device("meta"):
+                pretrained.check_weights(SilkNetwork(config), directory)  # before memory is taken for them
+            codec = cls(config, weight_norm=False)
+            pretrained.load_weights_(codec, directory)
+            codec = codec.to(where).eval()
+            return codec.apply_weight_norm_() if weight_norm else codec
 
     # ------------------------------------------------------------ copies
 
@@ -269,6 +284,11 @@ class SilkCodec(SilkNetwork):
         plain = copy.deepcopy(self).fold_weight_norm_()
         requires_grad = {name: parameter.requires_grad for name, parameter in self.named_parameters()}
         return _with_weight_norm, (plain, self.state_dict(), requires_grad)
+
+
+def _check_flag(name: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise SilkInputError(f"{name} must be True or False, got {shown(value)}")
 
 
 def _refuse_lengths(lengths: Any) -> None:

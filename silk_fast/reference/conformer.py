@@ -54,7 +54,9 @@ class FeedForward(OpsModule):
 
 def sinusoidal_positions(distances: Tensor, dim: int) -> Tensor:
     """Sinusoids of ``distances`` ``[R]``, sine and cosine interleaved (Vaswani et al., 2017); ``[R, dim]``."""
-    rates = torch.exp(torch.arange(0, dim, 2, device=distances.device) * (-math.log(10_000.0) / dim))
+    rates = torch.exp(
+        torch.arange(0, dim, 2, device=distances.device, dtype=distances.dtype) * (-math.log(10_000.0) / dim)
+    )
     angles = distances[:, None] * rates
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
 

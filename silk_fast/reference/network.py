@@ -1,13 +1,12 @@
 """The network of the codec: encoder, Conformer, quantizer and decoder, over whole frames of 9600 samples."""
 
-import warnings
-
 import torch
 from torch import Tensor, nn
 
 from silk_fast.config import SilkConfig
-from silk_fast.errors import SilkInputError, SilkWarning
-from silk_fast.reference.checks import LOUD, check_weights, peak
+from silk_fast.errors import SilkInputError
+from silk_fast.notices import warn
+from silk_fast.reference.checks import LOUD, check_weights, peak, without_autocast
 from silk_fast.reference.conformer import Conformer, ConformerState
 from silk_fast.reference.decoder import Decoder, DecoderState
 from silk_fast.reference.encoder import Encoder, EncoderState
@@ -33,7 +32,7 @@ class SilkNetwork(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.decoder.head.weight.device
+        return self.quantizer.norm.mean.device
 
     def check_ready(self) -> None:
         """Warn, once in the life of the network, that its weights are in half precision.
@@ -64,8 +63,12 @@ class SilkNetwork(nn.Module):
 
     def _warn_once(self, kind: str, message: str) -> None:
         if kind not in self._warnings:
-            warnings.warn(message, SilkWarning, stacklevel=2)
             self._warnings.add(kind)
+            warn(message)
+
+    def forget_warnings(self) -> None:
+        """Let what was warned of once be warned of again."""
+        self._warnings.clear()
 
     def latents(self, audio: Tensor, n_frames: Tensor | None = None) -> Tensor:
         """Compute latent frames ``[B, F, 128]`` before standardisation, of audio ``[B, 1, 9600 F]``; differentiable.
@@ -76,7 +79,11 @@ class SilkNetwork(nn.Module):
         return self.conformer(self.encoder(audio), n_frames)
 
     def forward(self, audio: Tensor) -> Tensor:
-        """Encode, quantise and decode ``[B, 1, 9600 F]``, differentiably; the same shape, ``output_delay`` late."""
+        """Encode, quantise and decode ``[B, 1, 9600 F]``, differentiably; the same shape, ``output_delay`` late.
+
+        In training mode this moves the statistics of ``quantizer.norm``, with gradients or without, as batch
+        normalisation does; ``quantizer.norm.frozen = True`` keeps them.
+        """
         return self.decoder(self.quantizer(self.latents(audio)))
 
     def encode_frames(self, audio: Tensor, encoder: EncoderState, conformer: ConformerState) -> Tensor:
@@ -87,9 +94,9 @@ class SilkNetwork(nn.Module):
         """
         if audio.shape[-1] == 0:
             return torch.zeros(audio.shape[0], 0, self.config.tokens_per_frame, dtype=torch.int32, device=audio.device)
-        latents = self.conformer(self.encoder(audio, encoder), state=conformer)
         try:
-            return self.quantizer.encode(latents)
+            with without_autocast(self):
+                return self.quantizer.encode(self.conformer(self.encoder(audio, encoder), state=conformer))
         except SilkInputError as error:
             levels = ", ".join(f"{level:.3g}" for level in audio.abs().amax((1, 2)).tolist())
             raise SilkInputError(

@@ -37,6 +37,8 @@ def find_model(name: str | os.PathLike) -> Path:
     expected = f"expected one of {', '.join(bundled)}, a directory, or a hub id"
     if not isinstance(name, str | os.PathLike):
         raise SilkModelError(f"a model is named by text or a path, got {shown(name)}; {expected}")
+    if str(name) == "":
+        raise SilkModelError(f"a model cannot have an empty name; {expected}")
     if str(name) in bundled:
         return MODELS / str(name)
     try:
@@ -158,6 +160,18 @@ def _open_weights(path: Path) -> Iterator[Any]:
         raise SilkModelError(f"cannot read weights {path}: {error}") from error
 
 
+@contextmanager
+def plain_tensors() -> Iterator[None]:
+    """Make tensors as float32, on the CPU and fit for gradients, whatever is the default where this is called."""
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.inference_mode(False), torch.device("cpu"):
+            yield
+    finally:
+        torch.set_default_dtype(default)
+
+
 def save_model(
     model: nn.Module, config: SilkConfig, directory: str | os.PathLike, dtype: torch.dtype | None = None
 ) -> None:
@@ -179,6 +193,8 @@ def save_model(
         raise SilkInputError(f"directory must be text or a path, got {shown(directory)}")
     weights = {name: tensor.to(dtype or tensor.dtype) for name, tensor in plain_state_dict(model).items()}
     check_finite(weights, f"weights to be saved{f' as {dtype}' if dtype else ''}")
+    if not str(directory):
+        raise SilkInputError("directory must have a name, got ''")
     try:
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)

@@ -27,7 +27,8 @@ class State:
 
     def clone(self: StateT) -> StateT:
         """Copy every tensor; nothing is shared."""
-        return copy.deepcopy(self)
+        with torch.inference_mode(False):
+            return copy.deepcopy(self)
 
     def tensors(self) -> dict[str, Tensor]:
         """Copy every leaf, by dotted name, integers as int64 scalars; fit for ``safetensors``."""
@@ -36,7 +37,7 @@ class State:
             if isinstance(value, State):
                 leaves |= {f"{name}.{key}": tensor for key, tensor in value.tensors().items()}
             else:
-                leaves[name] = value.clone() if isinstance(value, Tensor) else torch.tensor(value)
+                leaves[name] = value.clone() if isinstance(value, Tensor) else torch.tensor(value, device="cpu")
         return leaves
 
     def load(self, tensors: dict[str, Tensor]) -> None:
@@ -49,6 +50,8 @@ class State:
             raise SilkInputError(f"a state must be a dict of tensors by name, got {shown(tensors)}")
         mine = self.tensors()
         for name in sorted(mine.keys() | tensors.keys()):
+            if isinstance(tensors.get(name), Tensor):
+                check_values(f"state {name}", tensors[name])
             found = tuple(getattr(tensors[name], "shape", ["no tensor"])) if name in tensors else "nothing"
             expected = tuple(mine[name].shape) if name in mine else "nothing"
             if found != expected:
@@ -95,7 +98,6 @@ def _check_leaf(name: str, found: Tensor, mine: Tensor) -> None:
     """Raise unless ``found``, of the right shape, may take the place of ``mine``."""
     if not isinstance(found, Tensor):
         raise SilkInputError(f"state {name}: expected a tensor, got {type(found).__name__}")
-    check_values(f"state {name}", found)
     if mine.is_floating_point():
         if not found.is_floating_point() or not torch.isfinite(found.to(mine.dtype)).all():
             raise SilkInputError(f"state {name}: expected finite {mine.dtype}, got {found.dtype} that is not")

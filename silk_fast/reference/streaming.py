@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from silk_fast.arguments import whole_number
+from silk_fast.arguments import shown, whole_number
 from silk_fast.errors import SilkInputError
 from silk_fast.reference.checks import check_audio, check_tokens, checked_rows
 from silk_fast.reference.conformer import ConformerState
@@ -32,10 +32,16 @@ class StreamState(State):
     conformer: ConformerState
     decoder: DecoderState
 
+    def __post_init__(self) -> None:
+        self._output_delay = self.n_skip
+
     def _check_together(self, tensors: dict[str, Tensor]) -> None:
-        n_pending, frame = int(tensors["n_pending"]), self.pending.shape[-1]
-        if n_pending >= frame:
-            raise SilkInputError(f"state n_pending: expected less than {frame}, got {n_pending}")
+        frame, n_keys = self.pending.shape[-1], [block.attention.keys.shape[2] for block in self.conformer.blocks]
+        largest = {"n_pending": frame - 1, "n_skip": self._output_delay, "is_finished": 1}
+        largest |= {f"conformer.blocks.{i}.attention.n_valid": n for i, n in enumerate(n_keys)}
+        for name, most in largest.items():
+            if int(tensors[name].max()) > most:
+                raise SilkInputError(f"state {name}: expected at most {most}, got {shown(tensors[name].tolist())}")
 
 
 class Stream:
@@ -59,15 +65,16 @@ class Stream:
         self.batch_size = whole_number("batch_size", batch_size, 1, MAX_BATCH_SIZE)
         codec.check_ready()
         self.codec = codec
-        self._state: StreamState | None = StreamState(
-            pending=codec.quantizer.norm.mean.new_zeros(self.batch_size, 1, codec.config.frame_samples),
-            n_pending=0,
-            n_skip=codec.config.output_delay,
-            is_finished=0,
-            encoder=codec.encoder.initial_state(self.batch_size),
-            conformer=codec.conformer.initial_state(self.batch_size),
-            decoder=codec.decoder.initial_state(self.batch_size),
-        )
+        with torch.inference_mode(False):  # or the state could be used in inference mode only
+            self._state: StreamState | None = StreamState(
+                pending=codec.quantizer.norm.mean.new_zeros(self.batch_size, 1, codec.config.frame_samples),
+                n_pending=0,
+                n_skip=codec.config.output_delay,
+                is_finished=0,
+                encoder=codec.encoder.initial_state(self.batch_size),
+                conformer=codec.conformer.initial_state(self.batch_size),
+                decoder=codec.decoder.initial_state(self.batch_size),
+            )
 
     @property
     def state(self) -> StreamState:

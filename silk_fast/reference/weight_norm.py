@@ -7,7 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
+from silk_fast.errors import SilkInputError
+from silk_fast.reference.checks import AUDIO_DTYPES
 
+
+@torch.inference_mode(False)
 def apply_weight_norm_(convolutions: Iterable[nn.Conv1d]) -> None:
     """Parametrise the weights that are plain, in place, by direction and magnitude (Salimans and Kingma, 2016)."""
     for conv in convolutions:
@@ -26,6 +30,7 @@ def has_weight_norm(model: nn.Module) -> bool:
     return any(parametrize.is_parametrized(module) for module in model.modules())
 
 
+@torch.inference_mode(False)
 def fold_weight_norm_(convolutions: Iterable[nn.Conv1d]) -> None:
     """Turn every parametrised weight into a plain one, in place, on the device where it lives."""
     for conv in convolutions:
@@ -37,7 +42,14 @@ def fold_weight_norm_(convolutions: Iterable[nn.Conv1d]) -> None:
 
 @torch.no_grad()
 def plain_state_dict(model: nn.Module) -> dict[str, Tensor]:
-    """Give the state dict as it is after :func:`fold_weight_norm_`, on the CPU, in order of names."""
+    """Give the state dict as it is after :func:`fold_weight_norm_`, on the CPU, in order of names.
+
+    Raises:
+        SilkInputError: the weights have no values, or a dtype that nothing is computed in.
+    """
+    for tensor in model.parameters():
+        if tensor.is_meta or tensor.dtype not in AUDIO_DTYPES:
+            raise SilkInputError(f"the codec has weights of {tensor.dtype} on {tensor.device}; load it anew")
     plain: dict[str, Tensor] = {}
     for name, tensor in model.state_dict().items():
         if ".parametrizations." not in name:

@@ -10,8 +10,8 @@ import torch
 
 from silk_fast.audio import AudioReader, AudioWriter
 from silk_fast.container import SilkHeader, SilkReader, SilkWriter
-from silk_fast.errors import SilkAudioError, SilkFormatError, SilkModelError
-from silk_fast.files import Source, atomic_file, input_name, open_seekable
+from silk_fast.errors import SilkFormatError, SilkModelError
+from silk_fast.files import Source, atomic_file, cannot_read, input_name, open_seekable
 from silk_fast.reference.codec import SilkCodec
 
 Progress = Callable[[int, int | None], None]  # samples done so far, samples in all if known
@@ -54,7 +54,7 @@ def open_silk(source: Source, *, recover: bool = False) -> Iterator[SilkReader]:
         try:
             file = stack.enter_context(open_seekable(source))
         except OSError as error:
-            raise SilkAudioError(f"{name}: {error.strerror}, expected a readable .silk file") from error
+            raise cannot_read(name, error, ".silk") from error
         try:
             yield SilkReader(file, recover=recover)
         except SilkFormatError as error:
@@ -102,7 +102,7 @@ class Transcoder:
             SilkFileError: the target cannot be written.
         """
         codec, config = self.codec, self.codec.config
-        device = codec.decoder.head.weight.device
+        device = codec.device
         block_samples = codec.chunk_frames() * config.frame_samples
         with (
             AudioReader(source, config.sample_rate, block_samples, self.notice) as reader,
@@ -184,7 +184,7 @@ def _decoded_blocks(codec: SilkCodec, reader: SilkReader) -> Iterator[np.ndarray
     make the output longer than the blocks that were found. After a gap the decoder starts anew.
     """
     config, stream = codec.config, codec.streaming()
-    device = codec.decoder.head.weight.device
+    device = codec.device
     n_chunk = codec.chunk_frames() * config.frame_samples
     n_owed = 0
     for block in reader.blocks():

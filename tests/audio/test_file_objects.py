@@ -8,10 +8,26 @@ import threading
 
 import numpy as np
 import pytest
+import torch
 
 from silk_fast.audio import AudioReader, load, save
 from silk_fast.errors import SilkAudioError, SilkInputError
 from tests.audio.support import noise
+
+
+class Odd:
+    """What has some of the methods of a file or a path, none of which does what it should."""
+
+    def __init__(self, **methods):
+        self.__dict__ |= methods
+
+    def __fspath__(self):
+        raise KeyError("no path")
+
+
+def closed(file):
+    file.close()
+    return file
 
 
 class Unseekable(io.RawIOBase):
@@ -76,17 +92,40 @@ def test_a_pipe_as_a_file_object_is_read(tmp_path):
         (np.zeros(5), SilkInputError, "got ndarray"),
         ("a\0b.wav", SilkAudioError, "not a path"),
         ("\ud800.wav", SilkAudioError, "not a path"),
+        (Odd(), SilkInputError, "got Odd"),
+        (Odd(read=None), SilkInputError, "got Odd"),
+        (Odd(read=lambda: b""), SilkInputError, "an? Odd: cannot be read: TypeError"),
+        (gzip.GzipFile(fileobj=io.BytesIO(gzip.compress(bytes(999))[:20])), SilkInputError, "cannot be read: EOFError"),
+        (closed(io.BytesIO(b"")), SilkInputError, "a BytesIO: is closed"),
+        (closed(open(os.devnull, "rb")), SilkInputError, "is closed"),  # noqa: SIM115
+        (open(os.devnull, "wb"), SilkInputError, "/dev/null: is open for writing only"),  # noqa: SIM115
+        ("/proc/version", SilkAudioError, "/proc/version: not audio"),
+        ("/proc/self/mem", SilkAudioError, "/proc/self/mem: .*, expected a readable audio file"),
     ],
-    ids=["nothing", "noise", "text", "number", "None", "array", "NUL", "surrogate"],
+    ids=str,
 )
 def test_what_is_no_source_is_refused(source, error, wanted):
     with pytest.raises(error, match=wanted):
         load(source)
 
 
-@pytest.mark.parametrize("value", [0, -5, 1.5, "24000", None, float("nan"), True])
+def test_a_reader_that_was_closed_reads_no_more(tmp_path):
+    save(tmp_path / "a.wav", noise(10))
+    with AudioReader(tmp_path / "a.wav") as reader:
+        pass
+    with pytest.raises(SilkInputError, match="the reader was closed"):
+        next(iter(reader))
+
+
+def test_messages_are_of_one_printable_line(tmp_path):
+    with pytest.raises(SilkAudioError) as caught:
+        load(tmp_path / "a\nb\x1b[1m.wav")
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("value", [0, -5, 1.5, "24000", None, float("nan"), True, torch.tensor(True)])
 def test_numbers_that_are_none_are_named(tmp_path, value):
     save(tmp_path / "a.wav", noise(10))
     for name in ("sample_rate", "block_samples"):
-        with pytest.raises(SilkInputError, match=f"{name} must be >= 1"):
+        with pytest.raises(SilkInputError, match=f"{name} must be an integer"):
             AudioReader(tmp_path / "a.wav", **{name: value})

@@ -33,6 +33,11 @@ def headerless(mp3):
     return mp3[second:]
 
 
+def flac_frames():
+    flac = audio_bytes("FLAC")
+    return flac[flac.index(b"\xff\xf8", 42) :]
+
+
 def id3(n_bytes=200, version=4, fill=0, footer=False):
     size = bytes(n_bytes >> shift & 127 for shift in (21, 14, 7, 0))
     head = bytes([version, 0, 16 * footer]) + size
@@ -105,6 +110,47 @@ def test_joined_flac_with_tags_is_refused(tmp_path):
     assert refused_at(tmp_path, id3() + one + id3() + one) == len(id3() + one + id3())
 
 
+JOINS = {  # bytes, and of them where at the latest the refusal says that a file goes on
+    "Ogg cut within a page, then Ogg": lambda: (audio_bytes("OGG"), audio_bytes("OGG"), 2 / 3),
+    "WAV cut at half, then WAV": lambda: (audio_bytes("WAV"), audio_bytes("WAV"), 0.5),
+    "WAV cut at 90 %, then FLAC": lambda: (audio_bytes("WAV"), audio_bytes("FLAC"), 0.9),
+    "WAV, then samples": lambda: (audio_bytes("WAV"), noise(50).tobytes(), 1),
+    "WAV that states too few samples": lambda: (wav_bytes(noise(50).tobytes(), 100), b"", 1),
+    "AU, then words": lambda: (audio_bytes("AU"), b"trailing words", 1),
+    "FLAC, then its frames": lambda: (audio_bytes("FLAC"), flac_frames(), 1),
+    **{
+        f"{first}, then MP3 without a header": lambda first=first: (
+            audio_bytes(first),
+            headerless(audio_bytes("MP3")),
+            1,
+        )
+        for first in ("WAV", "FLAC", "OGG", "VOC", "MAT5", "NIST")
+    },
+    "WAV out of a pipe, then MP3 without a header": lambda: (
+        wav_bytes(noise(999).tobytes(), 0xFFFFFFFF),
+        headerless(audio_bytes("MP3")),
+        1,
+    ),
+    **{
+        f"{first}, then {second}": lambda first=first, second=second: (audio_bytes(first), audio_bytes(second), 1)
+        for first in ("WAV", "AIFF", "AU", "CAF", "OGG", "W64")
+        for second in ("VOC", "NIST", "IRCAM", "PAF", "AVR", "HTK", "MAT4", "MAT5", "SDS", "MPC2K")
+    },
+    **{
+        f"{first}, then {second}": lambda first=first, second=second: (audio_bytes(first), audio_bytes(second), 1)
+        for first in ("FLAC", "MP3")
+        for second in ("VOC", "NIST", "MAT5")
+    },
+}
+
+
+@pytest.mark.parametrize("name", JOINS)
+def test_what_follows_and_is_no_tag_is_refused(tmp_path, name):
+    first, second, share = JOINS[name]()
+    cut = int(share * len(first))
+    assert refused_at(tmp_path, first[:cut] + second) <= len(first) + 2000
+
+
 @pytest.mark.parametrize(
     ("file_format", "before", "after"),
     [
@@ -117,7 +163,11 @@ def test_joined_flac_with_tags_is_refused(tmp_path):
         ("MP3", id3(70_000, fill=0xFF), APE + ID3V1),
         ("MP3", id3() + id3(5000), bytes(20_000)),
         ("MP3", b"", id3(20_000, fill=0xFB)),
-        ("AU", b"", b"trailing words"),
+        ("AU", b"", bytes(3) + ID3V1),
+        ("WAV", b"", LISTING[:300]),
+        ("AIFF", b"", b"ANNO" + struct.pack(">I", 5) + b"words\0"),
+        ("CAF", b"", b"info" + struct.pack(">Q", 5) + b"words"),
+        ("WAV", b"", APE + ID3V1),
     ],
 )
 def test_tags_and_fillers_around_one_file_are_no_other_file(tmp_path, file_format, before, after):

@@ -4,11 +4,13 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from silk_fast.audio import load, resample_blocks, resampled_length, save
-from tests.audio.support import RATE, noise, read_in_blocks, sine, snr_db
+from silk_fast.audio import AudioReader, load, resample_blocks, resampled_length, save
+from silk_fast.errors import SilkAudioError, SilkError, SilkInputError
+from tests.audio.support import RATE, noise, read_in_blocks, sine, snr_db, wav_bytes
 
 
 @pytest.mark.parametrize("rate", [8_000, 16_000, 22_050, 44_100, 48_000])
@@ -43,6 +45,45 @@ def test_any_division_into_blocks_resamples_alike(sizes, source_rate, target_rat
     whole = np.concatenate([*resample_blocks([signal], source_rate, target_rate)])
     assert len(parts) == len(whole) == resampled_length(len(signal), source_rate, target_rate)
     assert np.abs(parts - whole).max(initial=0) <= 1e-6
+
+
+@pytest.mark.parametrize("rate", [10**30, 2**40, 10**6 + 1, 23, 0, -1, 1.5, float("nan"), None, "x", True])
+def test_rates_that_no_signal_has_are_refused(tmp_path, rate):
+    save(tmp_path / "a.wav", noise(100))
+    for call in (
+        lambda: load(tmp_path / "a.wav", rate),
+        lambda: list(resample_blocks([noise(100)], RATE, rate)),
+        lambda: list(resample_blocks([noise(100)], rate, RATE)),
+        *([] if rate == 23 else [lambda: resampled_length(5, rate, RATE), lambda: resampled_length(5, RATE, rate)]),
+    ):
+        with pytest.raises(SilkError, match=r"rate must be an integer in 1 \.\. 1000000|cannot resample"):
+            call()
+
+
+@pytest.mark.parametrize("rate", [1, 23, 10**6 + 1, 2**31 - 1])
+def test_rates_that_no_file_has_are_refused(tmp_path, rate):
+    (tmp_path / "a.wav").write_bytes(wav_bytes(rate=rate))
+    with pytest.raises(SilkAudioError, match=r"a\.wav: (cannot resample|source_rate must be|not audio)"):
+        load(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize("n_samples", [-1, 1.5, float("nan"), None, "x", True])
+def test_lengths_that_are_none_are_refused(n_samples):
+    with pytest.raises(SilkInputError, match="n_samples must be an integer >= 0"):
+        resampled_length(n_samples, 8000, 24_000)
+
+
+@pytest.mark.parametrize("block", [noise(4)[None], "x", None, [1j], torch.ones(3, requires_grad=True)], ids=str)
+@pytest.mark.parametrize("rate", [RATE, 8000])
+def test_blocks_that_are_none_are_refused(block, rate):
+    with pytest.raises(SilkInputError, match="samples must be"):
+        list(resample_blocks([block], rate, RATE))
+
+
+def test_a_block_of_a_high_rate_takes_little_memory(tmp_path):
+    (tmp_path / "a.wav").write_bytes(wav_bytes(bytes(2000), 0xFFFFFFFF))
+    with AudioReader(tmp_path / "a.wav", 24, block_samples=10**30) as reader:
+        assert [len(block) for block in reader] == [1]
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg", ".opus", ".mp3"])

@@ -101,7 +101,7 @@ def test_what_is_no_audio_is_named(codec, audio, message):
 def test_what_are_no_lengths_is_named(codec, lengths):
     encoded = codec.encode(speech(FRAME))
     for call in (lambda: codec.encode(speech(FRAME), lengths), lambda: codec.decode(encoded.tokens, lengths)):
-        with pytest.raises(SilkInputError, match=r"lengths must be integers \[1\], got"):
+        with pytest.raises(SilkInputError, match=r"lengths must be (1 integer, one a signal|a dense tensor)"):
             call()
 
 
@@ -241,3 +241,73 @@ def test_a_change_of_a_preset_must_be_one():
         SilkConfig.preset("tiny", colour=3)
     with pytest.raises(SilkConfigError, match="unknown preset"):
         SilkConfig.preset(["tiny"])
+
+
+@pytest.mark.parametrize("chunk_frames", [2**63, 10**30])
+def test_more_frames_at_once_than_there_are_is_all_of_them(codec, chunk_frames):
+    audio = speech(2 * FRAME)
+    encoded = codec.encode(audio, chunk_frames=chunk_frames)
+    assert torch.equal(encoded.tokens, codec.encode(audio, chunk_frames=2).tokens)
+    assert torch.equal(codec.decode(encoded, chunk_frames=chunk_frames), codec.decode(encoded, chunk_frames=3))
+
+
+def test_what_encode_returned_can_be_compared(codec):
+    first, second = codec.encode(speech(FRAME)), codec.encode(speech(FRAME))
+    assert first == first
+    assert first != second
+    assert len({first, second}) == 2
+
+
+def test_nested_tensors_are_refused(codec):
+    audio = torch.nested.nested_tensor([speech(FRAME)[0]] * 2, layout=torch.jagged)
+    tokens = torch.nested.nested_tensor([torch.zeros(1, 19).int()] * 2, layout=torch.jagged)
+    stream = codec.streaming()
+    for call in (codec.encode, stream.encode):
+        with pytest.raises(SilkInputError, match="audio must be a dense tensor with values, got one that is nested"):
+            call(audio)
+    for call in (codec.decode, stream.decode):
+        with pytest.raises(SilkInputError, match="tokens must be a dense tensor"):
+            call(tokens)
+    with pytest.raises(SilkInputError, match="state pending must be a dense tensor"):
+        stream.state.load({**stream.state.tensors(), "pending": audio})
+
+
+@pytest.mark.parametrize(
+    ("dtype", "weight_norm"), [(torch.complex64, True), (torch.float8_e4m3fn, True), (torch.complex64, False)]
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_weights_that_nothing_is_computed_in_are_named(tmp_path, dtype, weight_norm):
+    codec = make_codec()
+    codec = codec.apply_weight_norm_() if weight_norm else codec
+    codec.to(dtype)
+    for call in (
+        lambda: codec.encode(speech(FRAME)),
+        lambda: codec.weights_sha256,
+        lambda: codec.save_pretrained(tmp_path),
+    ):
+        with pytest.raises(SilkInputError, match=f"weights (of|are) .*{dtype}"):
+            call()
+
+
+def test_weights_without_values_are_neither_hashed_nor_saved(tmp_path):
+    codec = make_codec().to("meta")
+    for call in (lambda: codec.weights_sha256, lambda: codec.save_pretrained(tmp_path / "m")):
+        with pytest.raises(SilkInputError, match="on meta"):
+            call()
+    assert not (tmp_path / "m").exists()
+
+
+def test_empty_names_are_refused(codec):
+    with pytest.raises(SilkInputError, match="directory must have a name"):
+        codec.save_pretrained("")
+    with pytest.raises(SilkModelError, match="cannot have an empty name"):
+        SilkCodec.from_pretrained("")
+
+
+@pytest.mark.parametrize("name", ["is_finished", "n_skip", "conformer.blocks.0.attention.n_valid"])
+def test_a_state_beyond_its_range_is_refused(codec, name):
+    state = codec.streaming().state
+    tensors = state.tensors()
+    tensors[name] = torch.full_like(tensors[name], 5000)
+    with pytest.raises(SilkInputError, match=f"state {name}: expected at most"):
+        state.load(tensors)

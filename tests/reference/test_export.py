@@ -54,6 +54,18 @@ def test_encode_of_whole_frames_is_exported_for_any_number_of_them(codec):
         assert torch.equal(program(other), codec.encode(other).tokens)
 
 
+@pytest.mark.parametrize(("strict", "n_samples"), [(True, 2 * FRAME), (False, 2 * FRAME - 5)])
+def test_decode_of_what_encode_returned_is_exported(codec, strict, n_samples):
+    class Both(Decode):
+        def forward(self, audio):
+            return self.codec.decode(self.codec.encode(audio))
+
+    audio = speech(n_samples)
+    program = torch.export.export(Both(codec), (audio,), strict=strict).module()
+    other = speech(n_samples, start=30_000)
+    torch.testing.assert_close(program(other), codec.decode(codec.encode(other)), rtol=0, atol=1e-5)
+
+
 def test_lengths_cannot_be_exported(codec):
     class WithLengths(Decode):
         def forward(self, tokens, lengths):
