@@ -22,40 +22,40 @@
 
 /* One convolution; its input passes a Snake first, if alpha is not NULL. */
 typedef struct {
-    const float *weight; /* [n_out / ROWS, n_in, stride, taps / stride, ROWS], zeros for channels that fill a block */
-    const float *bias;   /* [n_out], or NULL */
-    const float *alpha;  /* [n_in], or NULL */
-    const float *scale;  /* [n_in]: 1 / (beta + 1e-9) */
-    int64_t n_in, n_out, taps, stride, dilation;
+  const float *weight; /* [n_out / ROWS, n_in, stride, taps / stride, ROWS], zeros for channels that fill a block */
+  const float *bias;   /* [n_out], or NULL */
+  const float *alpha;  /* [n_in], or NULL */
+  const float *scale;  /* [n_in]: 1 / (beta + 1e-9) */
+  int64_t n_in, n_out, taps, stride, dilation;
 } convolution;
 
 /* [n_batch, n_in, n_time], after n_left samples of context or, if that is NULL, zeros; and before zeros. */
 typedef struct {
-    const float *x, *context;
-    int64_t n_time, n_left;
+  const float *x, *context;
+  int64_t n_time, n_left;
 } signal;
 
 /* n_columns outputs of each signal, `size` at a time, which read `reach` more columns of their rows. */
 typedef struct {
-    const convolution *convolution, *pointwise;
-    signal signal;
-    const float *residual;
-    float *y;
-    int64_t n_columns, n_tiles, size, reach;
-    atomic_int *failed; /* for want of memory */
+  const convolution *convolution, *pointwise;
+  signal signal;
+  const float *residual;
+  float *y;
+  int64_t n_columns, n_tiles, size, reach;
+  atomic_int *failed; /* for want of memory */
 } tiles;
 
 typedef struct {
-    int64_t i_batch, start, n;
+  int64_t i_batch, start, n;
 } tile;
 
 INLINE int64_t minimum(int64_t a, int64_t b) { return a < b ? a : b; }
 INLINE int64_t maximum(int64_t a, int64_t b) { return a > b ? a : b; }
 
 INLINE tile tile_of(const tiles *job, int64_t i) {
-    const int64_t start = i % job->n_tiles * job->size;
-    const tile t = {i / job->n_tiles, start, minimum(job->size, job->n_columns - start)};
-    return t;
+  const int64_t start = i % job->n_tiles * job->size;
+  const tile t = {i / job->n_tiles, start, minimum(job->size, job->n_columns - start)};
+  return t;
 }
 
 typedef float vector4 __attribute__((vector_size(16)));
@@ -96,9 +96,9 @@ typedef float vector4 __attribute__((vector_size(16)));
 #define AT(x) x##_native
 #else
 INLINE vector4 load4(const float *p) {
-    vector4 v;
-    memcpy(&v, p, sizeof v);
-    return v;
+  vector4 v;
+  memcpy(&v, p, sizeof v);
+  return v;
 }
 #define LOAD(p) load4(p)
 #define STORE(p, v) memcpy(p, &(v), sizeof(vector4))
@@ -122,27 +122,27 @@ static const silk_loop residual_unit_loops[] = {residual_unit_tiles_native};
 
 /* Tiles as large as the cache holds, but enough of them for every thread. */
 static int run_tiles(tiles *job, int64_t n_rows, int64_t n_batch, const silk_loop *loops, int threads) {
-    const int64_t share = minimum((job->n_columns * n_batch + threads - 1) / threads, job->n_columns);
-    atomic_int failed = 0;
-    job->size = minimum(maximum(TILE_FLOATS / n_rows / 96 * 96, 96), (share + 15) / 16 * 16);
-    job->n_tiles = (job->n_columns + job->size - 1) / job->size;
-    job->failed = &failed;
-    silk_run(loops, job, job->n_tiles * n_batch, 1, threads);
-    return failed;
+  const int64_t share = minimum((job->n_columns * n_batch + threads - 1) / threads, job->n_columns);
+  atomic_int failed = 0;
+  job->size = minimum(maximum(TILE_FLOATS / n_rows / 96 * 96, 96), (share + 15) / 16 * 16);
+  job->n_tiles = (job->n_columns + job->size - 1) / job->size;
+  job->failed = &failed;
+  silk_run(loops, job, job->n_tiles * n_batch, 1, threads);
+  return failed;
 }
 
 /* y [n_batch, n_out, n_columns]; residual has its shape, or is NULL. Returns 1 for want of memory, else 0. */
 int silk_conv1d(const convolution *c, const float *x, const float *context, const float *residual, float *y,
                 int64_t n_batch, int64_t n_time, int64_t n_left, int64_t n_columns, int threads) {
-    const int64_t reach = ((c->taps + c->stride - 1) / c->stride - 1) * c->dilation;
-    tiles job = {c, NULL, {x, context, n_time, n_left}, residual, y, n_columns, 0, 0, reach, NULL};
-    return run_tiles(&job, c->n_in * c->stride, n_batch, convolve_loops, threads);
+  const int64_t reach = ((c->taps + c->stride - 1) / c->stride - 1) * c->dilation;
+  tiles job = {c, NULL, {x, context, n_time, n_left}, residual, y, n_columns, 0, 0, reach, NULL};
+  return run_tiles(&job, c->n_in * c->stride, n_batch, convolve_loops, threads);
 }
 
 /* y = x + pointwise(snake(dilated(snake(x)))), of the shape of x. Returns 1 for want of memory, else 0. */
 int silk_residual_unit(const convolution *dilated, const convolution *pointwise, const float *x, const float *context,
                        float *y, int64_t n_batch, int64_t n_time, int64_t n_left, int threads) {
-    const int64_t reach = (dilated->taps - 1) * dilated->dilation;
-    tiles job = {dilated, pointwise, {x, context, n_time, n_left}, x, y, n_time, 0, 0, reach, NULL};
-    return run_tiles(&job, 2 * dilated->n_in, n_batch, residual_unit_loops, threads);
+  const int64_t reach = (dilated->taps - 1) * dilated->dilation;
+  tiles job = {dilated, pointwise, {x, context, n_time, n_left}, x, y, n_time, 0, 0, reach, NULL};
+  return run_tiles(&job, 2 * dilated->n_in, n_batch, residual_unit_loops, threads);
 }

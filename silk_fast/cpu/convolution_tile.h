@@ -10,97 +10,86 @@
 
 /* Snake of n samples; scale is 1 / (beta + 1e-9). */
 TARGET static void AT(activate)(const float *x, float *y, int64_t n, float alpha, float scale) {
-    const turns t = per_pi(alpha);
-    INDEPENDENT
-    for (int64_t i = 0; i < n; i++)
-        y[i] = fma32(sine_squared(x[i], t, FUSED), scale, x[i], FUSED);
+  const turns t = per_pi(alpha);
+  INDEPENDENT
+  for (int64_t i = 0; i < n; i++) y[i] = fma32(sine_squared(x[i], t, FUSED), scale, x[i], FUSED);
 }
 
 /* Lays out what n_columns outputs of a convolution of stride s read, from output `start` on: s rows of each channel, of
  * which element u of row j is input (start + u) * s + j. `line` holds n_columns * s floats if s > 1. */
 TARGET static void AT(fill)(const convolution *c, const signal *s, int64_t i_batch, int64_t start, int64_t n_columns,
                             float *rows, int64_t row_size, float *line) {
-    const int64_t stride = c->stride, first = start * stride - s->n_left, n = n_columns * stride;
-    const int64_t n_before = first < 0 ? minimum(-first, n) : 0;
-    const int64_t n_inside = maximum(0, minimum(s->n_time - first, n) - n_before);
-    for (int64_t i = 0; i < c->n_in; i++, rows += stride * row_size) {
-        const int64_t i_row = i_batch * c->n_in + i;
-        const float *parts[] = {s->context, s->x};
-        const int64_t offsets[] = {(i_row + 1) * s->n_left + first, i_row * s->n_time + first + n_before};
-        const int64_t sizes[] = {n_before, n_inside};
-        float *out = stride == 1 ? rows : line, *end = out + n;
-        for (int part = 0; part < 2; out += sizes[part++]) {
-            if (!parts[part])
-                memset(out, 0, (size_t)sizes[part] * sizeof(float));
-            else if (c->alpha)
-                AT(activate)(parts[part] + offsets[part], out, sizes[part], c->alpha[i], c->scale[i]);
-            else
-                memcpy(out, parts[part] + offsets[part], (size_t)sizes[part] * sizeof(float));
-        }
-        memset(out, 0, (size_t)(end - out) * sizeof(float));
-        for (int64_t j = 0; j < stride; j++) {
-            float *row = rows + j * row_size;
-            for (int64_t u = 0; stride > 1 && u < n_columns; u++)
-                row[u] = line[u * stride + j];
-            memset(row + n_columns, 0, WIDTH * sizeof(float)); /* a vector may go beyond */
-        }
+  const int64_t stride = c->stride, first = start * stride - s->n_left, n = n_columns * stride;
+  const int64_t n_before = first < 0 ? minimum(-first, n) : 0;
+  const int64_t n_inside = maximum(0, minimum(s->n_time - first, n) - n_before);
+  for (int64_t i = 0; i < c->n_in; i++, rows += stride * row_size) {
+    const int64_t i_row = i_batch * c->n_in + i;
+    const float *parts[] = {s->context, s->x};
+    const int64_t offsets[] = {(i_row + 1) * s->n_left + first, i_row * s->n_time + first + n_before};
+    const int64_t sizes[] = {n_before, n_inside};
+    float *out = stride == 1 ? rows : line, *end = out + n;
+    for (int part = 0; part < 2; out += sizes[part++]) {
+      if (!parts[part]) memset(out, 0, (size_t)sizes[part] * sizeof(float));
+      else if (c->alpha) AT(activate)(parts[part] + offsets[part], out, sizes[part], c->alpha[i], c->scale[i]);
+      else memcpy(out, parts[part] + offsets[part], (size_t)sizes[part] * sizeof(float));
     }
+    memset(out, 0, (size_t)(end - out) * sizeof(float));
+    for (int64_t j = 0; j < stride; j++) {
+      float *row = rows + j * row_size;
+      for (int64_t u = 0; stride > 1 && u < n_columns; u++) row[u] = line[u * stride + j];
+      memset(row + n_columns, 0, WIDTH * sizeof(float)); /* a vector may go beyond */
+    }
+  }
 }
 
 /* Writes `end` outputs of ROWS channels from `channel` on, of N vectors. Products are added up CHAIN at a time, so that
  * rounding errors do not grow with the number of channels. */
-#define BLOCK(N)                                                                                                       \
-    TARGET static void AT(block_##N)(const convolution *c, int64_t channel, const float *x, int64_t row_size, int64_t end,\
-                                     const float *residual, float *y, int64_t y_size) {                                \
-        const int64_t n_taps = c->taps / c->stride, n_more = c->taps % c->stride, n_rows = c->n_in * c->stride;        \
-        const int64_t n_chain = CHAIN / (n_taps + 1) + 1;                                                              \
-        const float *weight = c->weight + channel * c->n_in * c->taps;                                                 \
-        VECTOR sum[ROWS][N], total[ROWS][N];                                                                           \
-        int64_t i = 0, j = 0;                                                                                          \
-        do {                                                                                                           \
-            const int64_t begin = i;                                                                                   \
-            UNROLL for (int m = 0; m < ROWS; m++) {                                                                    \
-                UNROLL for (int n = 0; n < N; n++) sum[m][n] = (VECTOR){0};                                            \
-            }                                                                                                          \
-            for (; i < minimum(begin + n_chain, n_rows); i++, x += row_size) {                                         \
-                const float *p = x;                                                                                    \
-                for (int64_t k = n_taps + (j < n_more); k > 0; k--, p += c->dilation, weight += ROWS) {                \
-                    VECTOR b[N];                                                                                       \
-                    UNROLL for (int n = 0; n < N; n++) b[n] = LOAD(p + n * WIDTH);                                     \
-                    UNROLL for (int m = 0; m < ROWS; m++) {                                                            \
-                        UNROLL for (int n = 0; n < N; n++) sum[m][n] = MULTIPLY_ADD(weight[m], b[n], sum[m][n]);       \
-                    }                                                                                                  \
-                }                                                                                                      \
-                j = j + 1 < c->stride ? j + 1 : 0;                                                                     \
-            }                                                                                                          \
-            UNROLL for (int m = 0; m < ROWS; m++) {                                                                    \
-                UNROLL for (int n = 0; n < N; n++) {                                                                   \
-                    if (begin)                                                                                         \
-                        sum[m][n] += total[m][n];                                                                      \
-                    total[m][n] = sum[m][n];                                                                           \
-                }                                                                                                      \
-            }                                                                                                          \
-        } while (i < n_rows);                                                                                          \
-        UNROLL for (int m = 0; m < ROWS; m++) {                                                                        \
-            if (channel + m == c->n_out)                                                                               \
-                return;                                                                                                \
-            const float bias = c->bias ? c->bias[channel + m] : 0.0f;                                                  \
-            const float *add = residual ? residual + m * y_size : NULL;                                                \
-            UNROLL for (int n = 0; n < N; n++) {                                                                       \
-                float *out = y + m * y_size + n * WIDTH, last[WIDTH];                                                  \
-                VECTOR result = sum[m][n] + bias;                                                                      \
-                if (n < N - 1 || end % WIDTH == 0) {                                                                   \
-                    if (add)                                                                                           \
-                        result += LOAD(add + n * WIDTH);                                                               \
-                    STORE(out, result);                                                                                \
-                } else {                                                                                               \
-                    STORE(last, result);                                                                               \
-                    for (int64_t u = 0; u < end % WIDTH; u++)                                                          \
-                        out[u] = add ? add[n * WIDTH + u] + last[u] : last[u];                                         \
-                }                                                                                                      \
-            }                                                                                                          \
-        }                                                                                                              \
-    }
+#define BLOCK(N)                                                                                            \
+  TARGET static void AT(block_##N)(const convolution *c, int64_t channel, const float *x, int64_t row_size, \
+                                   int64_t end, const float *residual, float *y, int64_t y_size) {          \
+    const int64_t n_taps = c->taps / c->stride, n_more = c->taps % c->stride, n_rows = c->n_in * c->stride; \
+    const int64_t n_chain = CHAIN / (n_taps + 1) + 1;                                                       \
+    const float *weight = c->weight + channel * c->n_in * c->taps;                                          \
+    VECTOR sum[ROWS][N], total[ROWS][N];                                                                    \
+    int64_t i = 0, j = 0;                                                                                   \
+    do {                                                                                                    \
+      const int64_t begin = i;                                                                              \
+      UNROLL for (int m = 0; m < ROWS; m++) { UNROLL for (int n = 0; n < N; n++) sum[m][n] = (VECTOR){0}; } \
+      for (; i < minimum(begin + n_chain, n_rows); i++, x += row_size) {                                    \
+        const float *p = x;                                                                                 \
+        for (int64_t k = n_taps + (j < n_more); k > 0; k--, p += c->dilation, weight += ROWS) {             \
+          VECTOR b[N];                                                                                      \
+          UNROLL for (int n = 0; n < N; n++) b[n] = LOAD(p + n * WIDTH);                                    \
+          UNROLL for (int m = 0; m < ROWS; m++) {                                                           \
+            UNROLL for (int n = 0; n < N; n++) sum[m][n] = MULTIPLY_ADD(weight[m], b[n], sum[m][n]);        \
+          }                                                                                                 \
+        }                                                                                                   \
+        j = j + 1 < c->stride ? j + 1 : 0;                                                                  \
+      }                                                                                                     \
+      UNROLL for (int m = 0; m < ROWS; m++) {                                                               \
+        UNROLL for (int n = 0; n < N; n++) {                                                                \
+          if (begin) sum[m][n] += total[m][n];                                                              \
+          total[m][n] = sum[m][n];                                                                          \
+        }                                                                                                   \
+      }                                                                                                     \
+    } while (i < n_rows);                                                                                   \
+    UNROLL for (int m = 0; m < ROWS; m++) {                                                                 \
+      if (channel + m == c->n_out) return;                                                                  \
+      const float bias = c->bias ? c->bias[channel + m] : 0.0f;                                             \
+      const float *add = residual ? residual + m * y_size : NULL;                                           \
+      UNROLL for (int n = 0; n < N; n++) {                                                                  \
+        float *out = y + m * y_size + n * WIDTH, last[WIDTH];                                               \
+        VECTOR result = sum[m][n] + bias;                                                                   \
+        if (n < N - 1 || end % WIDTH == 0) {                                                                \
+          if (add) result += LOAD(add + n * WIDTH);                                                         \
+          STORE(out, result);                                                                               \
+        } else {                                                                                            \
+          STORE(last, result);                                                                              \
+          for (int64_t u = 0; u < end % WIDTH; u++) out[u] = add ? add[n * WIDTH + u] + last[u] : last[u];  \
+        }                                                                                                   \
+      }                                                                                                     \
+    }                                                                                                       \
+  }
 
 BLOCK(1)
 BLOCK(2)
@@ -114,7 +103,8 @@ BLOCK(6)
 #endif
 #undef BLOCK
 
-typedef void (*AT(block))(const convolution *, int64_t, const float *, int64_t, int64_t, const float *, float *, int64_t);
+typedef void (*AT(block))(const convolution *, int64_t, const float *, int64_t, int64_t, const float *, float *,
+                          int64_t);
 
 static const AT(block) AT(blocks)[] = {
     AT(block_1), AT(block_2),
@@ -130,55 +120,54 @@ static const AT(block) AT(blocks)[] = {
  * and y have rows of y_size. */
 TARGET static void AT(convolve)(const convolution *c, const float *rows, int64_t row_size, int64_t n_columns,
                                 const float *residual, float *y, int64_t y_size) {
-    const int64_t n_blocks = (c->n_out + ROWS - 1) / ROWS, n_wide = SPANS * WIDTH;
-    const int64_t n_spans = (n_columns + n_wide - 1) / n_wide;
-    const int is_large = c->n_in * c->taps * c->n_out > LARGE_WEIGHT;
-    for (int64_t i = 0; i < n_blocks * n_spans; i++) {
-        const int64_t channel = ROWS * (is_large ? i / n_spans : i % n_blocks);
-        const int64_t start = n_wide * (is_large ? i % n_spans : i / n_blocks), n = minimum(n_columns - start, n_wide);
-        const int64_t at = channel * y_size + start;
-        AT(blocks)[(n - 1) / WIDTH](c, channel, rows + start, row_size, n, residual ? residual + at : NULL, y + at, y_size);
-    }
+  const int64_t n_blocks = (c->n_out + ROWS - 1) / ROWS, n_wide = SPANS * WIDTH;
+  const int64_t n_spans = (n_columns + n_wide - 1) / n_wide;
+  const int is_large = c->n_in * c->taps * c->n_out > LARGE_WEIGHT;
+  for (int64_t i = 0; i < n_blocks * n_spans; i++) {
+    const int64_t channel = ROWS * (is_large ? i / n_spans : i % n_blocks);
+    const int64_t start = n_wide * (is_large ? i % n_spans : i / n_blocks), n = minimum(n_columns - start, n_wide);
+    const int64_t at = channel * y_size + start;
+    AT(blocks)[(n - 1) / WIDTH](c, channel, rows + start, row_size, n, residual ? residual + at : NULL, y + at, y_size);
+  }
 }
 
 /* Units are tiles. */
 TARGET static void AT(convolve_tiles)(const void *data, int64_t first, int64_t last) {
-    const tiles *job = data;
-    const convolution *c = job->convolution;
-    const int64_t row_size = job->size + job->reach + WIDTH;
-    float *rows = malloc((size_t)((c->n_in * row_size + job->size + job->reach) * c->stride) * sizeof(float));
-    if (!rows)
-        atomic_store(job->failed, 1);
-    for (int64_t i = first; rows && i < last; i++) {
-        const tile t = tile_of(job, i);
-        AT(fill)(c, &job->signal, t.i_batch, t.start, t.n + job->reach, rows, row_size, rows + c->n_in * c->stride * row_size);
-        const int64_t at = t.i_batch * c->n_out * job->n_columns + t.start;
-        AT(convolve)(c, rows, row_size, t.n, job->residual ? job->residual + at : NULL, job->y + at, job->n_columns);
-    }
-    free(rows);
+  const tiles *job = data;
+  const convolution *c = job->convolution;
+  const int64_t row_size = job->size + job->reach + WIDTH;
+  float *rows = malloc((size_t)((c->n_in * row_size + job->size + job->reach) * c->stride) * sizeof(float));
+  if (!rows) atomic_store(job->failed, 1);
+  for (int64_t i = first; rows && i < last; i++) {
+    const tile t = tile_of(job, i);
+    AT(fill)
+    (c, &job->signal, t.i_batch, t.start, t.n + job->reach, rows, row_size, rows + c->n_in * c->stride * row_size);
+    const int64_t at = t.i_batch * c->n_out * job->n_columns + t.start;
+    AT(convolve)(c, rows, row_size, t.n, job->residual ? job->residual + at : NULL, job->y + at, job->n_columns);
+  }
+  free(rows);
 }
 
 TARGET static void AT(residual_unit_tiles)(const void *data, int64_t first, int64_t last) {
-    const tiles *job = data;
-    const convolution *c = job->convolution, *pointwise = job->pointwise;
-    const int64_t row_size = job->size + job->reach + WIDTH, hidden_size = job->size + WIDTH;
-    float *rows = malloc((size_t)(c->n_in * row_size + c->n_out * hidden_size) * sizeof(float));
-    if (!rows)
-        atomic_store(job->failed, 1);
-    for (int64_t i = first; rows && i < last; i++) {
-        const tile t = tile_of(job, i);
-        float *hidden = rows + c->n_in * row_size;
-        AT(fill)(c, &job->signal, t.i_batch, t.start, t.n + job->reach, rows, row_size, NULL);
-        AT(convolve)(c, rows, row_size, t.n, NULL, hidden, hidden_size);
-        for (int64_t k = 0; k < c->n_out; k++) {
-            float *row = hidden + k * hidden_size;
-            AT(activate)(row, row, t.n, pointwise->alpha[k], pointwise->scale[k]);
-            memset(row + t.n, 0, WIDTH * sizeof(float));
-        }
-        const int64_t at = t.i_batch * c->n_in * job->n_columns + t.start;
-        AT(convolve)(pointwise, hidden, hidden_size, t.n, job->residual + at, job->y + at, job->n_columns);
+  const tiles *job = data;
+  const convolution *c = job->convolution, *pointwise = job->pointwise;
+  const int64_t row_size = job->size + job->reach + WIDTH, hidden_size = job->size + WIDTH;
+  float *rows = malloc((size_t)(c->n_in * row_size + c->n_out * hidden_size) * sizeof(float));
+  if (!rows) atomic_store(job->failed, 1);
+  for (int64_t i = first; rows && i < last; i++) {
+    const tile t = tile_of(job, i);
+    float *hidden = rows + c->n_in * row_size;
+    AT(fill)(c, &job->signal, t.i_batch, t.start, t.n + job->reach, rows, row_size, NULL);
+    AT(convolve)(c, rows, row_size, t.n, NULL, hidden, hidden_size);
+    for (int64_t k = 0; k < c->n_out; k++) {
+      float *row = hidden + k * hidden_size;
+      AT(activate)(row, row, t.n, pointwise->alpha[k], pointwise->scale[k]);
+      memset(row + t.n, 0, WIDTH * sizeof(float));
     }
-    free(rows);
+    const int64_t at = t.i_batch * c->n_in * job->n_columns + t.start;
+    AT(convolve)(pointwise, hidden, hidden_size, t.n, job->residual + at, job->y + at, job->n_columns);
+  }
+  free(rows);
 }
 
 #undef VECTOR
