@@ -1,7 +1,7 @@
 """Forms for the CPU: fused operations of the C library, convolutions with weights that were packed once.
 
-They serve float32 where gradients are off, nothing is being compiled or exported, and autocast is off; elsewhere the
-reference does. Their results depend neither on the batch around a signal nor on how it is cut into chunks.
+They serve float32 signals where gradients are off, nothing is being compiled or exported, and autocast is off;
+elsewhere the reference does. Their results depend neither on the batch around a signal nor on how it is cut.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from silk_fast.acceleration.folding import Folding
-from silk_fast.acceleration.forms import Form
+from silk_fast.acceleration.forms import FollowsPolicy, Form
 from silk_fast.cpu import ops as cpu
 from silk_fast.reference import ops
 from silk_fast.reference.conformer import ConformerBlock, ConvModule, FeedForward
@@ -76,8 +76,12 @@ class CpuInverseSTFT(Form, InverseSTFT):
     ops = CpuOps
 
 
-class CpuCausalConv1d(Folding, CausalConv1d):
-    """A convolution whose weight is packed once."""
+def _is_half(form: FollowsPolicy) -> bool:
+    return form.policy.dtype == torch.bfloat16
+
+
+class CpuCausalConv1d(Folding, FollowsPolicy, CausalConv1d):
+    """A convolution whose weight is packed once, in the dtype of its policy."""
 
     def forward(self, x: Tensor, state: ContextState | None = None) -> Tensor:
         if not serves(x) or self.groups != 1:
@@ -89,11 +93,11 @@ class CpuCausalConv1d(Folding, CausalConv1d):
         return y
 
     def _packed(self) -> cpu.PackedConvolution:
-        return cpu.PackedConvolution(self.weight, self.bias, self.stride[0], self.dilation[0])
+        return cpu.PackedConvolution(self.weight, self.bias, self.stride[0], self.dilation[0], half=_is_half(self))
 
 
-class CpuResidualUnit(Folding, ResidualUnit):
-    """A residual unit by tiles of time that stay in the cache, with weights packed once."""
+class CpuResidualUnit(Folding, FollowsPolicy, ResidualUnit):
+    """A residual unit by tiles of time that stay in the cache, with weights packed once, in the dtype of its policy."""
 
     def _unit(self, x: Tensor, context: Tensor | None) -> Tensor:
         if not serves(x):
@@ -103,7 +107,7 @@ class CpuResidualUnit(Folding, ResidualUnit):
 
     def _packed(self) -> tuple[cpu.PackedConvolution, cpu.PackedConvolution]:
         unit = self.operands()
-        dilated = cpu.PackedConvolution(
-            unit.weight1, unit.bias1, dilation=self.conv1.dilation[0], snake=(unit.alpha1, unit.beta1)
-        )
-        return dilated, cpu.PackedConvolution(unit.weight2, unit.bias2, snake=(unit.alpha2, unit.beta2))
+        dilation, half = self.conv1.dilation[0], _is_half(self)
+        snakes = (unit.alpha1, unit.beta1), (unit.alpha2, unit.beta2)
+        dilated = cpu.PackedConvolution(unit.weight1, unit.bias1, dilation=dilation, snake=snakes[0], half=half)
+        return dilated, cpu.PackedConvolution(unit.weight2, unit.bias2, snake=snakes[1], half=half)

@@ -11,6 +11,7 @@ from silk_fast.acceleration.forms import REMEMBERED, FollowsPolicy, Form, Policy
 from silk_fast.acceleration.table import Replacement, known_ops, known_replacements, untested_libraries
 from silk_fast.arguments import shown
 from silk_fast.cpu.library import why_not as why_no_c_library
+from silk_fast.cpu.ops import why_no_bfloat16
 from silk_fast.errors import SilkInputError
 
 
@@ -69,8 +70,9 @@ def accelerate_(
     Args:
         model: a :class:`~silk_fast.SilkCodec` or any module that holds its parts.
         ops: which operations to swap, of :func:`silk_fast.acceleration.known_ops`; None for all.
-        dtype: float32, float16 or bfloat16: of the convolutional signals while gradients are off.
-            Conformer, FSQ and inverse STFT stay float32.
+        dtype: float32, float16 or bfloat16: of the convolutional signals while gradients are off, on a CPU of
+            what their convolutions multiply. Conformer, FSQ and inverse STFT stay float32. On a CPU float16 is
+            float32.
         deterministic: convolutions in IEEE float32, under autocast too, with a fixed order of additions, forward
             and backward; the kernels always have one.
 
@@ -79,7 +81,8 @@ def accelerate_(
 
     Raises:
         SilkInputError: no module, an unknown op, an op that the model does not have, a dtype that is not one
-            of the three, or ``deterministic`` with half precision. The model is unchanged.
+            of the three, bfloat16 on a CPU that does not multiply it, or ``deterministic`` with half precision.
+            The model is unchanged.
     """
     _check_model(model)
     policy = Policy(dtype, deterministic)
@@ -101,6 +104,8 @@ def accelerate_(
     if absent := sorted(wanted - {entry.op for _, _, entry in found}) if ops is not None else []:
         raise SilkInputError(f"op {absent[0]!r} matches no module of {type(model).__name__}{why_left}")
     why_no_kernels = _why_no_kernels(model)
+    if why_no_kernels and dtype == torch.bfloat16 and (reason := why_no_bfloat16()):
+        raise SilkInputError(f"dtype must be torch.float32 here, got {dtype}: {reason}")
     choices = [_choose(module, entry, policy, why_no_kernels) for _, module, entry in found]
     restore_(model)
     swaps = []

@@ -27,6 +27,7 @@ typedef struct {
   const float *alpha;  /* [n_in], or NULL */
   const float *scale;  /* [n_in]: 1 / (beta + 1e-9) */
   int64_t n_in, n_out, taps, stride, dilation;
+  int64_t half; /* weights are pairs of bfloat16: [n_out / ROWS, (n_in * stride + 1) / 2, taps / stride, ROWS, 2] */
 } convolution;
 
 /* [n_batch, n_in, n_time], after n_left samples of context or, if that is NULL, zeros; and before zeros. */
@@ -65,9 +66,21 @@ typedef float vector4 __attribute__((vector_size(16)));
 #define WIDTH 16
 #define LOAD(p) _mm512_loadu_ps(p)
 #define STORE(p, v) _mm512_storeu_ps(p, v)
+#define MULTIPLY_ADD(w, v, sum) _mm512_dpbf16_ps(sum, (__m512bh)_mm512_set1_ps(w), (__m512bh)(v))
+#define SPANS 6
+#define FUSED 1
+#define PAIRS 1
+#define TARGET __attribute__((target("avx512bf16,avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")))
+#define AT(x) x##_bf16
+#include "convolution_tile.h"
+#define VECTOR __m512
+#define WIDTH 16
+#define LOAD(p) _mm512_loadu_ps(p)
+#define STORE(p, v) _mm512_storeu_ps(p, v)
 #define MULTIPLY_ADD(w, v, sum) _mm512_fmadd_ps(_mm512_set1_ps(w), v, sum)
 #define SPANS 6
 #define FUSED 1
+#define PAIRS 0
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")))
 #define AT(x) x##_v4
 #include "convolution_tile.h"
@@ -78,6 +91,7 @@ typedef float vector4 __attribute__((vector_size(16)));
 #define MULTIPLY_ADD(w, v, sum) _mm256_fmadd_ps(_mm256_set1_ps(w), v, sum)
 #define SPANS 3
 #define FUSED 1
+#define PAIRS 0
 #define TARGET __attribute__((target("avx2,fma")))
 #define AT(x) x##_v3
 #include "convolution_tile.h"
@@ -86,6 +100,7 @@ typedef float vector4 __attribute__((vector_size(16)));
 #define MULTIPLY_ADD(w, v, sum) (_mm_set1_ps(w) * (v) + (sum))
 #define SPANS 2
 #define FUSED 0
+#define PAIRS 0
 #define AT(x) x##_v1
 #elif defined(__ARM_NEON)
 #define LOAD(p) (vector4) vld1q_f32(p)
@@ -93,6 +108,7 @@ typedef float vector4 __attribute__((vector_size(16)));
 #define MULTIPLY_ADD(w, v, sum) (vector4) vfmaq_n_f32((float32x4_t)(sum), (float32x4_t)(v), w)
 #define SPANS 6
 #define FUSED NATIVE_FMA
+#define PAIRS 0
 #define AT(x) x##_native
 #else
 INLINE vector4 load4(const float *p) {
@@ -105,6 +121,7 @@ INLINE vector4 load4(const float *p) {
 #define MULTIPLY_ADD(w, v, sum) ((w) * (v) + (sum))
 #define SPANS 2
 #define FUSED NATIVE_FMA
+#define PAIRS 0
 #define AT(x) x##_native
 #endif
 #define VECTOR vector4
@@ -113,12 +130,28 @@ INLINE vector4 load4(const float *p) {
 #include "convolution_tile.h"
 
 #ifdef __x86_64__
+static const silk_loop convolve_half_loops[] = {convolve_tiles_bf16, convolve_tiles_bf16, convolve_tiles_bf16};
+static const silk_loop residual_unit_half_loops[] = {residual_unit_tiles_bf16, residual_unit_tiles_bf16,
+                                                     residual_unit_tiles_bf16};
 static const silk_loop convolve_loops[] = {convolve_tiles_v1, convolve_tiles_v3, convolve_tiles_v4};
 static const silk_loop residual_unit_loops[] = {residual_unit_tiles_v1, residual_unit_tiles_v3, residual_unit_tiles_v4};
 #else
+#define convolve_half_loops convolve_loops
+#define residual_unit_half_loops residual_unit_loops
 static const silk_loop convolve_loops[] = {convolve_tiles_native};
 static const silk_loop residual_unit_loops[] = {residual_unit_tiles_native};
 #endif
+
+/* Whether this processor multiplies bfloat16. */
+int silk_has_bfloat16(void) {
+#ifdef __x86_64__
+  __builtin_cpu_init();
+  return __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+#else
+  return 0;
+#endif
+}
 
 /* Tiles as large as the cache holds, but enough of them for every thread. */
 static int run_tiles(tiles *job, int64_t n_rows, int64_t n_batch, const silk_loop *loops, int threads) {
@@ -136,7 +169,7 @@ int silk_conv1d(const convolution *c, const float *x, const float *context, cons
                 int64_t n_batch, int64_t n_time, int64_t n_left, int64_t n_columns, int threads) {
   const int64_t reach = ((c->taps + c->stride - 1) / c->stride - 1) * c->dilation;
   tiles job = {c, NULL, {x, context, n_time, n_left}, residual, y, n_columns, 0, 0, reach, NULL};
-  return run_tiles(&job, c->n_in * c->stride, n_batch, convolve_loops, threads);
+  return run_tiles(&job, c->n_in * c->stride, n_batch, c->half ? convolve_half_loops : convolve_loops, threads);
 }
 
 /* y = x + pointwise(snake(dilated(snake(x)))), of the shape of x. Returns 1 for want of memory, else 0. */
@@ -144,5 +177,6 @@ int silk_residual_unit(const convolution *dilated, const convolution *pointwise,
                        float *y, int64_t n_batch, int64_t n_time, int64_t n_left, int threads) {
   const int64_t reach = (dilated->taps - 1) * dilated->dilation;
   tiles job = {dilated, pointwise, {x, context, n_time, n_left}, x, y, n_time, 0, 0, reach, NULL};
-  return run_tiles(&job, 2 * dilated->n_in, n_batch, residual_unit_loops, threads);
+  return run_tiles(&job, 2 * dilated->n_in, n_batch, dilated->half ? residual_unit_half_loops : residual_unit_loops,
+                   threads);
 }

@@ -1,23 +1,32 @@
 """Convolutions along time with packed weights, and residual units: ``convolution.c``."""
 
 import ctypes
+from functools import cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from silk_fast.cpu.checks import address, check_dtype, operand, parameters
-from silk_fast.cpu.library import load
+from silk_fast.cpu.library import load, why_not
 
 ROWS = 4  # as in convolution.c
 SNAKE_EPSILON = 1e-9
 SMALL = 2_000_000  # operations that one thread does sooner than two agree on who does what
 
 
+@cache
+def why_no_bfloat16() -> str:
+    """Say why no convolution can be made with ``half``; empty if one can."""
+    if reason := why_not():
+        return reason
+    return "" if load().silk_has_bfloat16() else "this processor does not multiply bfloat16 (AVX-512 BF16)"
+
+
 class _Convolution(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_void_p) for name in ("weight", "bias", "alpha", "scale")),
-        *((name, ctypes.c_int64) for name in ("n_in", "n_out", "taps", "stride", "dilation")),
+        *((name, ctypes.c_int64) for name in ("n_in", "n_out", "taps", "stride", "dilation", "half")),
     ]
 
 
@@ -29,10 +38,13 @@ class PackedConvolution:
         bias: ``[C']``, or None.
         stride, dilation: one of them is 1.
         snake: alpha and beta ``[C]`` of a Snake that the input passes first; None for none.
+        half: round weights and inputs to bfloat16; products are added up in float32. Not where
+            :func:`why_no_bfloat16` says why.
 
     Raises:
         TypeError: an argument is not floating-point.
-        ValueError: a shape or device does not match, or stride and dilation are both above 1.
+        ValueError: a shape or device does not match, stride and dilation are both above 1, or ``half`` where this
+            processor cannot, or with a stride that does not divide K.
     """
 
     def __init__(
@@ -42,6 +54,7 @@ class PackedConvolution:
         stride: int = 1,
         dilation: int = 1,
         snake: tuple[Tensor, Tensor] | None = None,
+        half: bool = False,
     ) -> None:
         if weight.ndim != 3 or not weight.numel():
             raise ValueError(f"weight must be [C', C, K] and not empty, got {list(weight.shape)}")
@@ -49,13 +62,18 @@ class PackedConvolution:
             raise ValueError(f"stride or dilation must be 1, got {stride} and {dilation}")
         self.n_out, self.n_in, self.taps = weight.shape
         self.stride, self.dilation = stride, dilation
-        self._tensors = [_packed(parameters("weight", weight, *weight.shape), stride), None, None, None]
+        if half and (reason := why_no_bfloat16()):
+            raise ValueError(f"half must be False: {reason}")
+        if half and self.taps % stride:
+            raise ValueError(f"half needs a stride that divides the {self.taps} taps, got {stride}")
+        pack = _packed_pairs if half else _packed
+        self._tensors = [pack(parameters("weight", weight, *weight.shape), stride), None, None, None]
         if bias is not None:
             self._tensors[1] = parameters("bias", bias, self.n_out).clone()
         if snake is not None:
             alpha, beta = (parameters(n, x, self.n_in) for n, x in zip(("alpha", "beta"), snake, strict=True))
             self._tensors[2:] = alpha.clone(), 1.0 / (beta + SNAKE_EPSILON)
-        sizes = (self.n_in, self.n_out, self.taps, stride, dilation)
+        sizes = (self.n_in, self.n_out, self.taps, stride, dilation, half)
         self._struct = _Convolution(*map(address, self._tensors), *sizes)
         self.address = ctypes.addressof(self._struct)
 
@@ -70,6 +88,14 @@ def _packed(weight: Tensor, stride: int) -> Tensor:
     weight = F.pad(weight, (0, 0, 0, 0, 0, -weight.shape[0] % ROWS))
     weight = torch.cat([weight[..., j::stride] for j in range(min(stride, weight.shape[2]))], -1)
     return weight.unflatten(0, (-1, ROWS)).permute(0, 2, 3, 1).contiguous()
+
+
+def _packed_pairs(weight: Tensor, stride: int) -> Tensor:
+    """bfloat16 ``[C' / ROWS, ceil(C * stride / 2), K / stride, ROWS, 2]``: pairs of the rows of :func:`_packed`."""
+    weight = F.pad(weight, (0, 0, 0, 0, 0, -weight.shape[0] % ROWS)).unflatten(2, (-1, stride)).transpose(2, 3)
+    weight = F.pad(weight.flatten(1, 2), (0, 0, 0, weight.shape[1] * stride % 2))  # [C', C * stride, K / stride]
+    weight = weight.unflatten(1, (-1, 2)).unflatten(0, (-1, ROWS)).permute(0, 2, 4, 1, 3)
+    return weight.to(torch.bfloat16, memory_format=torch.contiguous_format).contiguous()
 
 
 def conv1d(

@@ -3,6 +3,7 @@
  *   VECTOR          type of WIDTH floats; LOAD(p), STORE(p, v), and MULTIPLY_ADD(w, v, sum) of a float and two vectors
  *   SPANS           vectors of time whose sums, for ROWS output channels, fit the registers
  *   FUSED           whether MULTIPLY_ADD rounds once
+ *   PAIRS           1 if an element is two bfloat16, of two rows; MULTIPLY_ADD then adds two products of such pairs
  *   TARGET, AT(x)   attribute of a function; its name at this level
  *
  * An output is the same additions in the same order whatever its place in a tile or in the signal: cutting the signal,
@@ -42,14 +43,31 @@ TARGET static void AT(fill)(const convolution *c, const signal *s, int64_t i_bat
   }
 }
 
+#if PAIRS
+#define PAIR AT(pair)
+/* Rows 2 i and 2 i + 1 become row i, rounded. */
+TARGET static void AT(pair)(float *rows, int64_t n_rows, int64_t row_size, int64_t n_columns) {
+  for (int64_t i = 0; i < n_rows; i += 2) {
+    const float *even = rows + i * row_size, *odd = i + 1 < n_rows ? even + row_size : NULL;
+    float *out = rows + i / 2 * row_size;
+    INDEPENDENT
+    for (int64_t u = 0; u < n_columns; u++)
+      out[u] = bits_to_float(to_bfloat16(even[u]) | (odd ? (uint32_t)to_bfloat16(odd[u]) << 16 : 0));
+  }
+}
+#else
+#define PAIR(...)
+#endif
+
 /* Writes `end` outputs of ROWS channels from `channel` on, of N vectors. Products are added up CHAIN at a time, so that
  * rounding errors do not grow with the number of channels. */
 #define BLOCK(N)                                                                                            \
   TARGET static void AT(block_##N)(const convolution *c, int64_t channel, const float *x, int64_t row_size, \
                                    int64_t end, const float *residual, float *y, int64_t y_size) {          \
-    const int64_t n_taps = c->taps / c->stride, n_more = c->taps % c->stride, n_rows = c->n_in * c->stride; \
+    const int64_t n_taps = c->taps / c->stride, n_more = c->taps % c->stride,                               \
+                  n_rows = (c->n_in * c->stride + PAIRS) >> PAIRS;                                          \
     const int64_t n_chain = CHAIN / (n_taps + 1) + 1;                                                       \
-    const float *weight = c->weight + channel * c->n_in * c->taps;                                          \
+    const float *weight = c->weight + channel * (PAIRS ? n_rows * n_taps : c->n_in * c->taps);              \
     VECTOR sum[ROWS][N], total[ROWS][N];                                                                    \
     int64_t i = 0, j = 0;                                                                                   \
     do {                                                                                                    \
@@ -142,6 +160,7 @@ TARGET static void AT(convolve_tiles)(const void *data, int64_t first, int64_t l
     const tile t = tile_of(job, i);
     AT(fill)
     (c, &job->signal, t.i_batch, t.start, t.n + job->reach, rows, row_size, rows + c->n_in * c->stride * row_size);
+    PAIR(rows, c->n_in * c->stride, row_size, t.n + job->reach + WIDTH);
     const int64_t at = t.i_batch * c->n_out * job->n_columns + t.start;
     AT(convolve)(c, rows, row_size, t.n, job->residual ? job->residual + at : NULL, job->y + at, job->n_columns);
   }
@@ -158,12 +177,14 @@ TARGET static void AT(residual_unit_tiles)(const void *data, int64_t first, int6
     const tile t = tile_of(job, i);
     float *hidden = rows + c->n_in * row_size;
     AT(fill)(c, &job->signal, t.i_batch, t.start, t.n + job->reach, rows, row_size, NULL);
+    PAIR(rows, c->n_in, row_size, t.n + job->reach + WIDTH);
     AT(convolve)(c, rows, row_size, t.n, NULL, hidden, hidden_size);
     for (int64_t k = 0; k < c->n_out; k++) {
       float *row = hidden + k * hidden_size;
       AT(activate)(row, row, t.n, pointwise->alpha[k], pointwise->scale[k]);
       memset(row + t.n, 0, WIDTH * sizeof(float));
     }
+    PAIR(hidden, c->n_out, hidden_size, t.n + WIDTH);
     const int64_t at = t.i_batch * c->n_in * job->n_columns + t.start;
     AT(convolve)(pointwise, hidden, hidden_size, t.n, job->residual + at, job->y + at, job->n_columns);
   }
@@ -177,5 +198,7 @@ TARGET static void AT(residual_unit_tiles)(const void *data, int64_t first, int6
 #undef MULTIPLY_ADD
 #undef SPANS
 #undef FUSED
+#undef PAIRS
+#undef PAIR
 #undef TARGET
 #undef AT

@@ -10,7 +10,7 @@ It needs :func:`silk_fast.cpu.library.available`.
 """
 
 from silk_fast.cpu.conformer import add_layer_norm, bias_silu, glu_conv_norm_silu
-from silk_fast.cpu.convolution import PackedConvolution, conv1d, residual_unit
+from silk_fast.cpu.convolution import PackedConvolution, conv1d, residual_unit, why_no_bfloat16
 from silk_fast.cpu.fsq import fsq_pack, fsq_quantize, fsq_unpack
 from silk_fast.cpu.inverse_stft import overlap_add, polar_istft, polar_istft_stream, polar_overlap_add, polar_spectrum
 from silk_fast.cpu.snake import snake
@@ -31,4 +31,5 @@ __all__ = [
     "polar_spectrum",
     "residual_unit",
     "snake",
+    "why_no_bfloat16",
 ]

@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from silk_fast import SilkCodec, restore_
+from silk_fast import SilkCodec, SilkInputError, accelerate_, restore_
 from silk_fast.acceleration import cpu_forms
-from silk_fast.acceleration.forms import Form, replaced_class, set_class
+from silk_fast.acceleration.forms import Form, Policy, replaced_class, set_class
 from silk_fast.cpu import library
+from silk_fast.cpu.ops import why_no_bfloat16
 from tests.support import make_codec, speech
 
 pytestmark = pytest.mark.skipif(not library.available(), reason=library.why_not())
@@ -17,11 +18,12 @@ FORMS = {
 }
 
 
-def on_cpu(codec: SilkCodec) -> SilkCodec:
+def on_cpu(codec: SilkCodec, dtype: torch.dtype = torch.float32) -> SilkCodec:
     """Swap the CPU forms in, also where Triton's interpreter would serve."""
     for module in codec.modules():
         if type(module) in FORMS:
             set_class(module, FORMS[type(module)])
+            module.policy = Policy(dtype)
     return codec
 
 
@@ -108,3 +110,27 @@ def test_no_token_of_the_bundled_model_changes():
     codec = SilkCodec.from_pretrained("silk-small-24khz")
     tokens = codec.encode(speech(72_000)).tokens
     assert torch.equal(on_cpu(codec).encode(speech(72_000)).tokens, tokens)
+
+
+@pytest.mark.skipif(bool(why_no_bfloat16()), reason=why_no_bfloat16())
+def test_products_of_bfloat16_err_as_bfloat16_does():
+    reference, half = (SilkCodec.from_pretrained("silk-small-24khz") for _ in range(2))
+    on_cpu(half, torch.bfloat16)
+    audio = speech(10 * 9600)
+    with torch.no_grad():
+        latents = [codec.quantizer.norm.standardise(codec.latents(audio)) for codec in (reference, half)]
+    errors = (latents[1] - latents[0]).abs()
+    assert 1e-4 < errors.mean() < 0.03
+    encoded = reference.encode(audio)
+    decoded = [codec.decode(encoded) for codec in (reference, half)]
+    error = (decoded[1] - decoded[0]).square().mean() / decoded[0].square().mean()
+    assert 1e-8 < error < 1e-3
+
+
+def test_bfloat16_is_refused_where_a_processor_does_not_multiply_it(monkeypatch):
+    monkeypatch.setattr("silk_fast.acceleration.swap.why_no_bfloat16", lambda: "this processor does not")
+    monkeypatch.setattr("silk_fast.acceleration.swap._why_no_kernels", lambda model: "the model is on a CPU")
+    codec = make_codec()
+    with pytest.raises(SilkInputError, match="this processor does not"):
+        accelerate_(codec, dtype=torch.bfloat16)
+    assert not any(isinstance(module, Form) for module in codec.modules())

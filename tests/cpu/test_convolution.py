@@ -134,3 +134,33 @@ def test_nan_and_infinity_reach_what_reads_them_and_no_more():
 def test_what_does_not_fit_is_refused_by_name(call, error, message):
     with pytest.raises(error, match=message):
         call(normal(1, 2, 9), ops.PackedConvolution(*weights(2, 4, 3)))
+
+
+@pytest.mark.skipif(bool(ops.why_no_bfloat16()), reason=ops.why_no_bfloat16())
+@pytest.mark.parametrize("shape", [shape for shape in SHAPES.values() if shape[2] % shape[3] == 0])
+def test_half_multiplies_rounded_operands_and_adds_in_float32(shape):
+    n_in, n_out, taps, stride, dilation, n_time = shape
+    weight, bias = weights(n_in, n_out, taps)
+    packed = ops.PackedConvolution(weight, bias, stride, dilation, half=True)
+    x, left = normal(2, n_in, n_time), max(0, packed.reach)
+    operands = (F.pad(x, (left, 0)).bfloat16().double(), weight.bfloat16().double(), bias.double())
+    exact = F.conv1d(*operands, stride, dilation=dilation)
+    torch.testing.assert_close(ops.conv1d(x, packed, padding=(left, 0)).double(), exact, rtol=0, atol=3e-6)
+
+
+def test_half_residual_unit():
+    if reason := ops.why_no_bfloat16():
+        pytest.skip(reason)
+    first, second = weights(5, 5, 7), weights(5, 5, 1)
+    snakes = [(positive(5, seed=seed), positive(5, seed=seed + 1)) for seed in (3, 5)]
+    packed = [
+        [
+            ops.PackedConvolution(*first, dilation=3, snake=snakes[0], half=half),
+            ops.PackedConvolution(*second, snake=snakes[1], half=half),
+        ]
+        for half in (False, True)
+    ]
+    x = normal(2, 5, 130)
+    single, half = (ops.residual_unit(x, *pair) for pair in packed)
+    error = (single - half).abs()
+    assert 1e-4 < error.max() < 0.1
