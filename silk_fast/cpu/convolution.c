@@ -130,16 +130,15 @@ INLINE vector4 load4(const float *p) {
 #include "convolution_tile.h"
 
 #ifdef __x86_64__
-static const silk_loop convolve_half_loops[] = {convolve_tiles_bf16, convolve_tiles_bf16, convolve_tiles_bf16};
-static const silk_loop residual_unit_half_loops[] = {residual_unit_tiles_bf16, residual_unit_tiles_bf16,
-                                                     residual_unit_tiles_bf16};
-static const silk_loop convolve_loops[] = {convolve_tiles_v1, convolve_tiles_v3, convolve_tiles_v4};
-static const silk_loop residual_unit_loops[] = {residual_unit_tiles_v1, residual_unit_tiles_v3, residual_unit_tiles_v4};
+static const silk_loop conv1d_half_loops[] = {conv1d_tiles_bf16, conv1d_tiles_bf16, conv1d_tiles_bf16};
+static const silk_loop unit_half_loops[] = {unit_tiles_bf16, unit_tiles_bf16, unit_tiles_bf16};
+static const silk_loop conv1d_loops[] = {conv1d_tiles_v1, conv1d_tiles_v3, conv1d_tiles_v4};
+static const silk_loop unit_loops[] = {unit_tiles_v1, unit_tiles_v3, unit_tiles_v4};
 #else
-#define convolve_half_loops convolve_loops
-#define residual_unit_half_loops residual_unit_loops
-static const silk_loop convolve_loops[] = {convolve_tiles_native};
-static const silk_loop residual_unit_loops[] = {residual_unit_tiles_native};
+#define conv1d_half_loops conv1d_loops
+#define unit_half_loops unit_loops
+static const silk_loop conv1d_loops[] = {conv1d_tiles_native};
+static const silk_loop unit_loops[] = {unit_tiles_native};
 #endif
 
 /* Whether this processor multiplies bfloat16. */
@@ -169,7 +168,7 @@ int silk_conv1d(const convolution *c, const float *x, const float *context, cons
                 int64_t n_batch, int64_t n_time, int64_t n_left, int64_t n_columns, int threads) {
   const int64_t reach = ((c->taps + c->stride - 1) / c->stride - 1) * c->dilation;
   tiles job = {c, NULL, {x, context, n_time, n_left}, residual, y, n_columns, 0, 0, reach, NULL};
-  return run_tiles(&job, c->n_in * c->stride, n_batch, c->half ? convolve_half_loops : convolve_loops, threads);
+  return run_tiles(&job, c->n_in * c->stride, n_batch, c->half ? conv1d_half_loops : conv1d_loops, threads);
 }
 
 /* y = x + pointwise(snake(dilated(snake(x)))), of the shape of x. Returns 1 for want of memory, else 0. */
@@ -177,6 +176,5 @@ int silk_residual_unit(const convolution *dilated, const convolution *pointwise,
                        float *y, int64_t n_batch, int64_t n_time, int64_t n_left, int threads) {
   const int64_t reach = (dilated->taps - 1) * dilated->dilation;
   tiles job = {dilated, pointwise, {x, context, n_time, n_left}, x, y, n_time, 0, 0, reach, NULL};
-  return run_tiles(&job, 2 * dilated->n_in, n_batch, dilated->half ? residual_unit_half_loops : residual_unit_loops,
-                   threads);
+  return run_tiles(&job, 2 * dilated->n_in, n_batch, dilated->half ? unit_half_loops : unit_loops, threads);
 }

@@ -136,7 +136,7 @@ static const AT(block) AT(blocks)[] = {
 
 /* Writes n_columns outputs of every channel, from rows as AT(fill) lays them out; `residual`, if not NULL, is added. It
  * and y have rows of y_size. */
-TARGET static void AT(convolve)(const convolution *c, const float *rows, int64_t row_size, int64_t n_columns,
+TARGET static void AT(multiply)(const convolution *c, const float *rows, int64_t row_size, int64_t n_columns,
                                 const float *residual, float *y, int64_t y_size) {
   const int64_t n_blocks = (c->n_out + ROWS - 1) / ROWS, n_wide = SPANS * WIDTH;
   const int64_t n_spans = (n_columns + n_wide - 1) / n_wide;
@@ -150,7 +150,7 @@ TARGET static void AT(convolve)(const convolution *c, const float *rows, int64_t
 }
 
 /* Units are tiles. */
-TARGET static void AT(convolve_tiles)(const void *data, int64_t first, int64_t last) {
+TARGET static void AT(conv1d_tiles)(const void *data, int64_t first, int64_t last) {
   const tiles *job = data;
   const convolution *c = job->convolution;
   const int64_t row_size = job->size + job->reach + WIDTH;
@@ -162,12 +162,12 @@ TARGET static void AT(convolve_tiles)(const void *data, int64_t first, int64_t l
     (c, &job->signal, t.i_batch, t.start, t.n + job->reach, rows, row_size, rows + c->n_in * c->stride * row_size);
     PAIR(rows, c->n_in * c->stride, row_size, t.n + job->reach + WIDTH);
     const int64_t at = t.i_batch * c->n_out * job->n_columns + t.start;
-    AT(convolve)(c, rows, row_size, t.n, job->residual ? job->residual + at : NULL, job->y + at, job->n_columns);
+    AT(multiply)(c, rows, row_size, t.n, job->residual ? job->residual + at : NULL, job->y + at, job->n_columns);
   }
   free(rows);
 }
 
-TARGET static void AT(residual_unit_tiles)(const void *data, int64_t first, int64_t last) {
+TARGET static void AT(unit_tiles)(const void *data, int64_t first, int64_t last) {
   const tiles *job = data;
   const convolution *c = job->convolution, *pointwise = job->pointwise;
   const int64_t row_size = job->size + job->reach + WIDTH, hidden_size = job->size + WIDTH;
@@ -178,7 +178,7 @@ TARGET static void AT(residual_unit_tiles)(const void *data, int64_t first, int6
     float *hidden = rows + c->n_in * row_size;
     AT(fill)(c, &job->signal, t.i_batch, t.start, t.n + job->reach, rows, row_size, NULL);
     PAIR(rows, c->n_in, row_size, t.n + job->reach + WIDTH);
-    AT(convolve)(c, rows, row_size, t.n, NULL, hidden, hidden_size);
+    AT(multiply)(c, rows, row_size, t.n, NULL, hidden, hidden_size);
     for (int64_t k = 0; k < c->n_out; k++) {
       float *row = hidden + k * hidden_size;
       AT(activate)(row, row, t.n, pointwise->alpha[k], pointwise->scale[k]);
@@ -186,7 +186,7 @@ TARGET static void AT(residual_unit_tiles)(const void *data, int64_t first, int6
     }
     PAIR(hidden, c->n_out, hidden_size, t.n + WIDTH);
     const int64_t at = t.i_batch * c->n_in * job->n_columns + t.start;
-    AT(convolve)(pointwise, hidden, hidden_size, t.n, job->residual + at, job->y + at, job->n_columns);
+    AT(multiply)(pointwise, hidden, hidden_size, t.n, job->residual + at, job->y + at, job->n_columns);
   }
   free(rows);
 }
