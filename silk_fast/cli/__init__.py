@@ -13,7 +13,7 @@ from contextlib import contextmanager, redirect_stderr
 
 from silk_fast import __version__
 from silk_fast.cli import bench, evaluate, inspect, train, transcode
-from silk_fast.cli.console import Commands, Console, message_of, write_message
+from silk_fast.cli.console import Commands, Console, message_of, silence, write_message
 from silk_fast.errors import SilkError, SilkInputError
 from silk_fast.notices import warnings_to
 
@@ -50,9 +50,7 @@ def _is_written() -> bool:
         if sys.stdout is not None:
             sys.stdout.flush()
     except OSError as error:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # or the interpreter would try, and say, it again
+        silence(sys.stdout)
         if not isinstance(error, BrokenPipeError):
             write_message(f"standard output: cannot be written: {error.strerror}")
         return False
