@@ -138,7 +138,9 @@ class SilkHeader:
             SilkFormatError: not a ``.silk`` file, another version, truncated, damaged, or a field out of range.
         """
         data = bytes(data[: HEADER.size])
-        if not data or data[:8] != MAGIC[: len(data)]:
+        if not data:
+            raise SilkFormatError("is empty (0 bytes), expected a .silk file")
+        if data[:8] != MAGIC[: len(data)]:
             raise SilkFormatError(
                 f"not a .silk file, or one damaged by a text-mode transfer: it starts with {data[:8]!r}, not {MAGIC!r}"
             )

@@ -216,6 +216,8 @@ def atomic_file(target: str | os.PathLike) -> Iterator[io.BufferedRandom]:
             file.seek(0)
             shutil.copyfileobj(file, stream, 2**20)
         return
+    if os.path.islink(path):  # which realpath did not resolve
+        raise cannot_write(name, OSError(errno.ELOOP, os.strerror(errno.ELOOP)))
     if os.path.isdir(path):
         raise SilkFileError(f"{name}: is a directory, expected a file to write")
     temporary = os.path.join(os.path.dirname(path), f".silk-{secrets.token_hex(8)}.tmp")
@@ -235,7 +237,7 @@ def atomic_file(target: str | os.PathLike) -> Iterator[io.BufferedRandom]:
 
 
 def _open_stream(target: str | os.PathLike) -> BinaryIO:
-    if target == "-" and sys.stdout is None:  # closed, as by >&-
+    if sys.stdout is None and (target == "-" or descriptor_of(target) == 1):  # closed, as by >&-
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
     descriptor = sys.stdout.fileno() if target == "-" else descriptor_of(target)
     return open(_path(target) if descriptor is None else os.dup(descriptor), "wb")

@@ -8,11 +8,14 @@ import argparse
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 
 from silk_fast import __version__
 from silk_fast.cli import bench, evaluate, inspect, train, transcode
-from silk_fast.cli.console import Commands, Console, message_of
-from silk_fast.errors import SilkError
+from silk_fast.cli.console import Commands, Console, message_of, silence, write_message
+from silk_fast.errors import SilkError, SilkInputError
+from silk_fast.notices import warnings_to
 
 COMMAND_MODULES = (transcode, inspect, bench, train, evaluate)
 
@@ -31,20 +34,56 @@ def _terminate(signal_number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
+@contextmanager
+def _standard_error() -> Iterator[None]:
+    """Give a process whose stderr was closed, as by ``2>&-``, one that goes nowhere: no file may get its descriptor."""
+    if sys.stderr is not None:
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
+        yield
+
+
+def _is_written() -> bool:
+    """Write out what was printed; say so and tell False if that fails."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        silence(sys.stdout)
+        if not isinstance(error, BrokenPipeError):
+            write_message(f"standard output: cannot be written: {error.strerror}")
+        return False
+    return True
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the ``silk`` command; returns its exit status."""
-    arguments = build_parser().parse_args(argv)
-    console = Console(arguments)
-    signal.signal(signal.SIGTERM, _terminate)
+    with _standard_error():
+        try:
+            arguments = build_parser().parse_args(argv)
+        except SystemExit as end:
+            raise SystemExit(end.code if _is_written() else 1) from None
+        signal.signal(signal.SIGTERM, _terminate)
+        status = _run(arguments, Console(arguments))
+        return status if _is_written() else status or 1
+
+
+def _run(arguments: argparse.Namespace, console: Console) -> int:
     try:
-        return arguments.run(arguments, console)
+        for value in vars(arguments).values():
+            for text in value if isinstance(value, list) else [value]:
+                if isinstance(text, str) and "\0" in text:
+                    raise SilkInputError(f"{text}: no name has a NUL in it")
+        with warnings_to(console.notice):
+            return arguments.run(arguments, console)
     except SilkError as error:
         console.error(str(error))
     except KeyboardInterrupt:
         console.error("interrupted; unfinished files were removed")
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        pass
     except OSError as error:
         console.error(message_of(error, "input/output"))
     return 1

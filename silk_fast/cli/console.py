@@ -2,15 +2,16 @@
 
 import argparse
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TextIO
 
 from silk_fast.arguments import LARGEST_RATE
 from silk_fast.cli.files import is_standard_output
-from silk_fast.errors import SilkInputError
-from silk_fast.files import input_name, printable
+from silk_fast.errors import SilkFileError, SilkInputError
+from silk_fast.files import cannot_write, input_name, printable
 
 MODEL = "silk-small-24khz"
 
@@ -25,16 +26,11 @@ class Console:
     def notice(self, text: str) -> None:
         """Write one line to stderr, unless quiet."""
         if not self.quiet:
-            self._stderr(text)
+            write_message(text)
 
     def error(self, text: str) -> None:
         """Write one line to stderr."""
-        self._stderr(text)
-
-    def _stderr(self, text: str) -> None:
-        from tqdm import tqdm
-
-        tqdm.write(printable(f"silk: {text}".replace("\n", " ")), file=sys.stderr)
+        write_message(text)
 
     def check_output(self, output: str | None) -> None:
         """Raise SilkInputError if a file and one JSON object would both go to standard output."""
@@ -47,26 +43,62 @@ class Console:
             for line in lines:
                 self.notice(line)
         elif self.json:
-            print(json.dumps(values, indent=2, allow_nan=True))
+            _print(json.dumps(_finite(values), indent=2, allow_nan=False))
         else:
             encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
             for line in map(printable, lines):
-                print(line.encode(encoding, "backslashreplace").decode(encoding))
+                _print(line.encode(encoding, "backslashreplace").decode(encoding))
 
     def progress(self, label: str) -> Any:
         """Make a bar of ``tqdm`` in seconds of audio with rate and remaining time, shown on a terminal only."""
         from tqdm import tqdm
 
-        return tqdm(desc=label, unit=" s", unit_scale=True, leave=False, disable=True if self.quiet else None)
+        hidden = True if self.quiet or sys.stderr is None else None  # None: shown on a terminal
+        return tqdm(desc=label, unit=" s", unit_scale=True, leave=False, disable=hidden)
+
+
+def write_message(text: str) -> None:
+    """Write one line to stderr, above the bars of progress; nothing where it is closed or full."""
+    from tqdm import tqdm
+
+    if sys.stderr is not None:
+        try:
+            tqdm.write(printable(f"silk: {text}".replace("\n", " ")), file=sys.stderr)
+        except OSError:
+            silence(sys.stderr)
+
+
+def silence(stream: TextIO) -> None:
+    """Let what is written to a stream that failed go nowhere, or the interpreter would try it again at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _print(text: str) -> None:
+    if sys.stdout is None:
+        raise SilkFileError("standard output: cannot be written: it is closed")
+    try:
+        print(text)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise cannot_write("standard output", error) from error
+
+
+def _finite(value: Any) -> Any:
+    """Put None, which JSON can write, for numbers that are not finite."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def message_of(error: BaseException, source: str) -> str:
-    """Say what went wrong and, if the error does not, with which file."""
-    name = input_name(source)
+    """Say what went wrong and, if the error does not begin with it, with which file."""
+    name, text = input_name(source), str(error)
     if isinstance(error, OSError):
-        return f"{error.filename or name}: {error.strerror or error}"
-    text = str(error)
-    return text if os.path.basename(name) in text else f"{name}: {text}"
+        text = ": ".join(str(part) for part in (error.filename, error.strerror or error) if part)
+    return text if text.startswith(f"{name}: ") else f"{name}: {text}"
 
 
 def rounded(value: Any) -> Any:

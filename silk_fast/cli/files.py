@@ -1,11 +1,12 @@
 """Which files become which: folders are searched and mirrored, nothing is overwritten unasked."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from silk_fast.errors import SilkFileError, SilkInputError
-from silk_fast.files import descriptor_of, is_stream
+from silk_fast.files import cannot_write, descriptor_of, is_stream
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ def plan_files(inputs: list[str], output: str | None, from_suffixes: tuple[str, 
             for path in found:
                 base = os.path.relpath(path, source) if into_folder else path
                 pairs.append((path, _renamed(base, output if into_folder else None, to_suffix)))
+        elif output is None and _renamed(source, None, to_suffix) == source:
+            raise SilkInputError(f"{source}: is named as a {to_suffix} file already, expected another or -o OUTPUT")
         elif into_folder:
             pairs.append((source, _renamed(os.path.basename(source), output, to_suffix)))
         else:
@@ -67,7 +70,8 @@ def plan_files(inputs: list[str], output: str | None, from_suffixes: tuple[str, 
 def _files_below(folder: str, suffixes: tuple[str, ...]) -> Iterable[str]:
     for directory, folders, names in os.walk(folder):
         folders.sort()
-        yield from (os.path.join(directory, name) for name in names if name.lower().endswith(suffixes))
+        paths = (os.path.join(directory, name) for name in names if name.lower().endswith(suffixes))
+        yield from (path for path in paths if not is_stream(path))  # a pipe would be waited for
 
 
 def _renamed(path: str, folder: str | None, suffix: str) -> str:
@@ -83,11 +87,39 @@ def _without_collisions(pairs: list[tuple[str, str]]) -> Plan:
     for group in groups.values():
         if len(group) > 1:
             names = " and ".join(source for source, _ in group)
-            why = f"{names} would {'both' if len(group) == 2 else 'all'} become {group[0][1]}: give each an output (-o)"
+            all_of = "both" if len(group) == 2 else "all"
+            why = f"{names} would {all_of} become {group[0][1]}: convert one at a time, each with its own -o"
             plan.refused.extend((source, why) for source, _ in group)
     if not plan.pairs:
         raise SilkInputError(plan.refused[0][1])
     return plan
+
+
+@contextmanager
+def made_folder(path: str) -> Iterator[None]:
+    """Make a folder and those above it, and take away what was made if the block ends in an exception.
+
+    Raises:
+        SilkFileError: it cannot be made.
+    """
+    missing: list[str] = []
+    above = os.path.abspath(path)
+    while not os.path.lexists(above):
+        missing.append(above)
+        above = os.path.dirname(above)
+    try:
+        os.makedirs(path or ".", exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise SilkFileError(f"{above}: is no folder, expected one to write into") from error
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # holds what others have put there
+            for folder in missing:
+                os.rmdir(folder)
+        raise
 
 
 def is_standard_output(target: str | None) -> bool:

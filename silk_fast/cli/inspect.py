@@ -3,6 +3,7 @@
 import argparse
 import io
 import os
+import shlex
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from silk_fast.audio import AudioReader, load
 from silk_fast.cli.console import Commands, Console, message_of, rounded, sample_rate
-from silk_fast.cli.files import check_suffix, check_target
+from silk_fast.cli.files import check_suffix, check_target, made_folder
 from silk_fast.cli.transcode import load_codec
 from silk_fast.errors import SilkError, SilkInputError
 from silk_fast.files import Source, cannot_read, input_name, open_seekable, repeatable
@@ -26,6 +27,10 @@ def describe_file(path: str) -> dict[str, Any]:
     """
     from silk_fast.container import MAGIC
 
+    if os.path.isdir(path):
+        raise SilkInputError(
+            f"{path}: is a folder, expected a file; silk info -m {shlex.quote(path)} describes a model"
+        )
     with ExitStack() as stack:
         try:
             source = stack.enter_context(repeatable(path))
@@ -122,12 +127,14 @@ def run_compare(arguments: argparse.Namespace, console: Console) -> int:
 
     rate = arguments.rate
     console.check_output(arguments.png)
+    if arguments.reference == arguments.other:
+        raise SilkInputError(f"{input_name(arguments.reference)}: compared with itself, expected two files")
+    if arguments.png == "":
+        raise SilkInputError("the picture has no name, expected a .png file to write")
     if arguments.png:
         check_suffix(arguments.png, (".png",), "a picture", "")
         check_target([arguments.reference, arguments.other], arguments.png, arguments.force)
     signals = {path: load(path, rate, console.notice) for path in (arguments.reference, arguments.other)}
-    if len(signals) == 1:
-        raise SilkInputError(f"{arguments.reference}: compared with itself, expected two files")
     n_shared = min(len(samples) for samples in signals.values())
     first, second = (torch.from_numpy(samples) for samples in signals.values())
     if len(first) != len(second):
@@ -164,14 +171,13 @@ def run_demo(arguments: argparse.Namespace, console: Console) -> int:
     from silk_fast.runtime.transcode import Transcoder, open_silk
 
     source, folder = arguments.input or str(DEMO_SPEECH), Path(arguments.output)
-    folder.mkdir(parents=True, exist_ok=True)
     files = silk, wav, png = [str(folder / f"speech.{suffix}") for suffix in ("silk", "wav", "png")]
     for path in files:
         check_target([source], path, arguments.force)
     codec, sha = load_codec(arguments)
     transcoder = Transcoder(codec, sha, console.notice)
     rate = codec.config.sample_rate
-    with repeatable(source) as recording:
+    with made_folder(arguments.output), repeatable(source) as recording:
         start = time.perf_counter()
         encoded = transcoder.encode(recording, silk)
         encode_seconds = time.perf_counter() - start

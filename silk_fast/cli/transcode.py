@@ -1,22 +1,21 @@
 """``silk encode`` and ``silk decode``."""
 
 import argparse
-import json
 import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial
 from typing import TYPE_CHECKING
 
 from silk_fast.audio import FORMATS, SUFFIXES
 from silk_fast.cli.console import Commands, Console, message_of
-from silk_fast.cli.files import Plan, check_suffix, check_target, plan_files
+from silk_fast.cli.files import Plan, check_suffix, check_target, made_folder, plan_files
 from silk_fast.errors import SilkError, SilkInputError
 from silk_fast.files import is_stream, printable
 
 if TYPE_CHECKING:
     from silk_fast.reference.codec import SilkCodec
+    from silk_fast.runtime.transcode import Transcoded
 
 SUBTYPES = {"16": "PCM_16", "24": "PCM_24", "32": "PCM_32", "float": "FLOAT"}
 
@@ -73,14 +72,13 @@ def transcode_all(console: Console, plan: Plan, overwrite: bool, rate: int, job:
         start = time.perf_counter()
         try:
             check_target([source], target, overwrite)
-            with console.progress(label) as bar:
+            folder = "" if is_stream(target) else os.path.dirname(target)
+            with console.progress(label) as bar, made_folder(folder):
 
                 def progress(n_done: int, n_total: int | None, bar=bar) -> None:
                     bar.total = max(n_done, n_total or 0) / rate
                     bar.update(n_done / rate - bar.n)
 
-                if os.path.dirname(target) and not is_stream(target):
-                    os.makedirs(os.path.dirname(target), exist_ok=True)
                 result = job(source, target, progress)
         except (SilkError, OSError) as error:
             message = message_of(error, source)
@@ -103,7 +101,7 @@ def transcode_all(console: Console, plan: Plan, overwrite: bool, rate: int, job:
     if n_inputs > 1:
         console.notice(f"{len(done)} done, {len(failed)} failed")
     if console.json:
-        print(json.dumps({"done": done, "failed": failed}, indent=2))
+        console.result({"done": done, "failed": failed}, [])
     return 1 if failed else 0
 
 
@@ -126,6 +124,21 @@ def _check_names(plan: Plan, suffix: str, what: str) -> None:
         check_suffix(target, (suffix,), what, "; --any-suffix allows it")
 
 
+def _format_of(target: str, any_suffix: bool) -> str | None:
+    """Choose the format of a file to decode into, by its suffix; None where that is for the writer.
+
+    Raises:
+        SilkInputError: its name tells of no format, and ``any_suffix`` does not say that this is meant.
+    """
+    suffix = os.path.splitext(target)[1].lower()
+    if suffix in FORMATS or is_stream(target):
+        return None
+    if any_suffix:
+        return ".wav"
+    name = f"cannot write '{suffix}'" if suffix else "a name without a suffix does not say the format"
+    raise SilkInputError(f"{target}: {name}, expected one of {' '.join(FORMATS)}; --format or --any-suffix allows it")
+
+
 def run_decode(arguments: argparse.Namespace, console: Console) -> int:
     from silk_fast.runtime.transcode import Transcoder
 
@@ -135,13 +148,18 @@ def run_decode(arguments: argparse.Namespace, console: Console) -> int:
     if suffix and not arguments.any_suffix:
         _check_names(plan, suffix, arguments.format)
     transcoder = Transcoder(*load_codec(arguments), console.notice)
-    decode = partial(
-        transcoder.decode,
-        suffix=suffix or (".wav" if arguments.any_suffix else None),
-        subtype=SUBTYPES.get(arguments.bits),
-        recover=arguments.recover,
-        force_model=arguments.force_model,
-    )
+
+    def decode(source: str, target: str, progress: Callable) -> "Transcoded":
+        return transcoder.decode(
+            source,
+            target,
+            progress,
+            suffix=suffix or _format_of(target, arguments.any_suffix),
+            subtype=SUBTYPES.get(arguments.bits),
+            recover=arguments.recover,
+            force_model=arguments.force_model,
+        )
+
     return transcode_all(console, plan, arguments.force, transcoder.codec.config.sample_rate, decode)
 
 

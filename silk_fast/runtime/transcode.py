@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from silk_fast.audio import AudioReader, AudioWriter
 from silk_fast.container import SilkHeader, SilkReader, SilkWriter
 from silk_fast.errors import SilkFormatError, SilkModelError
 from silk_fast.files import Source, atomic_file, cannot_read, input_name, open_seekable
+from silk_fast.notices import warnings_to
 from silk_fast.reference.codec import SilkCodec
 
 Progress = Callable[[int, int | None], None]  # samples done so far, samples in all if known
@@ -104,7 +105,11 @@ class Transcoder:
         codec, config = self.codec, self.codec.config
         device = codec.device
         block_samples = codec.chunk_frames() * config.frame_samples
+        name, notice = input_name(source), self.notice
+        if notice:
+            codec.forget_warnings()  # so that every file has its own
         with (
+            warnings_to(lambda text: notice(f"{name}: {text}")) if notice else nullcontext(),
             AudioReader(source, config.sample_rate, block_samples, self.notice) as reader,
             atomic_file(target) as file,
             codec.streaming() as stream,

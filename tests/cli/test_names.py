@@ -76,7 +76,12 @@ def test_audio_does_not_get_the_name_of_something_else(tokens, model, tmp_path, 
         ("a.silk", [], "cannot write '.silk', expected one of .wav"),
         ("a.silk", ["--format", "wav"], "wav under '.silk', expected .wav"),
         ("a.wav", ["--format", "flac"], "flac under '.wav', expected .flac"),
-        ("a", [], "cannot write ''"),
+        (
+            "a.txt",
+            [],
+            "cannot write '.txt', expected one of .wav .flac .ogg .opus .mp3; --format or --any-suffix allows it",
+        ),
+        ("a", [], "a name without a suffix does not say the format"),
     ):
         assert silk("decode", tokens, "-o", tmp_path / name, "-m", model, *options) == 1
         assert message in capsys.readouterr().err
@@ -84,6 +89,7 @@ def test_audio_does_not_get_the_name_of_something_else(tokens, model, tmp_path, 
     for name, options, start in (
         ("a.silk", ["--any-suffix"], b"RIFF"),
         ("a.wav", ["--any-suffix", "--format", "flac"], b"fLaC"),
+        ("a.flac", ["--any-suffix"], b"fLaC"),
         ("a", ["--format", "ogg"], b"OggS"),
     ):
         assert silk("decode", tokens, "-o", tmp_path / name, "-m", model, *options) == 0

@@ -95,7 +95,7 @@ def test_bad_model_gives_one_line_and_no_output(kind, message, speech, tmp_path,
         ("block CRC", "block CRC-32"),
         ("truncated", "file size"),
         ("trailing", "file size"),
-        ("empty", "not a .silk file"),
+        ("empty", "speech.silk: is empty (0 bytes), expected a .silk file"),
     ],
 )
 def test_bad_silk_file_gives_one_line_and_no_output(kind, message, tokens, model, capsys):
@@ -133,6 +133,16 @@ def test_bad_silk_file_gives_one_line_and_no_output(kind, message, tokens, model
         (["compare", "{d}/a.wav", "{d}/a.wav"], "compared with itself"),
         (["decode", "{d}/a.silk", "-o", "{d}/out.xyz"], "cannot write '.xyz', expected one of .wav"),
         (["encode", "{d}/a.wav", "-o", "{d}/a.wav", "-f"], "input and output are the same file"),
+        (["encode", "{d}/a.silk"], "a.silk: is named as a .silk file already"),
+        (["encode", "{d}/a.wav", "-o", "{d}/b.wav/x.silk"], "b.wav: is no folder, expected one to write into"),
+        (["encode", "{d}/missing.wav", "-o", "{d}/new/deep/x.silk"], "missing.wav: No such file or directory"),
+        (["encode", "{d}/a\0b.wav"], "no name has a NUL in it"),
+        (["encode", "{d}/a.wav", "-o", "{d}/loop.silk"], "loop.silk: cannot be written: Too many levels"),
+        (["demo", "{d}/a.wav", "-o", "{d}/b.wav"], "b.wav: is no folder, expected one to write into"),
+        (["info", "{d}/twins"], "twins: is a folder, expected a file; silk info -m"),
+        (["info", "-m", ""], "a model cannot have an empty name"),
+        (["compare", "{d}/a.wav", "{d}/b.wav", "--png", ""], "the picture has no name"),
+        (["compare", "-", "-"], "standard input: compared with itself"),
     ],
 )
 def test_impossible_requests_are_explained(arguments, message, speech, model, tmp_path, capsys):
@@ -142,14 +152,16 @@ def test_impossible_requests_are_explained(arguments, message, speech, model, tm
     for name in ("a.wav", "b.wav", "twins/x.wav", "twins/x.flac"):
         soundfile.write(tmp_path / name, np.zeros(9600), 24_000)
     assert silk("encode", tmp_path / "a.wav", "-m", model, "-q") == 0
-    before = files_in(tmp_path)
+    (tmp_path / "loop.silk").symlink_to(tmp_path / "loop.silk")
+    before = sorted(tmp_path.rglob("*"))
     capsys.readouterr()
-    status = silk(*(a.format(d=tmp_path) for a in arguments), *(["-m", model] if arguments[0] != "compare" else []))
+    with_model = [] if arguments[0] == "compare" or "-m" in arguments else ["-m", model]
+    status = silk(*(argument.format(d=tmp_path) for argument in arguments), *with_model)
     assert status == 1
     err = capsys.readouterr().err
     assert message in err
     assert err.count("\n") == 1
-    assert files_in(tmp_path) == before
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_wrong_usage_has_status_two(capsys):

@@ -1,5 +1,6 @@
 """Descriptors, pipes and devices: as outputs they are written to, not replaced; as inputs they are read once."""
 
+import json
 import os
 import subprocess
 import threading
@@ -9,6 +10,7 @@ import pytest
 import soundfile
 
 from silk_fast.container import MAGIC
+from silk_fast.runtime.transcode import open_silk
 from tests.cli.support import files_in, silk
 from tests.support import SILK
 
@@ -134,11 +136,66 @@ def test_demo_reads_standard_input(speech, model, tmp_path):
     assert files_in(tmp_path / "demo") == ["speech.png", "speech.silk", "speech.wav"]
 
 
-def test_closed_standard_streams_are_refused(speech, model):
-    closed = {"stdin": "<&-", "stdout": ">&-"}
-    for arguments, stream in ((["encode", "-", "-m", model, "-o", "a.silk"], "stdin"), (["info", speech], "stdout")):
-        command = " ".join(["exec", str(SILK), *map(str, arguments), closed[stream]])
-        done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, cwd=speech.parent)
-        assert "Traceback" not in done.stderr
-        assert done.returncode == (stream == "stdin")
+def shell(redirection, *arguments, cwd):
+    """Run ``silk`` as a shell does, with its standard streams redirected."""
+    command = " ".join(["exec", str(SILK), *map(str, arguments), redirection])
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, cwd=cwd, env=buffered)
+
+
+@pytest.mark.parametrize(
+    ("redirection", "arguments", "message"),
+    [
+        ("<&-", ["encode", "-", "-o", "a.silk"], "standard input: Bad file descriptor"),
+        (">&-", ["info", "speech.wav"], "standard output: cannot be written: it is closed"),
+        (">&-", ["info", "speech.wav", "--json"], "standard output: cannot be written: it is closed"),
+        (">/dev/full", ["info", "speech.wav"], "standard output: cannot be written: No space left on device"),
+        (">/dev/full", ["--help"], "standard output: cannot be written: No space left on device"),
+        (">&-", ["encode", "speech.wav", "-o", "/dev/stdout"], "/dev/stdout: cannot be written: Bad file descriptor"),
+    ],
+    ids=str,
+)
+def test_standard_streams_that_cannot_be_used_are_named(redirection, arguments, message, speech, model):
+    with_model = ["-m", model] if arguments[0] == "encode" else []
+    done = shell(redirection, *arguments, *with_model, cwd=speech.parent)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
     assert files_in(speech.parent) == ["speech.wav"]
+
+
+@pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full", ">&-", ">&- 2>&-"])
+def test_work_goes_on_where_nobody_listens(redirection, speech, model):
+    done = shell(redirection, "encode", "speech.wav", "missing.wav", "-o", "out/", "-m", model, cwd=speech.parent)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert files_in(speech.parent) == ["out/speech.silk", "speech.wav"]
+    with open_silk(speech.parent / "out" / "speech.silk") as reader:
+        assert reader.n_samples == 50_000
+
+
+def test_pipes_in_a_folder_are_left_alone(speech, model, tmp_path):
+    os.mkfifo(tmp_path / "pipe.wav")
+    (tmp_path / "lost.wav").symlink_to(tmp_path / "nothing")
+    done = run("encode", tmp_path, "-m", model)
+    assert done.returncode == 1
+    assert b"lost.wav: No such file" in done.stderr
+    assert b"1 done, 1 failed" in done.stderr
+
+
+def test_numbers_that_are_not_finite_are_null_in_json(tmp_path):
+    for name, level in (("a.wav", 0.0), ("b.wav", 0.5)):
+        soundfile.write(tmp_path / name, np.full(50_000, level), 24_000)
+    done = run("compare", tmp_path / "a.wav", tmp_path / "b.wav", "--json")
+    values = json.loads(done.stdout, parse_constant=lambda text: pytest.fail(text))
+    assert values["reference_level_db"] is None
+
+
+@pytest.mark.parametrize("quiet", [[], ["-q"]])
+def test_audio_far_too_loud_is_noticed_once_a_file(quiet, model, tmp_path, capsys, recwarn):
+    for name in ("a.wav", "b.wav"):
+        soundfile.write(tmp_path / name, np.full(30_000, 1000.0), 24_000, subtype="FLOAT")
+    assert silk("encode", tmp_path, "-m", model, *quiet) == 0
+    err = capsys.readouterr().err
+    for name in ("a.wav", "b.wav"):
+        assert err.count(f"silk: {tmp_path / name}: audio has samples of magnitude 1000") == (not quiet)
+    assert not recwarn.list

@@ -33,7 +33,7 @@ def test_other_files_versions_and_damaged_headers_are_refused(recovering):
         with pytest.raises(SilkFormatError, match=message):
             SilkReader(io.BytesIO(data), recover=recovering)
 
-    refused(b"", "not a .silk file")
+    refused(b"", "is empty")
     refused(b"RIFF" + data, "not a .silk file")
     refused(data.replace(b"\r\n", b"\n"), "text-mode")
     refused(data.replace(b"\n", b"\r\n"), "text-mode")
