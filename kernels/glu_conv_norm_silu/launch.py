@@ -6,7 +6,7 @@ import torch
 import triton
 from torch import Tensor
 
-from .._launch import check_dtype, check_operand, compute_dtype, contiguous, on_device, wide_dtype
+from .._launch import AS_WRITTEN, check_dtype, check_operand, compute_dtype, contiguous, on_device, wide_dtype
 from .backward import _glu_conv_bwd_kernel, _glu_conv_norm_silu_bwd_kernel
 from .forward import _glu_conv_norm_silu_fwd_kernel
 
@@ -26,7 +26,7 @@ def _options(weight: Tensor, dtype: torch.dtype) -> dict[str, Any]:
         "COMPUTE": compute_dtype(dtype),
         "BLOCK_C": block_c,
         "num_warps": min(max(block_c // 128, 1), 16),
-        "enable_fp_fusion": True,
+        **AS_WRITTEN,
     }
 
 

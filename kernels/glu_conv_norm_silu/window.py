@@ -3,6 +3,8 @@
 import triton
 import triton.language as tl
 
+from .._math import fma
+
 UNROLL = tl.constexpr(4)  # frames at a time
 
 
@@ -59,10 +61,10 @@ def convolve(
     b_1, b_2, b_3 = b_0, b_0, b_0
     for k in tl.static_range(N_TAPS):
         b_weight = tl.load(weight_ptr + k * N_CHANNELS + i_channel, mask=m_channel, other=0.0).to(COMPUTE)
-        b_0 += b_weight * window[k]
-        b_1 += b_weight * window[k + 1]
-        b_2 += b_weight * window[k + 2]
-        b_3 += b_weight * window[k + 3]
+        b_0 = fma(b_weight, window[k], b_0)
+        b_1 = fma(b_weight, window[k + 1], b_1)
+        b_2 = fma(b_weight, window[k + 2], b_2)
+        b_3 = fma(b_weight, window[k + 3], b_3)
     return stack((b_0, b_1, b_2, b_3)), window[UNROLL:]
 
 

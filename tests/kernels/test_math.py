@@ -6,6 +6,7 @@ import pytest
 import torch
 import triton
 import triton.language as tl
+from silk_fast.kernels._launch import AS_WRITTEN
 from silk_fast.kernels._math import sincos
 from silk_fast.kernels.inverse_stft.polar_spectrum import exp_limited
 
@@ -22,7 +23,7 @@ def _sincos_kernel(x_ptr, sine_ptr, cosine_ptr, n, BLOCK: tl.constexpr):
 
 def run_sincos(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     sine, cosine = torch.empty_like(x), torch.empty_like(x)
-    _sincos_kernel[(triton.cdiv(len(x), 1 << 14),)](x, sine, cosine, len(x), BLOCK=1 << 14, enable_fp_fusion=True)
+    _sincos_kernel[(triton.cdiv(len(x), 1 << 14),)](x, sine, cosine, len(x), BLOCK=1 << 14, **AS_WRITTEN)
     return sine, cosine
 
 
@@ -35,7 +36,7 @@ def _exp_kernel(x_ptr, y_ptr, n, BLOCK: tl.constexpr):
 def test_limited_exponential_agrees_with_float64():
     x = torch.linspace(-87, 6, 50_001, device=DEVICE)
     y = torch.empty_like(x)
-    _exp_kernel[(triton.cdiv(len(x), 1 << 14),)](x, y, len(x), BLOCK=1 << 14, enable_fp_fusion=True)
+    _exp_kernel[(triton.cdiv(len(x), 1 << 14),)](x, y, len(x), BLOCK=1 << 14, **AS_WRITTEN)
     exact = x.double().clamp(max=math.log(100)).exp()
     assert ((y - exact).abs() / exact).max() <= 3e-7  # ex2.approx alone may err by 2.4e-7
 
