@@ -14,7 +14,7 @@ import triton.language as tl
 
 from ._launch import INTERPRETED
 
-EMULATE_FMA = tl.constexpr(INTERPRETED)
+IN_INTERPRETER = tl.constexpr(INTERPRETED)
 PI = tl.constexpr(math.pi)
 INV_PI_HIGH = tl.constexpr(float.fromhex("0x1.45f306p-2"))  # 1 / pi as the sum of two floats
 INV_PI_LOW = tl.constexpr(float.fromhex("0x1.b93910p-27"))
@@ -26,7 +26,7 @@ QUARTERS = tl.constexpr(2 / math.pi)
 @triton.jit
 def fma(b_x, b_y, b_z):
     """``x * y + z`` with one rounding; the interpreter, whose own has two, keeps two in float64."""
-    if EMULATE_FMA and b_z.dtype == tl.float32:
+    if IN_INTERPRETER and b_z.dtype == tl.float32:
         return (b_x.to(tl.float64) * b_y.to(tl.float64) + b_z.to(tl.float64)).to(tl.float32)
     else:
         return tl.fma(b_x, b_y, b_z)
@@ -50,10 +50,13 @@ def less_multiples(b_x, b_n, PARTS: tl.constexpr):
 
 
 @triton.jit
-def nearest(b_x):
-    """Nearest integer of float32 |x| < 2^22, half to even: as float32, and as int32 of which the low 22 bits hold."""
+def nearest(b_x, FACTOR: tl.constexpr = 1.0):
+    """Nearest integer of ``x * FACTOR``, float32 below 2^22: as float32, and as int32 of which the low 22 bits hold.
+
+    Half goes to even.
+    """
     magic = tl.full([], ROUND_MAGIC, tl.float32)
-    b_sum = b_x + magic
+    b_sum = fma(b_x, tl.full([], FACTOR, tl.float32), magic)
     return b_sum - magic, b_sum.to(tl.int32, bitcast=True)
 
 
@@ -118,7 +121,7 @@ def sincos(b_x):
     if b_x.dtype == tl.float64:
         return tl.sin(b_x), tl.cos(b_x)
     else:
-        b_quarter, i_quarter = nearest(b_x * QUARTERS)
+        b_quarter, i_quarter = nearest(b_x, QUARTERS)
         # pi / 2 in parts short enough that multiples below 2^16 of all but the last are exact
         b_r = less_multiples(b_x, b_quarter, (201 / 128, 253 / 524288, 1.2675907950567314e-06))
         b_r = tl.where(tl.abs(b_r) > 1.0, 0.0, b_r)  # so large that it is not known to a quarter turn
@@ -126,15 +129,25 @@ def sincos(b_x):
 
 
 @triton.jit
+def sigmoid(b_v):
+    """``1 / (1 + exp(-v))`` in four instructions; 0 where it is below 2^-126, of which ``tl.sigmoid`` takes care."""
+    if b_v.dtype == tl.float64 or IN_INTERPRETER:
+        return tl.sigmoid(b_v)
+    else:
+        b_x = 1.0 + tl.exp2(b_v * -LOG2_E)
+        return tl.inline_asm_elementwise("rcp.approx.ftz.f32 $0, $1;", "=f, f", [b_x], tl.float32, is_pure=True, pack=1)
+
+
+@triton.jit
 def silu(b_v):
     """``v * sigmoid(v)`` (Elfwing et al., 2018)."""
-    return b_v * tl.sigmoid(b_v)
+    return b_v * sigmoid(b_v)
 
 
 @triton.jit
 def silu_slope(b_v):
     """Derivative of :func:`silu`."""
-    b_s = tl.sigmoid(b_v)
+    b_s = sigmoid(b_v)
     return fma(b_v * b_s, 1.0 - b_s, b_s)
 
 

@@ -11,7 +11,7 @@ parameter each, and ``torch.sum`` adds these up.
 import triton
 import triton.language as tl
 
-from .._math import fma, silu_slope
+from .._math import fma, sigmoid, silu_slope
 from .window import UNROLL, convolve, gated_before, load_affine, load_frame, mean, normalise, stack, store_frames
 
 
@@ -122,7 +122,7 @@ def _glu_conv_bwd_kernel(
             dgated: tl.tuple = ()
             for u in tl.static_range(UNROLL):
                 b_a, b_b = load_frame(p_x, None, i_time, u, n_time, i_channel, N_CHANNELS, N_TAPS, COMPUTE)
-                frames, gates = frames + (b_a,), gates + (tl.sigmoid(b_b),)
+                frames, gates = frames + (b_a,), gates + (sigmoid(b_b),)
                 dgated = dgated + (tl.zeros((BLOCK_C,), COMPUTE),)
                 b_dconv = _load_dconv(p_dconv, i_time - n_before, u + N_TAPS - 1, n_conv, i_channel, N_CHANNELS)
                 window = window + (b_dconv,)

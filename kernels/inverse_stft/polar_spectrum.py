@@ -37,7 +37,7 @@ def exp_limited(b_x):
         return tl.exp(b_x)
     else:
         b_x = tl.where(b_x < -87.0, -87.0, b_x)  # 1e-38
-        b_power, i_power = nearest(b_x * LOG2_E)
+        b_power, i_power = nearest(b_x, LOG2_E)
         # log 2 in parts short enough that multiples below 2^13 of the first are exact
         b_r = less_multiples(b_x, b_power, (355 / 512, -2.1219444005469057e-04))
         return tl.exp2(b_r * LOG2_E) * ((i_power << 23) + 0x3F800000).to(tl.float32, bitcast=True)
