@@ -1,10 +1,12 @@
 """Device mathematics that several kernels share: rounding, sine and cosine, SiLU, the cast that saturates.
 
-Everything is float32, or float64 for float64. Kernels are compiled without contraction (``AS_WRITTEN``), so a
-multiplication and an addition share a rounding where :func:`fma` or :func:`polynomial` says so, and nowhere else. Sines are reduced and then polynomials, the same operations on every
-machine and in the interpreter, without the slow path of ``tl.sin`` and more exact than the hardware's ``sin.approx``:
-docs/kernels.md derives them. :func:`half_turns` reduces a product ``alpha * v`` exactly, whatever its size, and
-:func:`sin_pi`, :func:`cos_pi` follow; :func:`sincos` takes an angle, of which it knows no more than float32 says.
+Everything is float32, or float64 for float64. As kernels are compiled without contraction (``AS_WRITTEN``), a
+multiplication and an addition share a rounding where :func:`fma` says so, and nowhere else.
+
+Sines are reduced and then polynomials, the same operations on every machine and in the interpreter, without the slow
+path of ``tl.sin`` and more exact than the hardware's ``sin.approx``: docs/kernels.md derives them. :func:`half_turns`
+reduces a product ``alpha * v`` exactly, whatever its size, and :func:`sin_pi`, :func:`cos_pi` follow; :func:`sincos`
+takes an angle, of which it knows no more than float32 says.
 """
 
 import math
@@ -25,7 +27,10 @@ QUARTERS = tl.constexpr(2 / math.pi)
 
 @triton.jit
 def fma(b_x, b_y, b_z):
-    """``x * y + z`` with one rounding; the interpreter, whose own has two, keeps two in float64."""
+    """``x * y + z`` of tensors with one rounding. The interpreter's own has two; here only of float64.
+
+    In float32 it goes through float64 there, which decides one case in about 2^29, next to a tie, the other way.
+    """
     if IN_INTERPRETER and b_z.dtype == tl.float32:
         return (b_x.to(tl.float64) * b_y.to(tl.float64) + b_z.to(tl.float64)).to(tl.float32)
     else:
