@@ -8,7 +8,15 @@ import torch
 from silk_fast.kernels import rel_attention
 
 from silk_fast.reference import ops
-from tests.kernels.support import ATOL, DEVICE, DTYPES, assert_matches, assert_op_matches, assert_same_bits, head_layouts
+from tests.kernels.support import (
+    ATOL,
+    DEVICE,
+    DTYPES,
+    assert_matches,
+    assert_op_matches,
+    assert_same_bits,
+    head_layouts,
+)
 
 SILK = (63, 0)
 ALL = (None, None)

@@ -8,7 +8,15 @@ from silk_fast.kernels import rel_key_attention
 from silk_fast.kernels.attention.launch import attention_forward
 
 from silk_fast.reference import ops
-from tests.kernels.support import ATOL, DEVICE, DTYPES, assert_matches, assert_op_matches, assert_same_bits, head_layouts
+from tests.kernels.support import (
+    ATOL,
+    DEVICE,
+    DTYPES,
+    assert_matches,
+    assert_op_matches,
+    assert_same_bits,
+    head_layouts,
+)
 
 BERT = (64, 8)
 
