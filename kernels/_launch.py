@@ -10,6 +10,8 @@ from torch import Tensor
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 INTEGERS = (torch.int32, torch.int64)
+# Of every launch: no compiler contracts a * b + c, differently for each layout; kernels say `fma` where they want one.
+AS_WRITTEN = {"enable_fp_fusion": False}
 
 
 @triton.jit

@@ -1,9 +1,12 @@
 """Device mathematics that several kernels share: rounding, sine and cosine, SiLU, the cast that saturates.
 
-Everything is float32, or float64 for float64. Sines are reduced and then polynomials, the same operations on every
-machine and in the interpreter, without the slow path of ``tl.sin`` and more exact than the hardware's ``sin.approx``:
-docs/kernels.md derives them. :func:`half_turns` reduces a product ``alpha * v`` exactly, whatever its size, and
-:func:`sin_pi`, :func:`cos_pi` follow; :func:`sincos` takes an angle, of which it knows no more than float32 says.
+Everything is float32, or float64 for float64. As kernels are compiled without contraction (``AS_WRITTEN``), a
+multiplication and an addition share a rounding where :func:`fma` says so, and nowhere else.
+
+Sines are reduced and then polynomials, the same operations on every machine and in the interpreter, without the slow
+path of ``tl.sin`` and more exact than the hardware's ``sin.approx``: docs/kernels.md derives them. :func:`half_turns`
+reduces a product ``alpha * v`` exactly, whatever its size, and :func:`sin_pi`, :func:`cos_pi` follow; :func:`sincos`
+takes an angle, of which it knows no more than float32 says.
 """
 
 import math
@@ -13,32 +16,52 @@ import triton.language as tl
 
 from ._launch import INTERPRETED
 
-EMULATE_FMA = tl.constexpr(INTERPRETED)
+IN_INTERPRETER = tl.constexpr(INTERPRETED)
 PI = tl.constexpr(math.pi)
 INV_PI_HIGH = tl.constexpr(float.fromhex("0x1.45f306p-2"))  # 1 / pi as the sum of two floats
 INV_PI_LOW = tl.constexpr(float.fromhex("0x1.b93910p-27"))
 LOG2_E = tl.constexpr(math.log2(math.e))
 ROUND_MAGIC = tl.constexpr(1.5 * 2.0**23)  # a float32 this large has no fraction bits: adding it rounds, half to even
 QUARTERS = tl.constexpr(2 / math.pi)
-# pi / 2 in parts short enough that multiples below 2^16 of all but the last are exact.
-QUARTER_1, QUARTER_2 = tl.constexpr(201 / 128), tl.constexpr(253 / 524288)
-QUARTER_3 = tl.constexpr(1.2675907950567314e-06)
 
 
 @triton.jit
 def fma(b_x, b_y, b_z):
-    """``x * y + z`` in float32 with one rounding; the interpreter's own fma rounds twice."""
-    if EMULATE_FMA:
+    """``x * y + z`` of tensors with one rounding. The interpreter's own has two; here only of float64.
+
+    In float32 it goes through float64 there, which decides one case in about 2^29, next to a tie, the other way.
+    """
+    if IN_INTERPRETER and b_z.dtype == tl.float32:
         return (b_x.to(tl.float64) * b_y.to(tl.float64) + b_z.to(tl.float64)).to(tl.float32)
     else:
         return tl.fma(b_x, b_y, b_z)
 
 
 @triton.jit
-def nearest(b_x):
-    """Nearest integer of float32 |x| < 2^22, half to even: as float32, and as int32 of which the low 22 bits hold."""
+def polynomial(b_x, COEFFICIENTS: tl.constexpr):
+    """Polynomial in x with ``COEFFICIENTS`` from the highest power to the constant: one :func:`fma` for each power."""
+    b_y = tl.full([], COEFFICIENTS[0], b_x.dtype)
+    for i in tl.static_range(1, len(COEFFICIENTS)):
+        b_y = fma(b_y, b_x, tl.full([], COEFFICIENTS[i], b_x.dtype))
+    return b_y
+
+
+@triton.jit
+def less_multiples(b_x, b_n, PARTS: tl.constexpr):
+    """``x - n * sum(PARTS)``, one part after the other."""
+    for i in tl.static_range(len(PARTS)):
+        b_x = fma(b_n, tl.full([], -PARTS[i], b_x.dtype), b_x)
+    return b_x
+
+
+@triton.jit
+def nearest(b_x, FACTOR: tl.constexpr = 1.0):
+    """Nearest integer of ``x * FACTOR``, float32 below 2^22: as float32, and as int32 of which the low 22 bits hold.
+
+    Half goes to even.
+    """
     magic = tl.full([], ROUND_MAGIC, tl.float32)
-    b_sum = b_x + magic
+    b_sum = fma(b_x, tl.full([], FACTOR, tl.float32), magic)
     return b_sum - magic, b_sum.to(tl.int32, bitcast=True)
 
 
@@ -61,8 +84,8 @@ def per_pi(b_alpha):
         return b_alpha / PI, tl.zeros_like(b_alpha)
     else:
         b_high = b_alpha * INV_PI_HIGH
-        inv_pi = tl.full([], INV_PI_HIGH, tl.float32)
-        return b_high, b_alpha * INV_PI_LOW + fma(b_alpha, inv_pi, -b_high)
+        inv_pi_high, inv_pi_low = tl.full([], INV_PI_HIGH, tl.float32), tl.full([], INV_PI_LOW, tl.float32)
+        return b_high, fma(b_alpha, inv_pi_low, fma(b_alpha, inv_pi_high, -b_high))
 
 
 @triton.jit
@@ -71,9 +94,8 @@ def sin_pi(b_f):
     if b_f.dtype == tl.float64:
         return tl.sin(b_f * PI)
     else:
-        b_g = b_f * b_f
-        b_s = 2.55005759513 + b_g * (-0.59815701961 + b_g * 0.0773756865131)
-        return b_f * (3.14159263308 + b_g * (-5.16770913777 + b_g * b_s))
+        b_s = polynomial(b_f * b_f, (0.0773756865131, -0.59815701961, 2.55005759513, -5.16770913777, 3.14159263308))
+        return b_f * b_s
 
 
 @triton.jit
@@ -82,17 +104,17 @@ def cos_pi(b_f):
     if b_f.dtype == tl.float64:
         return tl.cos(b_f * PI)
     else:
-        b_g = b_f * b_f
-        b_c = -1.33520575004 + b_g * (0.234905755641 + b_g * -0.0243412750475)
-        return 0.999999999722 + b_g * (-4.9348021235 + b_g * (4.05870866187 + b_g * b_c))
+        return polynomial(
+            b_f * b_f, (-0.0243412750475, 0.234905755641, -1.33520575004, 4.05870866187, -4.9348021235, 0.999999999722)
+        )
 
 
 @triton.jit
 def sincos_of_quarters(b_r, i_quarter):
     """Sine and cosine of ``r + i_quarter * pi / 2``, r in [-pi/4, pi/4], float32; error of the polynomials 4e-9."""
     b_r2 = b_r * b_r
-    b_s = b_r + b_r * b_r2 * (-0.16666655 + b_r2 * (0.008332178 - b_r2 * 0.00019517267))
-    b_c = 1.0 - (0.5 * b_r2 - b_r2 * b_r2 * (0.041666646 + b_r2 * (-0.0013887367 + b_r2 * 2.4438415e-05)))
+    b_s = fma(b_r * b_r2, polynomial(b_r2, (-0.00019517267, 0.008332178, -0.16666655)), b_r)
+    b_c = polynomial(b_r2, (2.4438415e-05, -0.0013887367, 0.041666646, -0.5, 1.0))
     m_swapped = (i_quarter & 1) != 0
     b_sin, b_cos = tl.where(m_swapped, b_c, b_s), tl.where(m_swapped, b_s, b_c)
     return tl.where((i_quarter & 2) != 0, -b_sin, b_sin), tl.where(((i_quarter + 1) & 2) != 0, -b_cos, b_cos)
@@ -104,23 +126,34 @@ def sincos(b_x):
     if b_x.dtype == tl.float64:
         return tl.sin(b_x), tl.cos(b_x)
     else:
-        b_quarter, i_quarter = nearest(b_x * QUARTERS)
-        b_r = ((b_x - b_quarter * QUARTER_1) - b_quarter * QUARTER_2) - b_quarter * QUARTER_3
+        b_quarter, i_quarter = nearest(b_x, QUARTERS)
+        # pi / 2 in parts short enough that multiples below 2^16 of all but the last are exact
+        b_r = less_multiples(b_x, b_quarter, (201 / 128, 253 / 524288, 1.2675907950567314e-06))
         b_r = tl.where(tl.abs(b_r) > 1.0, 0.0, b_r)  # so large that it is not known to a quarter turn
         return sincos_of_quarters(b_r, i_quarter)
 
 
 @triton.jit
+def sigmoid(b_v):
+    """``1 / (1 + exp(-v))`` in four instructions; 0 where it is below 2^-126, of which ``tl.sigmoid`` takes care."""
+    if b_v.dtype == tl.float64 or IN_INTERPRETER:
+        return tl.sigmoid(b_v)
+    else:
+        b_x = 1.0 + tl.exp2(b_v * -LOG2_E)
+        return tl.inline_asm_elementwise("rcp.approx.ftz.f32 $0, $1;", "=f, f", [b_x], tl.float32, is_pure=True, pack=1)
+
+
+@triton.jit
 def silu(b_v):
     """``v * sigmoid(v)`` (Elfwing et al., 2018)."""
-    return b_v * tl.sigmoid(b_v)
+    return b_v * sigmoid(b_v)
 
 
 @triton.jit
 def silu_slope(b_v):
     """Derivative of :func:`silu`."""
-    b_s = tl.sigmoid(b_v)
-    return b_s * (1.0 + b_v * (1.0 - b_s))
+    b_s = sigmoid(b_v)
+    return fma(b_v * b_s, 1.0 - b_s, b_s)
 
 
 @triton.jit

@@ -19,7 +19,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._launch import check_dtype, check_operand, compute_dtype, contiguous, on_device, wide_dtype
+from ._launch import AS_WRITTEN, check_dtype, check_operand, compute_dtype, contiguous, on_device, wide_dtype
+from ._math import fma
 
 PROGRAMS = 256  # of the backward pass; their partial sums take at most 2 * 256 * C * 4 bytes
 MAX_CHANNELS = 16384  # a row must fit into the registers of one program
@@ -60,14 +61,15 @@ def _add_layer_norm_fwd_kernel(
     o_x, m_x = _rows(tl.program_id(0), n_rows, N_CHANNELS, BLOCK_R, BLOCK_C)
     i_channel = tl.arange(0, BLOCK_C)
     m_channel = i_channel < N_CHANNELS
-    b_sum = tl.load(x_ptr + o_x, mask=m_x, other=0.0).to(COMPUTE)
-    b_sum += SCALE * tl.load(residual_ptr + o_x, mask=m_x, other=0.0).to(COMPUTE)
+    b_x = tl.load(x_ptr + o_x, mask=m_x, other=0.0).to(COMPUTE)
+    b_residual = tl.load(residual_ptr + o_x, mask=m_x, other=0.0).to(COMPUTE)
+    b_sum = fma(b_residual, tl.full([], SCALE, COMPUTE), b_x)
     b_rounded = b_sum.to(sum_ptr.dtype.element_ty)
     tl.store(sum_ptr + o_x, b_rounded, mask=m_x)
     b_hat, _ = _normalise(b_rounded.to(COMPUTE), m_channel[None, :], N_CHANNELS, EPS)
     b_weight = tl.load(weight_ptr + i_channel, mask=m_channel, other=0.0).to(COMPUTE)
     b_bias = tl.load(bias_ptr + i_channel, mask=m_channel, other=0.0).to(COMPUTE)
-    b_normed = b_hat * b_weight[None, :] + b_bias[None, :]
+    b_normed = fma(b_hat, b_weight[None, :], b_bias[None, :])
     tl.store(normed_ptr + o_x, b_normed.to(normed_ptr.dtype.element_ty), mask=m_x)
 
 
@@ -99,14 +101,16 @@ def _add_layer_norm_bwd_kernel(
         b_sum = tl.load(sum_ptr + o_x, mask=m_x, other=0.0).to(COMPUTE)
         b_hat, b_rstd = _normalise(b_sum, m_channel[None, :], N_CHANNELS, EPS)
         b_dy = tl.load(dnormed_ptr + o_x, mask=m_x, other=0.0).to(COMPUTE)
-        b_dweight += b_dy * b_hat
+        b_dweight = fma(b_dy, b_hat, b_dweight)
         b_dbias += b_dy
         b_dhat = b_dy * b_weight[None, :]
         b_mean = (tl.sum(b_dhat, 1) / N_CHANNELS)[:, None]
         b_along = (tl.sum(b_dhat * b_hat, 1) / N_CHANNELS)[:, None]  # part of the gradient that changes the variance
-        b_dx = b_rstd * (b_dhat - b_mean - b_hat * b_along)
-        if dsum_ptr is not None:
-            b_dx += tl.load(dsum_ptr + o_x, mask=m_x, other=0.0).to(COMPUTE)
+        b_dx = fma(-b_hat, b_along, fma(b_dy, b_weight[None, :], -b_mean))
+        if dsum_ptr is None:
+            b_dx *= b_rstd
+        else:
+            b_dx = fma(b_rstd, b_dx, tl.load(dsum_ptr + o_x, mask=m_x, other=0.0).to(COMPUTE))
         tl.store(dx_ptr + o_x, b_dx.to(dx_ptr.dtype.element_ty), mask=m_x)
         if dresidual_ptr is not None:
             tl.store(dresidual_ptr + o_x, (SCALE * b_dx).to(dresidual_ptr.dtype.element_ty), mask=m_x)
@@ -128,7 +132,7 @@ def _options(x: Tensor, scale: float, eps: float, elements: int) -> dict:
         "BLOCK_R": block_r,
         "BLOCK_C": block_c,
         "num_warps": min(max(block_r * block_c // 512, 4), 16),
-        "enable_fp_fusion": True,
+        **AS_WRITTEN,
     }
 
 

@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._launch import check_dtype, check_operand, compute_dtype, on_device, wide_dtype
+from ._launch import AS_WRITTEN, check_dtype, check_operand, compute_dtype, on_device, wide_dtype
 from ._math import silu, silu_slope
 
 TILE = 2048  # elements
@@ -71,7 +71,7 @@ def _tile(n_channels: int) -> dict[str, int]:
 
 
 def _options(x: Tensor) -> dict:
-    return {"COMPUTE": compute_dtype(x.dtype), "enable_fp_fusion": True}
+    return {"COMPUTE": compute_dtype(x.dtype), **AS_WRITTEN}
 
 
 @torch.library.custom_op("silk_fast::bias_silu", mutates_args=(), device_types=("cuda", "cpu"))

@@ -16,8 +16,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._launch import check_dtype, check_operand, compute_dtype, contiguous, on_device, wide_dtype
-from ._math import cos_pi, half_turns, per_pi, sin_pi
+from ._launch import AS_WRITTEN, check_dtype, check_operand, compute_dtype, contiguous, on_device, wide_dtype
+from ._math import cos_pi, fma, half_turns, per_pi, sin_pi
 
 EPSILON = tl.constexpr(1e-9)
 SHORT = 256  # elements; shorter rows are gathered (forward) or tiled whole (backward)
@@ -34,7 +34,7 @@ def snake_constants(b_alpha, b_beta):
 def snake_value(b_v, b_high, b_low, b_scale):
     """``v + sin(alpha * v)^2 * scale`` with the constants of :func:`snake_constants`."""
     b_s = sin_pi(half_turns(b_v, b_high, b_low))
-    return b_v + b_s * b_s * b_scale
+    return fma(b_s * b_s, b_scale, b_v)
 
 
 @triton.jit
@@ -100,7 +100,7 @@ def _gradients(b_dy, b_v, b_high, b_low, b_slope):
     b_s = sin_pi(b_f)
     b_dy_sin = b_dy * b_s
     b_dy_sin_cos = b_dy_sin * cos_pi(b_f)
-    return b_dy + b_dy_sin_cos * b_slope, b_dy_sin_cos * b_v, b_dy_sin * b_s
+    return fma(b_dy_sin_cos, b_slope, b_dy), b_dy_sin_cos * b_v, b_dy_sin * b_s
 
 
 @triton.jit
@@ -231,7 +231,7 @@ def _snake(
                 n_elements,
                 TWO_ROWS=n_time >= tile["BLOCK"],
                 COMPUTE=compute_dtype(x.dtype),
-                enable_fp_fusion=True,
+                **AS_WRITTEN,
                 **tile,
             )
     return y
@@ -250,7 +250,7 @@ def _snake_backward(
     n_parts = 1 if n_time < SHORT else triton.cdiv(n_time, tile["BLOCK"]) + 1
     n_sums = 2 if bias is None else 3
     sums = torch.zeros(n_sums, n_batch, n_channels, n_parts, dtype=wide_dtype(x.dtype), device=x.device)
-    options = {"COMPUTE": compute_dtype(x.dtype), "enable_fp_fusion": True}
+    options = {"COMPUTE": compute_dtype(x.dtype), **AS_WRITTEN}
     with on_device("x", x):
         if n_elements and n_time < SHORT:
             time = triton.next_power_of_2(n_time)

@@ -13,7 +13,7 @@ with float32 sums.
 
 Tiles depend on D and dtype only, so that a sample has the same result alone and padded in a batch, bit for bit. They
 are small, for the sake of short sequences: at 2.5 Hz one tile holds 6 or 13 s of one (sample, head) pair, and by
-registers 8 (float16) or 13 (float32) of these run at once on each SM of a 3090.
+registers 8 (float16) or 11 (float32) of these run at once on each SM of a 3090.
 """
 
 from .rel_attention import rel_attention

@@ -16,8 +16,8 @@ planes: the dq kernel sums those, where it would sum du and dv_bias.
 import triton
 import triton.language as tl
 
-from .._math import LOG2_E, saturate
-from .tile import key_range, load_band, load_rows, store_rows, table_row, visible, visible_keys
+from .._math import LOG2_E, fma, saturate
+from .tile import key_range, load_band, load_rows, scores, store_rows, table_row, visible, visible_keys
 
 
 @triton.jit
@@ -33,9 +33,8 @@ def _weights_and_gradients(b_qc, b_qp, b_k, b_v, b_own, b_before, b_dout, b_lse,
     o_n = tl.arange(0, BLOCK)
     b_x = tl.dot(b_qp, tl.trans(b_own), input_precision="ieee")
     b_x = tl.where(_own_half(BLOCK), b_x, tl.dot(b_qp, tl.trans(b_before), input_precision="ieee"))
-    b_score = tl.dot(b_qc, tl.trans(b_k), input_precision="ieee")
-    b_score += tl.gather(b_x, (o_n[None, :] - o_n[:, None]) & (BLOCK - 1), 1)
-    b_log_p = b_score * (SCALE * LOG2_E) - b_lse[:, None]
+    b_score = scores(b_qc, b_k, tl.gather(b_x, (o_n[None, :] - o_n[:, None]) & (BLOCK - 1), 1))
+    b_log_p = fma(b_score, tl.full([], SCALE * LOG2_E, b_score.dtype), -b_lse[:, None])
     b_log_p = tl.minimum(b_log_p, 0.0, propagate_nan=tl.PropagateNan.ALL)  # rounding of huge scores may exceed 0
     b_p = tl.where(mask, tl.exp2(b_log_p), 0.0)
     b_dp = tl.dot(b_dout, tl.trans(b_v), input_precision="ieee")

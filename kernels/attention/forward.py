@@ -9,8 +9,8 @@ band under a tile is the other half of the tile before, so it is carried along (
 import triton
 import triton.language as tl
 
-from .._math import LOG2_E
-from .tile import biased, key_range, load_band, load_rows, load_vector, store_rows, visible, visible_keys
+from .._math import LOG2_E, fma
+from .tile import biased, key_range, load_band, load_rows, load_vector, scores, store_rows, visible, visible_keys
 
 
 @triton.jit
@@ -94,7 +94,6 @@ def _attention_fwd_kernel(
     for i_key in tl.range(first, end, BLOCK_N):
         o_key = i_key + o_n
         b_k = load_rows(k_ptr, o_key, o_key < end, stride_k_t, HEAD_DIM, BLOCK_D)
-        b_score = tl.dot(b_qc, tl.trans(b_k), input_precision="ieee")
         base = i_position - i_key
         if CLIPPED and (base - BLOCK_N + 1 >= left or base <= -right):
             b_x = tl.where(base > 0, b_far_left, b_far_right)[:, None] + tl.zeros([BLOCK_M, BLOCK_N], COMPUTE)
@@ -102,20 +101,21 @@ def _attention_fwd_kernel(
             b_band = load_band(pos_ptr, base, left, right, stride_pos_r, CLIPPED, HEAD_DIM, BLOCK_N, BLOCK_D)
             b_x = tl.dot(b_qp, tl.trans(b_band), input_precision="ieee")
         b_y = tl.where(m_behind, b_x_before, b_x)
-        b_score += tl.gather(tl.where(m_own, b_y, b_y_before), i_rotated, 1)
+        b_score = scores(b_qc, b_k, tl.gather(tl.where(m_own, b_y, b_y_before), i_rotated, 1))
         b_x_before, b_y_before = b_x, b_y
         mask = visible(i_position + o_m, o_key, first, end, left, right, CLIPPED)
-        b_score = tl.where(mask, b_score * (SCALE * LOG2_E), float("-inf"))
+        b_score = tl.where(mask, b_score, float("-inf"))
         b_max_new = tl.maximum(b_max, tl.max(b_score, 1))
         b_shift = tl.where(b_max_new == float("-inf"), 0.0, b_max_new)  # no key seen yet
-        b_decay = tl.exp2(b_max - b_shift)
-        b_p = tl.exp2(b_score - b_shift[:, None])
+        b_decay = tl.exp2((b_max - b_shift) * (SCALE * LOG2_E))
+        b_p = tl.exp2((b_score - b_shift[:, None]) * (SCALE * LOG2_E))
         b_v = load_rows(v_ptr, o_key, o_key < end, stride_v_t, HEAD_DIM, BLOCK_D)
-        b_out = b_out * b_decay[:, None] + tl.dot(b_p.to(b_v.dtype), b_v, input_precision="ieee")
-        b_sum = b_sum * b_decay + tl.sum(b_p, 1)
+        b_out = tl.dot(b_p.to(b_v.dtype), b_v, b_out * b_decay[:, None], input_precision="ieee")
+        b_sum = fma(b_sum, b_decay, tl.sum(b_p, 1))
         b_max = b_max_new
 
     b_total = tl.where(b_sum == 0, 1.0, b_sum)
     store_rows(out_ptr, b_out / b_total[:, None], o_query, o_query < n_queries, n_heads * HEAD_DIM, HEAD_DIM)
-    b_lse = tl.where(b_sum == 0, float("inf"), b_max + tl.log2(b_total))  # infinity: exp2(score - lse) is 0
+    b_lse = fma(b_max, tl.full([], SCALE * LOG2_E, COMPUTE), tl.log2(b_total))
+    b_lse = tl.where(b_sum == 0, float("inf"), b_lse)  # exp2(score - lse) is 0
     tl.store(lse_ptr + i_pair * n_queries + o_query, b_lse, mask=o_query < n_queries)

@@ -7,7 +7,7 @@ import torch
 import triton
 from torch import Tensor
 
-from .._launch import INTEGERS, check_dtype, check_operand, compute_dtype, contiguous, on_device, wide_dtype
+from .._launch import AS_WRITTEN, INTEGERS, check_dtype, check_operand, compute_dtype, contiguous, on_device, wide_dtype
 from .backward import _attention_bwd_dkv_kernel, _attention_bwd_dpos_kernel, _attention_bwd_dq_kernel
 from .forward import _attention_fwd_kernel
 
@@ -104,7 +104,7 @@ def attention_forward(
             COMPUTE=compute_dtype(q.dtype),
             **options,
             num_stages=2,
-            enable_fp_fusion=True,
+            **AS_WRITTEN,
         )
     return out, lse
 
@@ -155,7 +155,7 @@ def attention_backward(
     strides = [stride for x in (dout, qc, k, v) for stride in x.stride()[:3]]
     strides += [0 if clipped else pos.stride(0), pos.stride(-2)]
     constants = {"CLIPPED": clipped, "HEAD_DIM": head_dim, "SCALE": head_dim**-0.5, "BLOCK": block, **options}
-    constants |= {"COMPUTE": compute_dtype(q.dtype), "enable_fp_fusion": True}
+    constants |= {"COMPUTE": compute_dtype(q.dtype), **AS_WRITTEN}
     with on_device("q", q):
         _attention_bwd_dq_kernel[(n_batch * n_heads * n_query_tiles,)](
             *tensors,

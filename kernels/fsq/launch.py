@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import triton
 from torch import Tensor
 
-from .._launch import on_device
+from .._launch import AS_WRITTEN, on_device
 
 TILE = 1024  # elements per program
 MAX_LEVEL = 2**22  # beyond, float32 no longer tells neighbouring digits apart
@@ -54,6 +54,6 @@ def launch(kernel, name: str, tensors: tuple[Tensor, ...], frames: Tensor, **con
                 ROWS=n_batch == 1 and frames.is_contiguous(),
                 FRAMES=per_program,
                 DIMS=dims,
-                enable_fp_fusion=False,
+                **AS_WRITTEN,
                 **constants,
             )

@@ -11,7 +11,7 @@ parameter each, and ``torch.sum`` adds these up.
 import triton
 import triton.language as tl
 
-from .._math import silu_slope
+from .._math import fma, sigmoid, silu_slope
 from .window import UNROLL, convolve, gated_before, load_affine, load_frame, mean, normalise, stack, store_frames
 
 
@@ -60,10 +60,10 @@ def _glu_conv_norm_silu_bwd_kernel(
             frames = frames + (b_dy,)
         b_hat, b_rstd = normalise(b_conv, i_channel, N_CHANNELS, EPS)
         b_gain, b_shift = load_affine(norm_weight_ptr, norm_bias_ptr, i_channel, N_CHANNELS, COMPUTE)
-        b_dv = stack(frames) * silu_slope(b_hat * b_gain + b_shift)
+        b_dv = stack(frames) * silu_slope(fma(b_hat, b_gain, b_shift))
         b_dhat = b_dv * b_gain
-        b_along = b_hat * mean(b_dhat * b_hat, N_CHANNELS)  # the part that would change the variance
-        b_dconv = b_rstd * (b_dhat - mean(b_dhat, N_CHANNELS) - b_along)
+        b_along = mean(b_dhat * b_hat, N_CHANNELS)  # the part that would change the variance
+        b_dconv = b_rstd * fma(-b_hat, b_along, b_dhat - mean(b_dhat, N_CHANNELS))
         b_dbias += tl.sum(b_dconv, 1)
         b_dgain += tl.sum(b_dv * b_hat, 1)
         b_dshift += tl.sum(b_dv, 1)
@@ -122,7 +122,7 @@ def _glu_conv_bwd_kernel(
             dgated: tl.tuple = ()
             for u in tl.static_range(UNROLL):
                 b_a, b_b = load_frame(p_x, None, i_time, u, n_time, i_channel, N_CHANNELS, N_TAPS, COMPUTE)
-                frames, gates = frames + (b_a,), gates + (tl.sigmoid(b_b),)
+                frames, gates = frames + (b_a,), gates + (sigmoid(b_b),)
                 dgated = dgated + (tl.zeros((BLOCK_C,), COMPUTE),)
                 b_dconv = _load_dconv(p_dconv, i_time - n_before, u + N_TAPS - 1, n_conv, i_channel, N_CHANNELS)
                 window = window + (b_dconv,)
@@ -133,8 +133,8 @@ def _glu_conv_bwd_kernel(
                 b_dweight = dweight[k]
                 new_dgated: tl.tuple = ()
                 for u in tl.static_range(UNROLL):
-                    new_dgated = new_dgated + (dgated[u] + b_weight * window[u + k],)
-                    b_dweight += frames[u] * gates[u] * window[u + k]
+                    new_dgated = new_dgated + (fma(b_weight, window[u + k], dgated[u]),)
+                    b_dweight = fma(frames[u] * gates[u], window[u + k], b_dweight)
                 dgated, new_dweight = new_dgated, new_dweight + (b_dweight,)
             dweight, window = new_dweight, window[UNROLL:]
             for u in tl.static_range(UNROLL):

@@ -9,7 +9,7 @@ order of time, whatever the segment: a signal in chunks gives, with ``context``,
 import triton
 import triton.language as tl
 
-from .._math import silu
+from .._math import fma, silu
 from .window import UNROLL, convolve, gated_before, load_affine, normalise, store_frames
 
 
@@ -45,4 +45,4 @@ def _glu_conv_norm_silu_fwd_kernel(
         )
         b_hat, _ = normalise(b_conv, i_channel, N_CHANNELS, EPS)
         b_gain, b_shift = load_affine(norm_weight_ptr, norm_bias_ptr, i_channel, N_CHANNELS, COMPUTE)
-        store_frames(y_ptr, silu(b_hat * b_gain + b_shift), i_time, n_time, i_channel, N_CHANNELS)
+        store_frames(y_ptr, silu(fma(b_hat, b_gain, b_shift)), i_time, n_time, i_channel, N_CHANNELS)

@@ -6,7 +6,7 @@ import torch
 import triton
 from torch import Tensor
 
-from .._launch import check_dtype, check_operand, compute_dtype, contiguous, on_device, wide_dtype
+from .._launch import AS_WRITTEN, check_dtype, check_operand, compute_dtype, contiguous, on_device, wide_dtype
 from .backward import _glu_conv_bwd_kernel, _glu_conv_norm_silu_bwd_kernel
 from .forward import _glu_conv_norm_silu_fwd_kernel
 
@@ -26,7 +26,7 @@ def _options(weight: Tensor, dtype: torch.dtype) -> dict[str, Any]:
         "COMPUTE": compute_dtype(dtype),
         "BLOCK_C": block_c,
         "num_warps": min(max(block_c // 128, 1), 16),
-        "enable_fp_fusion": True,
+        **AS_WRITTEN,
     }
 
 
@@ -138,6 +138,8 @@ def _glu_conv_norm_silu_backward(
     n_segments, segment = _segments(n_batch, n_time, constants["num_warps"])
     dconv = torch.empty(n_batch, n_time, n_channels, **sums)
     vector_sums = torch.empty(n_batch * n_segments, 3, n_channels, **sums)
+    # With no limit stated, the assembler spills a few bytes of float32 for one warp more on each SM.
+    limit = {"maxnreg": min(2048 // constants["num_warps"], 255)} if x.dtype.itemsize > 2 else {}
     with on_device("x", x):
         _glu_conv_norm_silu_bwd_kernel[n_batch * n_segments,](
             dy.contiguous(),
@@ -154,6 +156,7 @@ def _glu_conv_norm_silu_backward(
             segment,
             EPS=eps,
             **constants,
+            **limit,
         )
 
     # One warp; the sums for the taps need as many registers as the window: four channels a thread up to 16 taps.

@@ -3,6 +3,8 @@
 import triton
 import triton.language as tl
 
+from .._math import fma, sigmoid
+
 UNROLL = tl.constexpr(4)  # frames at a time
 
 
@@ -40,7 +42,7 @@ def gated_before(
         i_end = i_time - (N_BATCHES - 1 - i_batch) * BATCH
         for k in tl.static_range(-BATCH, 0):
             b_a, b_b = load_frame(x_ptr, context_ptr, i_end, k, n_time, i_channel, N_CHANNELS, N_TAPS, COMPUTE)
-            window = window + (b_a * tl.sigmoid(b_b),)
+            window = window + (b_a * sigmoid(b_b),)
         window = window[BATCH:]
     return window
 
@@ -53,16 +55,16 @@ def convolve(
     """UNROLL frames of the convolution from ``i_time``, and the window of the next call."""
     for u in tl.static_range(UNROLL):
         b_a, b_b = load_frame(x_ptr, None, i_time, u, n_time, i_channel, N_CHANNELS, N_TAPS, COMPUTE)
-        window = window + (b_a * tl.sigmoid(b_b),)
+        window = window + (b_a * sigmoid(b_b),)
     m_channel = i_channel < N_CHANNELS
     b_0 = tl.load(bias_ptr + i_channel, mask=m_channel, other=0.0).to(COMPUTE)
     b_1, b_2, b_3 = b_0, b_0, b_0
     for k in tl.static_range(N_TAPS):
         b_weight = tl.load(weight_ptr + k * N_CHANNELS + i_channel, mask=m_channel, other=0.0).to(COMPUTE)
-        b_0 += b_weight * window[k]
-        b_1 += b_weight * window[k + 1]
-        b_2 += b_weight * window[k + 2]
-        b_3 += b_weight * window[k + 3]
+        b_0 = fma(b_weight, window[k], b_0)
+        b_1 = fma(b_weight, window[k + 1], b_1)
+        b_2 = fma(b_weight, window[k + 2], b_2)
+        b_3 = fma(b_weight, window[k + 3], b_3)
     return stack((b_0, b_1, b_2, b_3)), window[UNROLL:]
 
 

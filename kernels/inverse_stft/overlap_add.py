@@ -17,7 +17,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .._launch import check_dtype, check_operand, compute_dtype, on_device
+from .._launch import AS_WRITTEN, check_dtype, check_operand, compute_dtype, on_device
+from .._math import fma
 
 BLOCK = 512  # samples per program: one 16-byte access a thread for each frame that overlaps
 BLOCK_WINDOW = 1024
@@ -64,14 +65,15 @@ def _gain(
         for i_start in range(0, OVERLAPS * hop, BLOCK_WINDOW):
             o_window = i_start + tl.arange(0, BLOCK_WINDOW)
             b_window = tl.load(window_ptr + o_window, mask=o_window < OVERLAPS * hop, other=0.0).to(COMPUTE)
-            b_squares += b_window * b_window
+            b_squares = fma(b_window, b_window, b_squares)
         return hop / tl.sum(b_squares)
     else:
         b_envelope = tl.zeros((BLOCK_S, BLOCK_R), COMPUTE)
         for i_overlap in range(OVERLAPS):
             i_frame = i_segment - i_overlap
             b_window = _window_segment(window_ptr, i_overlap, i_position, hop, COMPUTE)
-            b_envelope += tl.where((i_frame >= 0) & (i_frame < n_frames), b_window * b_window, 0.0)
+            b_window = tl.where((i_frame >= 0) & (i_frame < n_frames), b_window, 0.0)
+            b_envelope = fma(b_window, b_window, b_envelope)
         return 1.0 / tl.where(m_y, b_envelope, 1.0)
 
 
@@ -121,7 +123,7 @@ def _overlap_add_fwd_kernel(
         o_frames = ((i_batch * n_frames + i_frame) * OVERLAPS + i_overlap) * hop + i_position
         m_frames = m_tile & (i_frame >= 0) & (i_frame < n_frames)
         b_frames = tl.load(frames_ptr + o_frames, mask=m_frames, other=0.0).to(COMPUTE)
-        b_y += b_gain * _window_segment(window_ptr, i_overlap, i_position, hop, COMPUTE) * b_frames
+        b_y = fma(b_gain * _window_segment(window_ptr, i_overlap, i_position, hop, COMPUTE), b_frames, b_y)
     tl.store(y_ptr + i_batch * n_out + i_sample, b_y.to(y_ptr.dtype.element_ty), mask=m_y)
 
 
@@ -191,7 +193,7 @@ def _launch(kernel, frames_shape: torch.Size, hop: int, first: int, n_out: int, 
             BLOCK_R=block_r,
             BLOCK_WINDOW=BLOCK_WINDOW,
             COMPUTE=compute_dtype(tensors[0].dtype),
-            enable_fp_fusion=True,
+            **AS_WRITTEN,
         )
 
 

@@ -19,16 +19,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .._launch import check_dtype, check_operand, compute_dtype, on_device, wide_dtype
-from .._math import LOG2_E, nearest, sincos, sincos_of_quarters
+from .._launch import AS_WRITTEN, check_dtype, check_operand, compute_dtype, on_device, wide_dtype
+from .._math import LOG2_E, fma, less_multiples, nearest, sincos, sincos_of_quarters
 
 BLOCK_N = 32  # frames per program: 128 bytes where time is contiguous, as in a transposed convolution output
 BLOCK_K = 32  # bins, and as many mirrored
 
 LOG_LIMIT = tl.constexpr(math.log(100.0))
 HALF_PI = tl.constexpr(math.pi / 2)
-# log 2 in parts short enough that multiples below 2^13 of the first are exact.
-LOG_2_HIGH, LOG_2_LOW = tl.constexpr(355 / 512), tl.constexpr(-2.1219444005469057e-04)
 
 
 @triton.jit
@@ -39,8 +37,9 @@ def exp_limited(b_x):
         return tl.exp(b_x)
     else:
         b_x = tl.where(b_x < -87.0, -87.0, b_x)  # 1e-38
-        b_power, i_power = nearest(b_x * LOG2_E)
-        b_r = (b_x - b_power * LOG_2_HIGH) - b_power * LOG_2_LOW
+        b_power, i_power = nearest(b_x, LOG2_E)
+        # log 2 in parts short enough that multiples below 2^13 of the first are exact
+        b_r = less_multiples(b_x, b_power, (355 / 512, -2.1219444005469057e-04))
         return tl.exp2(b_r * LOG2_E) * ((i_power << 23) + 0x3F800000).to(tl.float32, bitcast=True)
 
 
@@ -112,7 +111,7 @@ def _polar_spectrum_fwd_kernel(
     b_sin, b_cos = _twiddle(i_bin, half, COMPUTE)
     b_even_re, b_even_im = b_low_re + b_high_re, b_low_im - b_high_im
     b_odd_re, b_odd_im = b_low_re - b_high_re, b_low_im + b_high_im
-    b_turned_re, b_turned_im = -b_sin * b_odd_re - b_cos * b_odd_im, b_cos * b_odd_re - b_sin * b_odd_im
+    b_turned_re, b_turned_im = -fma(b_sin, b_odd_re, b_cos * b_odd_im), fma(b_cos, b_odd_re, -b_sin * b_odd_im)
 
     o_low, o_high = _packed_offsets(i_first, half, BLOCK_K)
     z_ptr += (i_batch * n_frames + i_frame) * 2 * half
@@ -142,8 +141,8 @@ def _polar_gradient(
 ):
     """Gradients to log-magnitude and phase from that to the spectrum."""
     b_m, b_mag, b_sin, b_cos = _load_polar(m_ptr, p_ptr, stride_m_k, stride_p_k, i_bin, m_load, n_fft, COMPUTE)
-    b_dm = tl.where(b_m <= LOG_LIMIT, b_mag * (dx_re * b_cos + dx_im * b_sin), 0.0)
-    b_dp = b_mag * (dx_im * b_cos - dx_re * b_sin)
+    b_dm = tl.where(b_m <= LOG_LIMIT, b_mag * fma(dx_re, b_cos, dx_im * b_sin), 0.0)
+    b_dp = b_mag * fma(dx_im, b_cos, -dx_re * b_sin)
     tl.store(dm_ptr + i_bin.to(tl.int64) * stride_dm_k, b_dm.to(dm_ptr.dtype.element_ty), mask=m_store)
     tl.store(dp_ptr + i_bin.to(tl.int64) * stride_dp_k, b_dp.to(dp_ptr.dtype.element_ty), mask=m_store)
 
@@ -187,7 +186,8 @@ def _polar_spectrum_bwd_kernel(
     b_sin, b_cos = _twiddle(i_bin, half, COMPUTE)
     b_even_re, b_even_im = b_low_re + b_high_re, b_low_im - b_high_im
     b_turned_re, b_turned_im = b_low_re - b_high_re, b_low_im + b_high_im
-    b_odd_re, b_odd_im = b_cos * b_turned_im - b_sin * b_turned_re, -b_cos * b_turned_re - b_sin * b_turned_im
+    b_odd_re = fma(b_cos, b_turned_im, -b_sin * b_turned_re)
+    b_odd_im = -fma(b_cos, b_turned_re, b_sin * b_turned_im)
     b_even_im, b_odd_im = tl.where(i_bin == 0, 0.0, b_even_im), tl.where(i_bin == 0, 0.0, b_odd_im)
 
     m_ptr += i_batch * stride_m_b + i_frame * stride_m_n
@@ -247,7 +247,7 @@ def _launch(kernel, m: Tensor, p: Tensor, z: Tensor, *gradients: Tensor) -> None
             BLOCK_N=BLOCK_N,
             BLOCK_K=BLOCK_K,
             COMPUTE=compute_dtype(m.dtype),
-            enable_fp_fusion=True,
+            **AS_WRITTEN,
         )
 
 

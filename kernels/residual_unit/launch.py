@@ -6,7 +6,7 @@ import torch
 import triton
 from torch import Tensor
 
-from .._launch import capability, check_operand, contiguous, on_device
+from .._launch import AS_WRITTEN, capability, check_operand, contiguous, on_device
 from .forward import _conv_fwd_kernel, _residual_unit_fwd_kernel
 from .weights import MAX_FUSED_WIDTH, PackedResidualUnit, check_half, pack_weights
 
@@ -66,7 +66,7 @@ def _launch(x: Tensor, packed: PackedResidualUnit, dilation: int, context: Tenso
     fused = width <= MAX_FUSED_WIDTH
     n_tiles = triton.cdiv(n_rows, 128) * (1 if fused else width // 128)
     small = not _fills_card(n_tiles, x)
-    options = {"N_CHANNELS": x.shape[2], "num_stages": 3, "enable_fp_fusion": True}
+    options = {"N_CHANNELS": x.shape[2], "num_stages": 3, **AS_WRITTEN}
     first = (context, packed.weight1, packed.bias1, packed.snake1)
     with on_device("x", x):
         # wgmma reads 128-byte rows of shared memory

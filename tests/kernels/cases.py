@@ -55,6 +55,7 @@ def filling_time() -> int:
 # Named by the kernel, and after a comma by what else is exercised.
 CALLS: dict[str, Call] = {
     "snake": Call(kernels.snake, lambda: [normal(2, 8, 1000), positive(8), positive(8), normal(8), normal(2, 8, 1000)]),
+    "snake, short rows": Call(kernels.snake, lambda: [normal(2, 6, 7), positive(6), positive(6), normal(6)]),
     "fsq_pack": Call(lambda z: kernels.fsq_pack(z, LEVELS, 7), lambda: [normal(2, 33, 16)], differentiable=False),
     "fsq_pack, channels first": Call(
         lambda z: kernels.fsq_pack(z, LEVELS, 7, dim=1), lambda: [normal(2, 16, 33)], differentiable=False

@@ -58,6 +58,26 @@ def hann(n_fft: int) -> Tensor:
     return torch.hann_window(n_fft, device=DEVICE)
 
 
+def head_layouts(x: Tensor) -> dict[str, Tensor]:
+    """``x`` [B, H, T, D] as a module may hand it over: heads of joined frames, one of three projections, unaligned."""
+    frames = x.transpose(1, 2)
+    return {
+        "joined": frames.contiguous().transpose(1, 2),
+        "projections": torch.stack([frames] * 3, dim=2)[:, :, 1].transpose(1, 2),
+        "unaligned": torch.nn.functional.pad(x, (1, 2))[..., 1:-2],
+    }
+
+
+def assert_same_bits(function: Callable, inputs: Sequence[Tensor], others: Sequence[Tensor], grad: Tensor) -> None:
+    """Check that ``others``, the values of ``inputs`` in other layouts, give the same output and gradients."""
+    results = []
+    for tensors in (inputs, others):
+        leaves = [x.detach().requires_grad_() for x in tensors]
+        output = function(*leaves)
+        results.append([output, *torch.autograd.grad(output, leaves, grad)])
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
 def is_float(value: object) -> bool:
     return isinstance(value, Tensor) and value.is_floating_point()
 

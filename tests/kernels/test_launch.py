@@ -1,5 +1,7 @@
 """What every kernel owes its caller: the same bits each time, on any stream, and inside a CUDA graph."""
 
+import sys
+
 import pytest
 import torch
 
@@ -17,6 +19,30 @@ def test_every_public_kernel_has_a_call():
     }
     variants = {"polar_overlap_add", "residual_unit_channels_last"}
     assert functions - variants == {name.split(",")[0] for name in CALLS}
+
+
+def test_every_kernel_is_compiled_without_contraction(monkeypatch):
+    launches = {}
+
+    class Recorder:
+        """Stands in for a kernel: notes the options of its launches, runs none."""
+
+        def __init__(self, name: str) -> None:
+            self.options = launches.setdefault(name, [])
+
+        def __getitem__(self, grid):
+            return lambda *args, **options: self.options.append(options)
+
+    modules = [m for name, m in sys.modules.items() if name.startswith("silk_fast.kernels")]
+    for module in modules:
+        for name in [name for name in vars(module) if name.endswith("_kernel")]:
+            monkeypatch.setattr(module, name, Recorder(name))
+    for call in CALLS.values():
+        outputs_and_gradients(call, call.inputs())
+    assert len(launches) >= 20
+    for name, options in launches.items():
+        assert options, f"no call launches {name}"
+        assert all(option.get("enable_fp_fusion") is False for option in options), name
 
 
 @each_kernel

@@ -8,7 +8,15 @@ import torch
 from silk_fast.kernels import rel_attention
 
 from silk_fast.reference import ops
-from tests.kernels.support import ATOL, DEVICE, DTYPES, assert_matches, assert_op_matches
+from tests.kernels.support import (
+    ATOL,
+    DEVICE,
+    DTYPES,
+    assert_matches,
+    assert_op_matches,
+    assert_same_bits,
+    head_layouts,
+)
 
 SILK = (63, 0)
 ALL = (None, None)
@@ -104,6 +112,14 @@ def test_non_contiguous_inputs_and_gradients(dtype):
     shapes = [(1, 2, 8, 19), (1, 19, 2, 8), (1, 2, 19, 8), (6, 2, 8), (8, 2), (2, 8)]
     inputs, grad = [torch.randn(s) for s in shapes], torch.randn(1, 2, 8, 19).transpose(2, 3)
     assert_op_matches(partial(function, rel_attention), partial(function, ops.rel_attention), inputs, [grad], dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("layout", ["joined", "projections", "unaligned"])
+def test_any_strides_give_the_same_bits(layout, dtype):
+    inputs = on_device(make_inputs(2, 2, 40, 40, 16, (13, 2)), dtype)
+    others = [head_layouts(x)[layout] for x in inputs[:3]] + inputs[3:]
+    assert_same_bits(lambda *x: rel_attention(*x, (13, 2)), inputs, others, head_layouts(inputs[2])[layout])
 
 
 @pytest.mark.parametrize(("n_batch", "n_queries", "n_keys"), [(0, 5, 5), (2, 0, 5)])

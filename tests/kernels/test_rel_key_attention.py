@@ -8,7 +8,15 @@ from silk_fast.kernels import rel_key_attention
 from silk_fast.kernels.attention.launch import attention_forward
 
 from silk_fast.reference import ops
-from tests.kernels.support import ATOL, DEVICE, DTYPES, assert_matches, assert_op_matches
+from tests.kernels.support import (
+    ATOL,
+    DEVICE,
+    DTYPES,
+    assert_matches,
+    assert_op_matches,
+    assert_same_bits,
+    head_layouts,
+)
 
 BERT = (64, 8)
 
@@ -65,6 +73,14 @@ def test_a_sample_alone_and_padded_in_a_batch_agree_bit_for_bit(dtype):
     padded = rel_key_attention(q, k, v, embedding, 20, 8, torch.tensor([37, 90], device=DEVICE))
     alone = rel_key_attention(*(x[:1, :, :37] for x in (q, k, v)), embedding, 20, 8)
     assert torch.equal(padded[:1, :, :37], alone)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("layout", ["joined", "projections", "unaligned"])
+def test_any_strides_give_the_same_bits(layout, dtype):
+    inputs = on_device(make_inputs(2, 2, 40, 16, 10, 3), dtype)
+    others = [head_layouts(x)[layout] for x in inputs[:3]] + inputs[3:]
+    assert_same_bits(lambda *x: rel_key_attention(*x, 10, 3), inputs, others, head_layouts(inputs[2])[layout])
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
