@@ -44,7 +44,7 @@ def find_model(name: str | os.PathLike) -> Path:
     try:
         if Path(name).is_dir():
             return Path(name)
-    except (OSError, ValueError, TypeError) as error:  # too long a name, a NUL in it, no permission, a path of bytes
+    except Exception as error:  # too long a name, a NUL in it, no permission, a path of bytes, a broken __fspath__
         raise SilkModelError(f"cannot look for model {shown(name)}: {error}; {expected}") from error
     if isinstance(name, str) and name.count("/") == 1 and not name.startswith((".", "/")):
         return _download(name)
@@ -198,7 +198,7 @@ def save_model(
     try:
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError, TypeError) as error:
+    except Exception as error:  # as of find_model
         reason = getattr(error, "strerror", None) or error
         raise SilkFileError(f"{shown_text(str(directory))}: cannot be made a directory: {reason}") from error
     for name, data in ((WEIGHTS_FILE, save(weights)), (CONFIG_FILE, config.to_json().encode())):

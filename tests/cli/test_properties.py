@@ -17,14 +17,28 @@ from tests.audio.support import noise, wav_bytes
 from tests.support import TINY, make_codec
 
 NAMES = ("a.wav", "b.flac", "c.mp3", "d.silk", "odd.wav", "odd.silk", "odd.mp3", "sub", "sub/a.wav", "it's $x.wav")
-SOURCES = (*NAMES, "missing.wav", "", "-", ".", "sub/", "/dev/null", "\udcff.wav", "x" * 300 + ".wav")
-TARGETS = (*NAMES, "new.silk", "new.wav", "new.png", "new", "deep/er/new.silk", "", "-", ".", "sub/", "/dev/null")
+SOURCES = (*NAMES, "missing.wav", "", "-", ".", "sub/", "/dev/null", "\udcff.wav", "a\0b.wav", "x" * 300 + ".wav")
+TARGETS = (
+    *NAMES,
+    "new.silk",
+    "new.wav",
+    "new.png",
+    "new",
+    "deep/er/new.silk",
+    "a.wav/x.silk",
+    "loop.silk",
+    "",
+    "-",
+    ".",
+    "sub/",
+    "/dev/null",
+)
 VALUES = {
     "-o": TARGETS,
     "--png": TARGETS,
     "--format": ("wav", "flac", "ogg", "opus", "mp3", "xyz", ""),
     "--bits": ("16", "24", "32", "float", "8"),
-    "--rate": ("1", "100", "8000", "24000", "100000", "2147483648", "0", "-1", "x", "9" * 30, "9" * 5000),
+    "--rate": ("1", "100", "8000", "24000", "1000001", "2147483648", "0", "-1", "x", "9" * 30, "9" * 5000),
     "--threads": ("1", "2", "0", "x", "100000", "9" * 30),
     "--device": ("cpu", "auto", "tpu", "cuda:99", "cuda:" + "9" * 30, "cuda:x", "cpu:1", ""),
     "-m": ("model", "a.wav", "sub", "no-such-model", ""),
@@ -103,6 +117,8 @@ def lay_out(folder, contents, how):
     extra = {"sub/a.wav": contents["a.wav"], "it's $x.wav": contents["a.wav"]}
     for name, data in {**contents, **spoilt, **extra}.items():
         (folder / name).write_bytes(data)
+    (folder / "loop.silk").symlink_to("loop.silk")
+    os.mkfifo(folder / "sub" / "pipe.wav")
 
 
 def snapshot(folder):
@@ -135,6 +151,7 @@ def test_any_command_line_ends_as_documented(line, how, stdin_name, contents, mo
         before = snapshot(folder)
         status, err = run(line, (folder / stdin_name).read_bytes())
         after = snapshot(folder)
+        folders = [path for path in folder.rglob("*") if path.is_dir()]
         monkeypatch.undo()
     assert status in (0, 1, 2), err
     assert "Traceback" not in err
@@ -145,6 +162,7 @@ def test_any_command_line_ends_as_documented(line, how, stdin_name, contents, mo
     assert not [path for path in after if path.name.endswith(".tmp")]
     if status == 2:
         assert after == before
+    assert not [path for path in folders if not any(inside.is_relative_to(path) for inside in after)]
 
 
 @settings(max_examples=100, deadline=None)

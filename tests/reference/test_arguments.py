@@ -311,3 +311,15 @@ def test_a_state_beyond_its_range_is_refused(codec, name):
     tensors[name] = torch.full_like(tensors[name], 5000)
     with pytest.raises(SilkInputError, match=f"state {name}: expected at most"):
         state.load(tensors)
+
+
+class NoPath:
+    def __fspath__(self):
+        raise KeyError("no path")
+
+
+def test_what_cannot_say_its_path_is_refused(codec):
+    with pytest.raises(SilkModelError, match="cannot look for model"):
+        SilkCodec.from_pretrained(NoPath())
+    with pytest.raises(SilkFileError, match="cannot be made a directory"):
+        codec.save_pretrained(NoPath())
