@@ -125,7 +125,10 @@ def _check_model(model: nn.Module) -> None:
 
 def _names(ops: Iterable[str]) -> set[str]:
     """The names of operations in ``ops``, which may be a single one."""
-    names = [ops] if isinstance(ops, str) else list(ops) if isinstance(ops, Iterable) else [ops]
+    try:
+        names = [ops] if isinstance(ops, str) or not isinstance(ops, Iterable) else list(ops)
+    except Exception as error:
+        raise SilkInputError(f"ops must be names of operations, got {shown(ops)}, which gives none: {error}") from error
     for name in names:
         if not isinstance(name, str):
             raise SilkInputError(f"ops must be names of operations, got {shown(name)}")
