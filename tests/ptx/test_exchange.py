@@ -130,6 +130,14 @@ def test_functions_are_expanded_with_their_own_labels_and_registers():
     assert run.out == lanes(lambda i: i << 32 | 8 * i)
 
 
+def test_lanes_meet_before_the_place_where_they_parted():
+    run = run_ptx("""bra.uni part;
+        meet: shfl.sync.bfly.b32 %r5, %r4, 16, 31, -1; bar.sync 0; cvt.u64.u32 %out, %r5; bra.uni end;
+        part: mov.b32 %r4, 1; setp.lt.u32 %p1, %i, 16; @%p1 bra meet; mov.b32 %r4, 2; bra.uni meet;
+        end: add.s64 %out, %out, 0;""")
+    assert run.out == lanes(lambda i: 2 if i < 16 else 1)
+
+
 def test_shuffle_of_a_warp_that_has_parted():
     run = run_ptx("setp.lt.u32 %p1, %i, 16; @%p1 bra skip; shfl.sync.bfly.b32 %r4, %r1, 16, 31, -1; skip: bar.sync 0;")
     assert run.whats() == {"shuffle from an inactive lane"}

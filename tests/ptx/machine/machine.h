@@ -133,6 +133,7 @@ struct Warp {
   void hold(u32 which, u32 at) {
     each(which, [&](int lane) { pc[lane] = at; });
   }
+  bool meets(u32 at) const;  // whether lanes wait there for the rest of their warp
   bool step(u32& at, u32 together, bool split);
   void leave(u32 lanes);
 };

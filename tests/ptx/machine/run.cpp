@@ -1,5 +1,6 @@
 // How a block runs: warps in turn, each until it waits. Lanes of a warp have a pc each; those at the lowest go first,
-// so that the ones that parted meet again where their ways do.
+// so that the ones that parted meet again where their ways do; but at an instruction of the whole warp they let the
+// others go first, for these may come from further down.
 #include <algorithm>
 
 #include "machine.h"
@@ -81,17 +82,33 @@ bool Warp::step(u32& at, u32 together, bool split) {
   return false;
 }
 
+bool Warp::meets(u32 at) const {
+  const Instruction& i = machine->program.code[at];
+  if (i.control == Control::barrier || i.control == Control::warp_barrier) return true;
+  switch (i.flow) {
+    case Flow::shuffle:
+    case Flow::warp:
+    case Flow::load_matrix:
+    case Flow::store_matrix:
+    case Flow::warpgroup: return true;
+    default: return false;
+  }
+}
+
 void Warp::run() {
   while (!machine->stopped) {
     const u32 ready = live & ~waiting;
     if (!ready) return;
     u32 at = ~0u, together = 0;
-    each(ready, [&](int lane) { at = std::min(at, pc[lane]); });
+    each(ready, [&](int lane) {
+      if (!meets(pc[lane])) at = std::min(at, pc[lane]);
+    });
+    if (at == ~0u) each(ready, [&](int lane) { at = std::min(at, pc[lane]); });
     each(ready, [&](int lane) { together |= static_cast<u32>(pc[lane] == at) << lane; });
     const bool split = together != ready;
     const u32 start = at;
     while (step(at, together, split)) {
-      if (!split || at == start || !machine->program.code[at].labelled) continue;
+      if (!split || at == start || !(machine->program.code[at].labelled || meets(at))) continue;
       hold(together, at);  // lanes that wait may be waiting here
       break;
     }
