@@ -110,7 +110,7 @@ def _attention_fwd_kernel(
         b_decay = tl.exp2((b_max - b_shift) * (SCALE * LOG2_E))
         b_p = tl.exp2((b_score - b_shift[:, None]) * (SCALE * LOG2_E))
         b_v = load_rows(v_ptr, o_key, o_key < end, stride_v_t, HEAD_DIM, BLOCK_D)
-        b_out = tl.dot(b_p.to(b_v.dtype), b_v, b_out * b_decay[:, None], input_precision="ieee")
+        b_out = b_out * b_decay[:, None] + tl.dot(b_p.to(b_v.dtype), b_v, input_precision="ieee")
         b_sum = fma(b_sum, b_decay, tl.sum(b_p, 1))
         b_max = b_max_new
 

@@ -134,7 +134,10 @@ def _glu_conv_bwd_kernel(
                 new_dgated: tl.tuple = ()
                 for u in tl.static_range(UNROLL):
                     new_dgated = new_dgated + (fma(b_weight, window[u + k], dgated[u]),)
-                    b_dweight = fma(frames[u] * gates[u], window[u + k], b_dweight)
+                    if BLOCK_C == 128:  # four channels a thread: fused, the sums would not fit the registers of sm_80
+                        b_dweight += frames[u] * gates[u] * window[u + k]
+                    else:
+                        b_dweight = fma(frames[u] * gates[u], window[u + k], b_dweight)
                 dgated, new_dweight = new_dgated, new_dweight + (b_dweight,)
             dweight, window = new_dweight, window[UNROLL:]
             for u in tl.static_range(UNROLL):
