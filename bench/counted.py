@@ -207,13 +207,16 @@ def count_architecture(arch: int, op: str | None) -> list[dict]:
     machine = Counting(arch)
     install(machine)
     accept_cpu_tensors()
-    return [row for case in static.static_cases(op) for row in count_case(case, machine)]
+    cases = [case for name in ([op] if op else static.OPS) for case in static.static_cases(name)]
+    return [row for case in cases for row in count_case(case, machine)]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Count what every kernel does, and predict how long it takes.")
     parser.add_argument("--arch", type=int, choices=ARCHITECTURES, nargs="*", default=list(ARCHITECTURES))
-    parser.add_argument("--op", help="one file of bench/ops: its launches are printed, and no file is written")
+    parser.add_argument(
+        "--op", choices=static.OPS, help="one file of bench/ops: its launches are printed, and no file is written"
+    )
     parser.add_argument("--predict", action="store_true", help="run nothing: predict from the counts that there are")
     parser.add_argument("--jobs", type=int, default=1, help="targets at a time (default: 1)")
     arguments = parser.parse_args()

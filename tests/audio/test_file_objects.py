@@ -102,7 +102,6 @@ def test_a_pipe_as_a_file_object_is_read(tmp_path):
         ("/proc/version", SilkAudioError, "/proc/version: not audio"),
         ("/proc/self/mem", SilkAudioError, "/proc/self/mem: .*, expected a readable audio file"),
     ],
-    ids=str,
 )
 def test_what_is_no_source_is_refused(source, error, wanted):
     with pytest.raises(error, match=wanted):
