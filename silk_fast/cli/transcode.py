@@ -48,7 +48,10 @@ def load_codec(arguments: argparse.Namespace) -> "tuple[SilkCodec, str]":
 
     codec = SilkCodec.from_pretrained(arguments.model, device=pick_device(arguments))
     sha256 = codec.weights_sha256
-    if codec.device.type == "cpu" if arguments.accelerate is None else arguments.accelerate:
+    wanted = arguments.accelerate
+    if wanted is None:  # Triton's interpreter, where it is on, would run the kernels: it is there to debug
+        wanted = codec.device.type == "cpu" and os.environ.get("TRITON_INTERPRET") != "1"
+    if wanted:
         accelerate_(codec)
     return codec, sha256
 
