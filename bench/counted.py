@@ -33,7 +33,7 @@ from tests.ptx.emulator import Argument, Emulator, Kernel
 from tests.ptx.plugin import accept_cpu_tensors
 
 OUTPUT = Path(__file__).with_name("counted")
-ARCHITECTURES = {86: (80, 86, 89), 90: (90,), 120: (120,)}  # whose code is the same
+ARCHITECTURES = {arch: family for family in static.FAMILIES for arch in family if arch in (86, 90, 120)}
 SMALL = 64  # blocks of a launch up to which all run
 SAMPLE, LARGE_SAMPLE = 32, 252  # blocks that run of others; 31 and 251 steps meet every phase of what repeats
 LITTLE = 1_000_000  # warp instructions of a sample, up to which the large one runs

@@ -4,13 +4,11 @@ They serve float32 signals where gradients are off, nothing is being compiled or
 elsewhere the reference does. Their results depend neither on the batch around a signal nor on how it is cut.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from silk_fast.acceleration.folding import Folding
-from silk_fast.acceleration.forms import FollowsPolicy, Form
+from silk_fast.acceleration.forms import FollowsPolicy, Form, where
 from silk_fast.cpu import ops as cpu
 from silk_fast.reference import ops
 from silk_fast.reference.conformer import ConformerBlock, ConvModule, FeedForward
@@ -31,25 +29,18 @@ def serves(x: Tensor) -> bool:
     )
 
 
-def _where_it_serves(operation: Callable, reference: Callable) -> staticmethod:
-    def op(x: Tensor, *arguments, **options):
-        return (operation if serves(x) else reference)(x, *arguments, **options)
-
-    return staticmethod(op)
-
-
 class CpuOps:
     """The functions of ``reference.ops`` that are in the C library."""
 
-    snake = _where_it_serves(cpu.snake, ops.snake)
-    fsq_pack = _where_it_serves(cpu.fsq_pack, ops.fsq_pack)
-    fsq_unpack = _where_it_serves(cpu.fsq_unpack, ops.fsq_unpack)
-    fsq_quantize = _where_it_serves(cpu.fsq_quantize, ops.fsq_quantize)
-    bias_silu = _where_it_serves(cpu.bias_silu, ops.bias_silu)
-    add_layer_norm = _where_it_serves(cpu.add_layer_norm, ops.add_layer_norm)
-    glu_conv_norm_silu = _where_it_serves(cpu.glu_conv_norm_silu, ops.glu_conv_norm_silu)
-    polar_istft = _where_it_serves(cpu.polar_istft, ops.polar_istft)
-    polar_istft_stream = _where_it_serves(cpu.polar_istft_stream, ops.polar_istft_stream)
+    snake = where(serves, cpu.snake, ops.snake)
+    fsq_pack = where(serves, cpu.fsq_pack, ops.fsq_pack)
+    fsq_unpack = where(serves, cpu.fsq_unpack, ops.fsq_unpack)
+    fsq_quantize = where(serves, cpu.fsq_quantize, ops.fsq_quantize)
+    bias_silu = where(serves, cpu.bias_silu, ops.bias_silu)
+    add_layer_norm = where(serves, cpu.add_layer_norm, ops.add_layer_norm)
+    glu_conv_norm_silu = where(serves, cpu.glu_conv_norm_silu, ops.glu_conv_norm_silu)
+    polar_istft = where(serves, cpu.polar_istft, ops.polar_istft)
+    polar_istft_stream = where(serves, cpu.polar_istft_stream, ops.polar_istft_stream)
 
 
 class CpuSnake(Form, Snake):

@@ -1,9 +1,10 @@
 """What every replacement of a module is: a form, a subclass of the module's class that adds no parameter."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 
@@ -26,6 +27,15 @@ class Policy:
 
     dtype: torch.dtype = torch.float32
     deterministic: bool = False
+
+
+def where(serves: Callable[[Tensor], bool], operation: Callable, reference: Callable) -> staticmethod:
+    """Make a static method: ``operation`` where it ``serves`` the first argument, elsewhere ``reference``."""
+
+    def op(x: Tensor, *arguments, **options):
+        return (operation if serves(x) else reference)(x, *arguments, **options)
+
+    return staticmethod(op)
 
 
 class FollowsPolicy(Form):

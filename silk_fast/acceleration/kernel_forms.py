@@ -9,7 +9,7 @@ from torch import Tensor
 
 import silk_fast.kernels as kernels
 from silk_fast.acceleration.folding import FoldedRelativeAttention, FoldedSnake, Folding
-from silk_fast.acceleration.forms import FollowsPolicy, Form
+from silk_fast.acceleration.forms import FollowsPolicy, Form, where
 from silk_fast.reference import ops
 from silk_fast.reference.conformer import ConformerBlock, ConvModule, FeedForward
 from silk_fast.reference.decoder import InverseSTFT
@@ -17,15 +17,6 @@ from silk_fast.reference.layers import CausalConv1d, ResidualUnit, ResidualUnitO
 from silk_fast.reference.quantizer import FiniteScalarQuantizer
 
 HALF = (torch.float16, torch.bfloat16)
-
-
-def _where_it_runs(kernel: Callable, reference: Callable) -> staticmethod:
-    """``kernel`` where Triton can run on the device of the first argument, else ``reference``."""
-
-    def op(x: Tensor, *arguments, **options):
-        return (kernel if kernels.runs_on(x) else reference)(x, *arguments, **options)
-
-    return staticmethod(op)
 
 
 def _residual_unit_by_cudnn(
@@ -58,17 +49,17 @@ def _glu_conv_norm_silu(x, weight, bias, norm_weight, norm_bias, eps=1e-5, conte
 class KernelOps:
     """The functions of ``reference.ops`` as kernels; under autocast as well, where dtypes mix."""
 
-    snake = _where_it_runs(kernels.snake, ops.snake)
-    residual_unit = _where_it_runs(_residual_unit_by_cudnn, ops.residual_unit)
-    fsq_pack = _where_it_runs(kernels.fsq_pack, ops.fsq_pack)
-    fsq_unpack = _where_it_runs(kernels.fsq_unpack, ops.fsq_unpack)
-    fsq_quantize = _where_it_runs(kernels.fsq_quantize, ops.fsq_quantize)
-    bias_silu = _where_it_runs(kernels.bias_silu, ops.bias_silu)
-    add_layer_norm = _where_it_runs(kernels.add_layer_norm, ops.add_layer_norm)
-    rel_attention = _where_it_runs(_rel_attention, ops.rel_attention)
-    glu_conv_norm_silu = _where_it_runs(_glu_conv_norm_silu, ops.glu_conv_norm_silu)
-    polar_istft = _where_it_runs(kernels.polar_istft, ops.polar_istft)
-    polar_istft_stream = _where_it_runs(kernels.polar_istft_stream, ops.polar_istft_stream)
+    snake = where(kernels.runs_on, kernels.snake, ops.snake)
+    residual_unit = where(kernels.runs_on, _residual_unit_by_cudnn, ops.residual_unit)
+    fsq_pack = where(kernels.runs_on, kernels.fsq_pack, ops.fsq_pack)
+    fsq_unpack = where(kernels.runs_on, kernels.fsq_unpack, ops.fsq_unpack)
+    fsq_quantize = where(kernels.runs_on, kernels.fsq_quantize, ops.fsq_quantize)
+    bias_silu = where(kernels.runs_on, kernels.bias_silu, ops.bias_silu)
+    add_layer_norm = where(kernels.runs_on, kernels.add_layer_norm, ops.add_layer_norm)
+    rel_attention = where(kernels.runs_on, _rel_attention, ops.rel_attention)
+    glu_conv_norm_silu = where(kernels.runs_on, _glu_conv_norm_silu, ops.glu_conv_norm_silu)
+    polar_istft = where(kernels.runs_on, kernels.polar_istft, ops.polar_istft)
+    polar_istft_stream = where(kernels.runs_on, kernels.polar_istft_stream, ops.polar_istft_stream)
 
 
 class FusedSnake(FoldedSnake):

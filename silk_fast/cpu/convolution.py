@@ -9,9 +9,9 @@ from torch import Tensor
 
 from silk_fast.cpu.checks import address, check_dtype, operand, parameters
 from silk_fast.cpu.library import load, why_not
+from silk_fast.reference.ops import SNAKE_EPSILON
 
 ROWS = 4  # as in convolution.c
-SNAKE_EPSILON = 1e-9
 SMALL = 2_000_000  # operations that one thread does sooner than two agree on who does what
 
 

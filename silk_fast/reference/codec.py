@@ -94,7 +94,7 @@ class SilkCodec(SilkNetwork):
             raise SilkInputError(f"audio must hold at least 1 sample, got shape {tuple(audio.shape)}")
         if is_exporting():
             return self._encode_whole(audio, lengths)
-        n_at_once = self._check_chunk_frames(chunk_frames, batch_size)
+        n_at_once = _check_chunk_frames(chunk_frames, self.chunk_frames(batch_size))
         lengths = checked_lengths(lengths, batch_size, n_samples)
         device_lengths = lengths.to(audio.device, non_blocking=True)[:, None, None]
         ragged = bool((lengths < n_samples).any())
@@ -143,7 +143,8 @@ class SilkCodec(SilkNetwork):
             raise SilkInputError(f"tokens must be [B, F, G] with at least one frame, got {tuple(tokens.shape)}")
         if is_exporting():
             return self._decode_whole(tokens, lengths)[..., :n_most]
-        n_at_once = min(self._decode_frames_at_once(chunk_frames), tokens.shape[1])
+        default = CPU_DECODE_FRAMES if self.device.type == "cpu" else GPU_CHUNK_FRAMES
+        n_at_once = min(_check_chunk_frames(chunk_frames, default), tokens.shape[1])
         n_available = tokens.shape[1] * self.config.frame_samples - self.config.output_delay
         lengths = checked_lengths(lengths, tokens.shape[0], n_available)
         n_samples, done = int(lengths.max()), 0
@@ -166,14 +167,6 @@ class SilkCodec(SilkNetwork):
     def streaming(self, batch_size: int = 1) -> Stream:
         """Open a :class:`Stream` over ``batch_size`` signals: encode chunks of any length, decode frame by frame."""
         return Stream(self, batch_size)
-
-    def _check_chunk_frames(self, chunk_frames: int | None, batch_size: int) -> int:
-        return self.chunk_frames(batch_size) if chunk_frames is None else whole_number("chunk_frames", chunk_frames, 1)
-
-    def _decode_frames_at_once(self, chunk_frames: int | None) -> int:
-        if chunk_frames is None:
-            return GPU_CHUNK_FRAMES if self.device.type != "cpu" else CPU_DECODE_FRAMES
-        return whole_number("chunk_frames", chunk_frames, 1)
 
     def _check_levels(self, audio: Tensor, lengths: Tensor | None) -> None:
         """Check the level of audio, of what follows each signal only where the rest needs it."""
@@ -284,6 +277,10 @@ class SilkCodec(SilkNetwork):
         plain = copy.deepcopy(self).fold_weight_norm_()
         requires_grad = {name: parameter.requires_grad for name, parameter in self.named_parameters()}
         return _with_weight_norm, (plain, self.state_dict(), requires_grad)
+
+
+def _check_chunk_frames(chunk_frames: int | None, default: int) -> int:
+    return default if chunk_frames is None else whole_number("chunk_frames", chunk_frames, 1)
 
 
 def _check_flag(name: str, value: Any) -> None:
