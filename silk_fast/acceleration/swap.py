@@ -104,7 +104,8 @@ def accelerate_(
     if absent := sorted(wanted - {entry.op for _, _, entry in found}) if ops is not None else []:
         raise SilkInputError(f"op {absent[0]!r} matches no module of {type(model).__name__}{why_left}")
     why_no_kernels = _why_no_kernels(model)
-    if why_no_kernels and dtype == torch.bfloat16 and (reason := why_no_bfloat16()):
+    on_cpu = all(tensor.is_cpu for tensor in (*model.parameters(), *model.buffers()))
+    if why_no_kernels and on_cpu and dtype == torch.bfloat16 and (reason := why_no_bfloat16()):
         raise SilkInputError(f"dtype must be torch.float32 here, got {dtype}: {reason}")
     choices = [_choose(module, entry, policy, why_no_kernels) for _, module, entry in found]
     restore_(model)
