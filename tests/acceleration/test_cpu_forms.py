@@ -134,3 +134,10 @@ def test_bfloat16_is_refused_where_a_processor_does_not_multiply_it(monkeypatch)
     with pytest.raises(SilkInputError, match="this processor does not"):
         accelerate_(codec, dtype=torch.bfloat16)
     assert not any(isinstance(module, Form) for module in codec.modules())
+
+
+def test_what_a_processor_lacks_does_not_matter_where_the_model_is_elsewhere(monkeypatch):
+    monkeypatch.setattr("silk_fast.acceleration.swap.why_no_bfloat16", lambda: "this processor does not")
+    monkeypatch.setattr("silk_fast.acceleration.swap._why_no_kernels", lambda model: "there is no Triton")
+    report = accelerate_(make_codec().to("meta"), dtype=torch.bfloat16)
+    assert set(report.refused.values()) == {"there is no Triton"}
