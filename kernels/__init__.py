@@ -1,4 +1,4 @@
-"""Triton kernels, importing torch and triton only: every public function. Installed as ``silk_fast.kernels``."""
+"""Triton kernels: every public function. Installed as ``silk_fast.kernels``."""
 
 try:
     import triton

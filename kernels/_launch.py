@@ -1,6 +1,6 @@
 """What launchers share: checks of operands, the device guard, dtypes, the card."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -39,6 +39,28 @@ def on_device(name: str, x: Tensor) -> AbstractContextManager:
     if not runs_on(x):
         raise ValueError(f"{name} must be on a CUDA GPU, where Triton kernels run, got a tensor on {x.device}")
     return torch.cuda.device(x.device) if x.is_cuda else nullcontext()
+
+
+def define_op(name: str) -> Callable[[Callable], torch.library.CustomOpDef]:
+    """Define the op ``silk_fast::name`` by its Triton launcher, whose annotations are its schema.
+
+    Where Triton cannot run on a CPU, tensors there are served by :mod:`silk_fast.cpu.registered`, if it has the op.
+    """
+
+    def define(launcher: Callable) -> torch.library.CustomOpDef:
+        op = torch.library.custom_op(f"silk_fast::{name}", launcher, mutates_args=(), device_types="cuda")
+
+        @op.register_kernel("cpu")
+        def on_cpu(*arguments):
+            if "cpu" in DEVICES:
+                return launcher(*arguments)
+            from silk_fast.cpu.registered import OPS
+
+            return OPS.get(name, launcher)(*arguments)
+
+        return op
+
+    return define
 
 
 def compute_dtype(dtype: torch.dtype) -> tl.constexpr:

@@ -19,7 +19,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._launch import AS_WRITTEN, check_dtype, check_operand, compute_dtype, contiguous, on_device, wide_dtype
+from ._launch import AS_WRITTEN, check_dtype, check_operand, compute_dtype, contiguous, define_op, on_device, wide_dtype
 from ._math import fma
 
 PROGRAMS = 256  # of the backward pass; their partial sums take at most 2 * 256 * C * 4 bytes
@@ -136,7 +136,7 @@ def _options(x: Tensor, scale: float, eps: float, elements: int) -> dict:
     }
 
 
-@torch.library.custom_op("silk_fast::add_layer_norm", mutates_args=(), device_types=("cuda", "cpu"))
+@define_op("add_layer_norm")
 def add_layer_norm(
     x: Tensor, residual: Tensor, scale: float, weight: Tensor, bias: Tensor, eps: float = 1e-5
 ) -> tuple[Tensor, Tensor]:
@@ -183,7 +183,7 @@ def _shares_gradient(scale: float, x_dtype: torch.dtype, residual_dtype: torch.d
     return scale == 1 and x_dtype == residual_dtype
 
 
-@torch.library.custom_op("silk_fast::add_layer_norm_backward", mutates_args=(), device_types=("cuda", "cpu"))
+@define_op("add_layer_norm_backward")
 def _add_layer_norm_backward(
     dsum: Tensor | None,
     dnormed: Tensor,

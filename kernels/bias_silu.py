@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._launch import AS_WRITTEN, check_dtype, check_operand, compute_dtype, on_device, wide_dtype
+from ._launch import AS_WRITTEN, check_dtype, check_operand, compute_dtype, define_op, on_device, wide_dtype
 from ._math import silu, silu_slope
 
 TILE = 2048  # elements
@@ -74,7 +74,7 @@ def _options(x: Tensor) -> dict:
     return {"COMPUTE": compute_dtype(x.dtype), **AS_WRITTEN}
 
 
-@torch.library.custom_op("silk_fast::bias_silu", mutates_args=(), device_types=("cuda", "cpu"))
+@define_op("bias_silu")
 def bias_silu(x: Tensor, bias: Tensor) -> Tensor:
     """Apply SiLU to ``x + bias``, computed in float32 (float64 for float64), returned in the dtype of ``x``.
 
@@ -108,7 +108,7 @@ def _check(x: Tensor, bias: Tensor) -> None:
     check_operand("bias", bias, x.shape[-1:], x)
 
 
-@torch.library.custom_op("silk_fast::bias_silu_backward", mutates_args=(), device_types=("cuda", "cpu"))
+@define_op("bias_silu_backward")
 def _bias_silu_backward(dy: Tensor, x: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     x = x.contiguous()
     dx = torch.empty_like(x)

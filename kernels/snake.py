@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._launch import AS_WRITTEN, check_dtype, check_operand, compute_dtype, contiguous, on_device, wide_dtype
+from ._launch import AS_WRITTEN, check_dtype, check_operand, compute_dtype, contiguous, define_op, on_device, wide_dtype
 from ._math import cos_pi, fma, half_turns, per_pi, sin_pi
 
 EPSILON = tl.constexpr(1e-9)
@@ -208,7 +208,7 @@ def _flat_tile(x: Tensor) -> dict[str, int]:
     return {"BLOCK": block, "num_warps": 4} if x.shape[-1] >= block else {"BLOCK": SHORT, "num_warps": 1}
 
 
-@torch.library.custom_op("silk_fast::snake", mutates_args=(), device_types=("cuda", "cpu"))
+@define_op("snake")
 def _snake(
     x: Tensor, alpha: Tensor, beta: Tensor, bias: Tensor | None = None, residual: Tensor | None = None
 ) -> Tensor:
@@ -237,7 +237,7 @@ def _snake(
     return y
 
 
-@torch.library.custom_op("silk_fast::snake_backward", mutates_args=(), device_types=("cuda", "cpu"))
+@define_op("snake_backward")
 def _snake_backward(
     dy: Tensor, x: Tensor, alpha: Tensor, beta: Tensor, bias: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:

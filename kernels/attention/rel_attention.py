@@ -6,7 +6,7 @@
 import torch
 from torch import Tensor
 
-from .._launch import check_operand
+from .._launch import check_operand, define_op
 from .launch import attention_backward, attention_forward, check_heads, empty_heads, empty_lse
 
 
@@ -33,7 +33,7 @@ def _check(
     check_operand("v_bias", v_bias, (n_heads, head_dim), q, "q")
 
 
-@torch.library.custom_op("silk_fast::rel_attention", mutates_args=(), device_types=("cuda", "cpu"))
+@define_op("rel_attention")
 def _rel_attention(
     q: Tensor,
     k: Tensor,
@@ -51,7 +51,7 @@ def _rel_attention(
     return attention_forward(q, k, v, pos, (u, v_bias), left, right, False, lengths, starts)
 
 
-@torch.library.custom_op("silk_fast::rel_attention_backward", mutates_args=(), device_types=("cuda", "cpu"))
+@define_op("rel_attention_backward")
 def _rel_attention_backward(
     dout: Tensor,
     q: Tensor,

@@ -6,7 +6,7 @@
 import torch
 from torch import Tensor
 
-from .._launch import check_operand
+from .._launch import check_operand, define_op
 from .launch import attention_backward, attention_forward, check_heads, empty_heads, empty_lse
 
 
@@ -24,7 +24,7 @@ def _check(
     check_operand("distance_embedding", distance_embedding, shape, q, "q", dtypes=None)
 
 
-@torch.library.custom_op("silk_fast::rel_key_attention", mutates_args=(), device_types=("cuda", "cpu"))
+@define_op("rel_key_attention")
 def _rel_key_attention(
     q: Tensor, k: Tensor, v: Tensor, distance_embedding: Tensor, left: int, right: int, lengths: Tensor | None
 ) -> tuple[Tensor, Tensor]:
@@ -33,7 +33,7 @@ def _rel_key_attention(
     return attention_forward(q, k, v, distance_embedding, (None, None), left, right, True, lengths, None)
 
 
-@torch.library.custom_op("silk_fast::rel_key_attention_backward", mutates_args=(), device_types=("cuda", "cpu"))
+@define_op("rel_key_attention_backward")
 def _rel_key_attention_backward(
     dout: Tensor,
     q: Tensor,

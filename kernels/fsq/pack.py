@@ -19,7 +19,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .._launch import INTEGERS, check_dtype
+from .._launch import INTEGERS, check_dtype, define_op
 from .bound import frame_tile, periodic, round_bound
 from .launch import as_frames, check_frames, checked_levels, launch, period
 
@@ -125,7 +125,7 @@ def _code_shape(tokens: Tensor, levels: Sequence[int], dim: int) -> list[int]:
     return [tokens.shape[0], n_dims, tokens.shape[1]] if dim == 1 else [*tokens.shape[:-1], n_dims]
 
 
-@torch.library.custom_op("silk_fast::fsq_pack", mutates_args=(), device_types=("cuda", "cpu"))
+@define_op("fsq_pack")
 def _fsq_pack(z: Tensor, levels: Sequence[int], group_size: int, dim: int) -> Tensor:
     check_dtype("z", z)
     check_frames("z", z, dim, dim, len(levels))
@@ -137,7 +137,7 @@ def _fsq_pack(z: Tensor, levels: Sequence[int], group_size: int, dim: int) -> Te
     return tokens
 
 
-@torch.library.custom_op("silk_fast::fsq_unpack", mutates_args=(), device_types=("cuda", "cpu"))
+@define_op("fsq_unpack")
 def _fsq_unpack(tokens: Tensor, levels: Sequence[int], group_size: int, dim: int) -> Tensor:
     check_dtype("tokens", tokens, INTEGERS)
     packing = _packing(tuple(levels), group_size)

@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .._launch import check_dtype
+from .._launch import check_dtype, define_op
 from .bound import frame_tile, periodic, round_bound, squash
 from .launch import as_frames, check_frames, checked_levels, launch, period
 
@@ -60,7 +60,7 @@ def _fsq_quantize_bwd_kernel(
     tl.store(dz_ptr + o_z, b_dz.to(dz_ptr.dtype.element_ty), mask=m_z)
 
 
-@torch.library.custom_op("silk_fast::fsq_quantize", mutates_args=(), device_types=("cuda", "cpu"))
+@define_op("fsq_quantize")
 def _fsq_quantize(z: Tensor, levels: Sequence[int], dim: int) -> Tensor:
     check_dtype("z", z)
     check_frames("z", z, dim, dim, len(levels))
@@ -70,7 +70,7 @@ def _fsq_quantize(z: Tensor, levels: Sequence[int], dim: int) -> Tensor:
     return codes
 
 
-@torch.library.custom_op("silk_fast::fsq_quantize_backward", mutates_args=(), device_types=("cuda", "cpu"))
+@define_op("fsq_quantize_backward")
 def _fsq_quantize_backward(dcodes: Tensor, z: Tensor, levels: Sequence[int], dim: int) -> Tensor:
     z = z.contiguous()
     dz = torch.empty_like(z)

@@ -6,7 +6,16 @@ import torch
 import triton
 from torch import Tensor
 
-from .._launch import AS_WRITTEN, check_dtype, check_operand, compute_dtype, contiguous, on_device, wide_dtype
+from .._launch import (
+    AS_WRITTEN,
+    check_dtype,
+    check_operand,
+    compute_dtype,
+    contiguous,
+    define_op,
+    on_device,
+    wide_dtype,
+)
 from .backward import _glu_conv_bwd_kernel, _glu_conv_norm_silu_bwd_kernel
 from .forward import _glu_conv_norm_silu_fwd_kernel
 
@@ -39,7 +48,7 @@ def _segments(n_batch: int, n_time: int, n_warps: int) -> tuple[int, int]:
     return n_segments, segment
 
 
-@torch.library.custom_op("silk_fast::glu_conv_norm_silu", mutates_args=(), device_types=("cuda", "cpu"))
+@define_op("glu_conv_norm_silu")
 def glu_conv_norm_silu(
     x: Tensor,
     weight: Tensor,
@@ -111,7 +120,7 @@ def _check(
         check_operand("context", context, (x.shape[0], n_taps - 1, x.shape[2]), x, dtypes=None)
 
 
-@torch.library.custom_op("silk_fast::glu_conv_norm_silu_backward", mutates_args=(), device_types=("cuda", "cpu"))
+@define_op("glu_conv_norm_silu_backward")
 def _glu_conv_norm_silu_backward(
     dy: Tensor,
     x: Tensor,

@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .._launch import AS_WRITTEN, check_dtype, check_operand, compute_dtype, on_device
+from .._launch import AS_WRITTEN, check_dtype, check_operand, compute_dtype, define_op, on_device
 from .._math import fma
 
 BLOCK = 512  # samples per program: one 16-byte access a thread for each frame that overlaps
@@ -197,7 +197,7 @@ def _launch(kernel, frames_shape: torch.Size, hop: int, first: int, n_out: int, 
         )
 
 
-@torch.library.custom_op("silk_fast::overlap_add", mutates_args=(), device_types=("cuda", "cpu"))
+@define_op("overlap_add")
 def overlap_add(
     frames: Tensor,
     window: Tensor,
@@ -260,7 +260,7 @@ def _check(
         raise ValueError(f"overlap goes with first = 0, not {first}, and without 'window', got {normalization!r}")
 
 
-@torch.library.custom_op("silk_fast::overlap_add_backward", mutates_args=(), device_types=("cuda", "cpu"))
+@define_op("overlap_add_backward")
 def _overlap_add_backward(
     dy: Tensor, window: Tensor, n_frames: int, hop: int, first: int, normalization: str
 ) -> Tensor:

@@ -19,7 +19,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .._launch import AS_WRITTEN, check_dtype, check_operand, compute_dtype, on_device, wide_dtype
+from .._launch import AS_WRITTEN, check_dtype, check_operand, compute_dtype, define_op, on_device, wide_dtype
 from .._math import LOG2_E, fma, less_multiples, nearest, sincos, sincos_of_quarters
 
 BLOCK_N = 32  # frames per program: 128 bytes where time is contiguous, as in a transposed convolution output
@@ -251,7 +251,7 @@ def _launch(kernel, m: Tensor, p: Tensor, z: Tensor, *gradients: Tensor) -> None
         )
 
 
-@torch.library.custom_op("silk_fast::polar_spectrum", mutates_args=(), device_types=("cuda", "cpu"))
+@define_op("polar_spectrum")
 def polar_spectrum(log_magnitude: Tensor, phase: Tensor) -> Tensor:
     """Compute the packed spectrum Z (top of this file), divided by n_fft, of ``exp(min(m, log 100)) * exp(i p)``.
 
@@ -284,7 +284,7 @@ def _check(log_magnitude: Tensor, phase: Tensor) -> None:
     check_operand("phase", phase, shape, log_magnitude, "log_magnitude", dtypes=None)
 
 
-@torch.library.custom_op("silk_fast::polar_spectrum_backward", mutates_args=(), device_types=("cuda", "cpu"))
+@define_op("polar_spectrum_backward")
 def _polar_spectrum_backward(dz: Tensor, log_magnitude: Tensor, phase: Tensor) -> tuple[Tensor, Tensor]:
     dm, dp = torch.empty_like(log_magnitude), torch.empty_like(phase)
     _launch(_polar_spectrum_bwd_kernel, log_magnitude, phase, dz.contiguous(), dm, dp)

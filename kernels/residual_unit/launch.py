@@ -6,7 +6,7 @@ import torch
 import triton
 from torch import Tensor
 
-from .._launch import AS_WRITTEN, capability, check_operand, contiguous, on_device
+from .._launch import AS_WRITTEN, capability, check_operand, contiguous, define_op, on_device
 from .forward import _conv_fwd_kernel, _residual_unit_fwd_kernel
 from .weights import MAX_FUSED_WIDTH, PackedResidualUnit, check_half, pack_weights
 
@@ -88,7 +88,7 @@ def _launch(x: Tensor, packed: PackedResidualUnit, dilation: int, context: Tenso
     return y
 
 
-@torch.library.custom_op("silk_fast::residual_unit", mutates_args=(), device_types=("cuda", "cpu"))
+@define_op("residual_unit")
 def _residual_unit(
     x: Tensor,
     weight1: Tensor,
