@@ -7,7 +7,7 @@ elsewhere the reference does. Their results depend neither on the batch around a
 import torch
 from torch import Tensor
 
-from silk_fast.acceleration.folding import Folding
+from silk_fast.acceleration.folding import FoldedRelativeAttention, Folding
 from silk_fast.acceleration.forms import FollowsPolicy, Form, where
 from silk_fast.cpu import ops as cpu
 from silk_fast.reference import ops
@@ -38,6 +38,7 @@ class CpuOps:
     fsq_quantize = where(serves, cpu.fsq_quantize, ops.fsq_quantize)
     bias_silu = where(serves, cpu.bias_silu, ops.bias_silu)
     add_layer_norm = where(serves, cpu.add_layer_norm, ops.add_layer_norm)
+    rel_attention = where(serves, cpu.rel_attention, ops.rel_attention)
     glu_conv_norm_silu = where(serves, cpu.glu_conv_norm_silu, ops.glu_conv_norm_silu)
     polar_istft = where(serves, cpu.polar_istft, ops.polar_istft)
     polar_istft_stream = where(serves, cpu.polar_istft_stream, ops.polar_istft_stream)
@@ -48,6 +49,10 @@ class CpuSnake(Form, Snake):
 
 
 class CpuFeedForward(Form, FeedForward):
+    ops = CpuOps
+
+
+class CpuRelativeAttention(FoldedRelativeAttention):
     ops = CpuOps
 
 

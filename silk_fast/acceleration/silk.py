@@ -46,7 +46,10 @@ def replacements() -> list[Replacement]:
             FeedForward, "bias_silu", lambda: kernel_forms().FusedFeedForward, _on_cpu(cpu_forms.CpuFeedForward)
         ),
         Replacement(
-            RelativeAttention, "rel_attention", lambda: kernel_forms().FusedRelativeAttention, FoldedRelativeAttention
+            RelativeAttention,
+            "rel_attention",
+            lambda: kernel_forms().FusedRelativeAttention,
+            _on_cpu(cpu_forms.CpuRelativeAttention) or FoldedRelativeAttention,
         ),
         Replacement(
             ConvModule, "glu_conv_norm_silu", lambda: kernel_forms().FusedConvModule, _on_cpu(cpu_forms.CpuConvModule)

@@ -9,6 +9,7 @@ Every function raises ``TypeError`` for a dtype and ``ValueError`` for a shape o
 It needs :func:`silk_fast.cpu.library.available`.
 """
 
+from silk_fast.cpu.attention import rel_attention
 from silk_fast.cpu.conformer import add_layer_norm, bias_silu, glu_conv_norm_silu
 from silk_fast.cpu.convolution import PackedConvolution, conv1d, residual_unit, why_no_bfloat16
 from silk_fast.cpu.fsq import fsq_pack, fsq_quantize, fsq_unpack
@@ -29,6 +30,7 @@ __all__ = [
     "polar_istft_stream",
     "polar_overlap_add",
     "polar_spectrum",
+    "rel_attention",
     "residual_unit",
     "snake",
     "why_no_bfloat16",

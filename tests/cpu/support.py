@@ -103,6 +103,17 @@ CASES = {
         ],
         also=(6,),
     ),
+    "rel_attention": Case(
+        ops.rel_attention,
+        reference.rel_attention,
+        lambda b, n: [
+            *(normal(b, 2, n, 5), normal(b, 2, n + 3, 5, seed=1), normal(b, 2, n + 3, 5, seed=2)),
+            *(normal(2, 22, 5, seed=3), normal(2, 5, seed=4), normal(2, 5, seed=5), (19, 2)),
+            *(torch.full((b,), n + 2), torch.arange(b) % 3),
+        ],
+        n_batched=3,
+        also=(7, 8),
+    ),
     "polar_istft": Case(
         ops.polar_istft,
         in_float(reference.polar_istft),

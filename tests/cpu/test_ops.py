@@ -164,7 +164,7 @@ def test_chunks_of_an_inverse_stft_equal_the_whole():
 
 @dtypes
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf], ids=str)
-@pytest.mark.parametrize("name", [name for name in CASES if "fsq" not in name])
+@pytest.mark.parametrize("name", [name for name in CASES if "fsq" not in name and "attention" not in name])
 def test_nan_and_infinity_come_out_where_they_do_of_the_reference(name, value, dtype):
     case: Case = CASES[name]
     for i, argument in enumerate(case.make(2, 20)):
@@ -177,6 +177,41 @@ def test_nan_and_infinity_come_out_where_they_do_of_the_reference(name, value, d
             assert torch.equal(ours.isnan(), expected.isnan()), f"argument {i}"
             assert torch.equal(ours.isposinf(), expected.isposinf()), f"argument {i}"
             assert torch.equal(ours.isneginf(), expected.isneginf()), f"argument {i}"
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf], ids=str)
+@pytest.mark.parametrize("i_argument", range(6))
+def test_nan_and_infinity_of_attention_reach_the_queries_that_see_them(i_argument, value):
+    arguments = CASES["rel_attention"].make(2, 20)[:6]
+    arguments[3] = normal(2, 45, 5)
+    arguments[i_argument].view(-1)[arguments[i_argument].numel() // 2] = value
+    ours, expected = ops.rel_attention(*arguments), reference.rel_attention(*arguments)
+    assert torch.equal(ours.isnan(), expected.isnan())
+    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-5, equal_nan=True)
+    outside = ops.rel_attention(*arguments[:3], arguments[3][:, 22:23], *arguments[4:6], window=(0, 0))
+    assert outside[:, :, :5].isfinite().all()  # at the other end of the signal
+
+
+def test_chunks_of_attention_equal_the_whole():
+    q, k, v = (normal(2, 3, 70, 24, seed=seed) for seed in range(3))
+    heads = normal(3, 13, 24), normal(3, 24), normal(3, 24, seed=1)
+    whole = ops.rel_attention(q, k, v, *heads, (12, 0))
+    for cut in (1, 12, 33):
+        first = ops.rel_attention(q[:, :, :cut], k[:, :, :cut], v[:, :, :cut], *heads, (12, 0))
+        cached = max(cut - 12, 0)
+        second = ops.rel_attention(q[:, :, cut:], k[:, :, cached:], v[:, :, cached:], *heads, (12, 0))
+        assert torch.equal(torch.cat([first, second], dim=2), whole)
+
+
+@dtypes
+@pytest.mark.parametrize("window", [(None, None), (None, 0), (0, 0), (3, 40), (100, 2)], ids=str)
+@pytest.mark.parametrize(("n_queries", "n_keys", "n_dims"), [(1, 1, 1), (5, 5, 33), (17, 40, 16), (1, 64, 7)])
+def test_attention_in_any_window(n_queries, n_keys, n_dims, window, dtype):
+    n_rows = sum(n_keys - 1 if extent is None else extent for extent in window) + 1
+    q, k, v = normal(2, 3, n_queries, n_dims), *(normal(2, 3, n_keys, n_dims, seed=seed) for seed in (1, 2))
+    arguments = exact_in(dtype, [q, k, v, normal(3, n_rows, n_dims), normal(3, n_dims), normal(3, n_dims), window])
+    for limits in ([], [torch.tensor([n_keys, 1]), torch.tensor([n_keys // 2, 0])]):
+        assert_op_matches(ops.rel_attention, reference.rel_attention, [*arguments, *limits], dtype)
 
 
 @dtypes
@@ -197,6 +232,15 @@ def test_ends_of_the_range(dtype):
 X, V = torch.zeros(2, 3, 4), torch.ones(3)
 M, W = torch.zeros(2, 3, 9), torch.ones(16)
 TAPS = torch.zeros(2, 5)
+Q = torch.zeros(2, 1, 3, 4)
+
+
+def attend(**changes):
+    """An attention call that is right but for ``changes``."""
+    arguments = {"q": Q, "k": Q, "v": Q, "pos": Q[:1, 0], "u": Q[0, :, 0], "v_bias": Q[0, :, 0], "window": (2, 0)}
+    return ops.rel_attention(**arguments | changes)
+
+
 BAD = [
     (ValueError, r"x must be \[B, C, T\], got \[3, 4\]", lambda: ops.snake(X[0], V, V)),
     (TypeError, "x must be float32 or bfloat16, got torch.float16", lambda: ops.snake(X.half(), V, V)),
@@ -216,6 +260,15 @@ BAD = [
     (ValueError, r"x must be \[B, T, 2C\]", lambda: ops.glu_conv_norm_silu(X[..., :3], TAPS, V, V, V)),
     (ValueError, r"weight must be \[2, K\]", lambda: ops.glu_conv_norm_silu(X, TAPS[:1], V[:2], V[:2], V[:2])),
     (ValueError, r"context must be \[2, 4, 4\]", lambda: ops.glu_conv_norm_silu(X, TAPS, *3 * [V[:2]], 1e-5, X)),
+    (TypeError, "q must be float32 or bfloat16, got torch.float64", lambda: attend(q=Q.double())),
+    (TypeError, "v must be torch.float32 as q", lambda: attend(v=Q.bfloat16())),
+    (ValueError, r"k must be \[B, H, T, D\]", lambda: attend(k=Q[0])),
+    (ValueError, r"k must be \[2, 1, 3, 4\]", lambda: attend(k=Q[..., :2])),
+    (ValueError, "q must have at most as many frames as k, 2, got 3", lambda: attend(k=Q[:, :, :2], v=Q[:, :, :2])),
+    (ValueError, r"pos must be \[1, 3, 4\]", lambda: attend(pos=Q[:1, 0, :2])),
+    (ValueError, "window must not be negative", lambda: attend(window=(-1, 4))),
+    (ValueError, r"lengths must be \[2\]", lambda: attend(lengths=torch.tensor([1]))),
+    (TypeError, "starts must be int32 or int64", lambda: attend(starts=torch.tensor([1.0, 2.0]))),
     (ValueError, r"window must be \[n_fft\], n_fft even", lambda: ops.polar_istft(M, M, W[:15], 4)),
     (ValueError, "hop must divide n_fft = 16, got 5", lambda: ops.polar_istft(M, M, W, 5)),
     (ValueError, r"log_magnitude must be \[B, N, 9\]", lambda: ops.polar_istft(M[..., 1:], M, W, 4)),
