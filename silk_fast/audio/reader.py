@@ -30,7 +30,7 @@ def load(source: Source, sample_rate: int = 24_000, notice: Callable[[str], None
 class AudioReader:
     """Read an audio file once, front to back, as mono blocks at one sample rate. A context manager.
 
-    Channels are averaged; integer formats decode to [-1, 1). What is not a file on disk (``"-"``, a pipe, bytes in
+    Of joined files, one of a rare format (see README, Limits) may escape notice. Channels are averaged; integer formats decode to [-1, 1). What is not a file on disk (``"-"``, a pipe, bytes in
     memory) is first copied to an unnamed temporary file.
 
     Args:

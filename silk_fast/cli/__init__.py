@@ -69,7 +69,9 @@ def main(argv: list[str] | None = None) -> int:
                 arguments = build_parser().parse_args(argv)
         except SystemExit as end:
             raise SystemExit(end.code if _is_written(shown.getvalue()) else 1) from None
-        signal.signal(signal.SIGTERM, _terminate)
+        for ending in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(ending) is not signal.SIG_IGN:  # as under nohup
+                signal.signal(ending, _terminate)
         status = _run(arguments, Console(arguments))
         return status if _is_written() else status or 1
 
