@@ -30,8 +30,9 @@ def load(source: Source, sample_rate: int = 24_000, notice: Callable[[str], None
 class AudioReader:
     """Read an audio file once, front to back, as mono blocks at one sample rate. A context manager.
 
-    Of joined files, one of a rare format (see README, Limits) may escape notice. Channels are averaged; integer formats decode to [-1, 1). What is not a file on disk (``"-"``, a pipe, bytes in
-    memory) is first copied to an unnamed temporary file.
+    Channels are averaged; integer formats decode to [-1, 1). What is not a file on disk (``"-"``, a pipe, bytes in
+    memory) is first copied to an unnamed temporary file. Of joined files, one of a rare format may escape notice: see
+    Limits in README.
 
     Args:
         source: path, ``"-"`` for standard input, or a binary file object, which need not seek, is read from where it
