@@ -9,7 +9,7 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO, cast
 
@@ -185,6 +185,23 @@ def _exists_otherwise(path: str) -> bool:
     except (OSError, ValueError):
         return False
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def files_below(folder: str, suffixes: tuple[str, ...], refuse: Callable[[str, str], None]) -> Iterator[str]:
+    """Find the files in a folder, to any depth, whose names end in one of ``suffixes``, in lower case; in no order.
+
+    Pipes and devices, which would be waited for, are left out, and links to folders not followed.
+
+    Args:
+        refuse: called with the path of each folder that cannot be read, and a line of text that says why.
+    """
+
+    def report(error: OSError) -> None:
+        refuse(error.filename, f"{printable(error.filename)}: {error.strerror}, expected a readable folder")
+
+    for directory, _, names in os.walk(folder, onerror=report):
+        paths = (os.path.join(directory, name) for name in names if name.lower().endswith(suffixes))
+        yield from (path for path in paths if not is_stream(path))
 
 
 @contextmanager

@@ -205,6 +205,7 @@ CALLS: dict[str, tuple[Callable, dict[str, st.SearchStrategy]]] = {
             ),
         },
     ),
+    "forward": (CODEC, {"audio": good(AUDIO, AUDIO.half(), AUDIO.double())}),
     "load": (load, {"source": good("a.wav") | FILES, "sample_rate": good(24_000)}),
     "AudioReader": (
         _read_audio,

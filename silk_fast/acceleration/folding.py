@@ -32,6 +32,19 @@ def _version(tensor: Tensor) -> tuple[int, torch.dtype, int]:
     return tensor.data_ptr(), tensor.dtype, -1 if tensor.is_inference() else tensor._version
 
 
+class _Folds(dict[str, tuple[Any, ...]]):
+    """The folds of one module: version, value, and the sources, which are kept so that none gets another's address.
+
+    A copy or a pickle of the module, parametrised or not, begins without any.
+    """
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Folds":
+        return _Folds()
+
+    def __reduce__(self) -> Any:
+        return _Folds, ()
+
+
 class Folding(Form):
     """A form that folds; first among the bases."""
 
@@ -42,15 +55,12 @@ class Folding(Form):
         """
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
             return compute()
-        folds = self.__dict__.setdefault("_folds", {})
+        folds = self.__dict__.setdefault("_folds", _Folds())
         version = (key, _autocast(sources[0].device.type), *map(_version, sources))
         fold = folds.get(name)
         if fold is None or fold[0] != version:
-            folds[name] = fold = version, compute()
+            folds[name] = fold = version, compute(), [source.detach() for source in sources]
         return fold[1]
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_folds"}
 
 
 class FoldedWeight(Folding, ParametrizationList):

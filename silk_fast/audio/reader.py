@@ -31,7 +31,8 @@ class AudioReader:
     """Read an audio file once, front to back, as mono blocks at one sample rate. A context manager.
 
     Channels are averaged; integer formats decode to [-1, 1). What is not a file on disk (``"-"``, a pipe, bytes in
-    memory) is first copied to an unnamed temporary file.
+    memory) is first copied to an unnamed temporary file. Of joined files, one of a rare format may escape notice: see
+    Limits in README.
 
     Args:
         source: path, ``"-"`` for standard input, or a binary file object, which need not seek, is read from where it

@@ -5,11 +5,12 @@ interrupted. Messages go to stderr, results to stdout where nothing else is writ
 """
 
 import argparse
+import io
 import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
 from silk_fast import __version__
 from silk_fast.cli import bench, evaluate, inspect, train, transcode
@@ -44,10 +45,12 @@ def _standard_error() -> Iterator[None]:
         yield
 
 
-def _is_written() -> bool:
-    """Write out what was printed; say so and tell False if that fails."""
+def _is_written(text: str = "") -> bool:
+    """Write out ``text``, after what was printed; say so and tell False if that fails."""
     try:
         if sys.stdout is not None:
+            if text:  # or a full device would fail for nothing
+                sys.stdout.write(text)
             sys.stdout.flush()
     except OSError as error:
         silence(sys.stdout)
@@ -60,11 +63,15 @@ def _is_written() -> bool:
 def main(argv: list[str] | None = None) -> int:
     """Run the ``silk`` command; returns its exit status."""
     with _standard_error():
+        shown = io.StringIO()  # argparse would pass over a write that fails
         try:
-            arguments = build_parser().parse_args(argv)
+            with redirect_stdout(shown):
+                arguments = build_parser().parse_args(argv)
         except SystemExit as end:
-            raise SystemExit(end.code if _is_written() else 1) from None
-        signal.signal(signal.SIGTERM, _terminate)
+            raise SystemExit(end.code if _is_written(shown.getvalue()) else 1) from None
+        for ending in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(ending) is not signal.SIG_IGN:  # as under nohup
+                signal.signal(ending, _terminate)
         status = _run(arguments, Console(arguments))
         return status if _is_written() else status or 1
 

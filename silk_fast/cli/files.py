@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from silk_fast.errors import SilkFileError, SilkInputError
-from silk_fast.files import cannot_write, descriptor_of, is_stream
+from silk_fast.files import cannot_write, descriptor_of, files_below, is_stream
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,14 @@ def plan_files(inputs: list[str], output: str | None, from_suffixes: tuple[str, 
         to_suffix: of the outputs.
 
     Returns:
-        The pairs, without inputs of which several would become one output.
+        The pairs, without inputs of which several would become one output and folders that cannot be read.
 
     Raises:
         SilkInputError: a folder holds nothing to take, or nothing is left.
     """
     if output == "":
         raise SilkInputError("the output has no name, expected a file, a folder or -")
+    refused: list[tuple[str, str]] = []
     many = len(inputs) > 1 or os.path.isdir(inputs[0])
     streams = output is not None and is_stream(output)
     into_folder = output is not None and not streams and (many or os.path.isdir(output) or output.endswith(os.sep))
@@ -52,8 +53,8 @@ def plan_files(inputs: list[str], output: str | None, from_suffixes: tuple[str, 
                 raise SilkInputError("standard input has no name: give an output file, not a folder")
             pairs.append((source, "-" if output is None else output))
         elif os.path.isdir(source):
-            found = sorted(_files_below(source, from_suffixes))
-            if not found:
+            found = sorted(files_below(source, from_suffixes, lambda path, why: refused.append((path, why))))
+            if not found and not refused:
                 raise SilkInputError(f"{source}: no {'/'.join(from_suffixes)} files in this folder")
             for path in found:
                 base = os.path.relpath(path, source) if into_folder else path
@@ -64,26 +65,19 @@ def plan_files(inputs: list[str], output: str | None, from_suffixes: tuple[str, 
             pairs.append((source, _renamed(os.path.basename(source), output, to_suffix)))
         else:
             pairs.append((source, _renamed(source, None, to_suffix) if output is None else output))
-    return _without_collisions(pairs)
-
-
-def _files_below(folder: str, suffixes: tuple[str, ...]) -> Iterable[str]:
-    for directory, folders, names in os.walk(folder):
-        folders.sort()
-        paths = (os.path.join(directory, name) for name in names if name.lower().endswith(suffixes))
-        yield from (path for path in paths if not is_stream(path))  # a pipe would be waited for
+    return _without_collisions(pairs, refused)
 
 
 def _renamed(path: str, folder: str | None, suffix: str) -> str:
     return os.path.join(folder or "", os.path.splitext(path)[0] + suffix)
 
 
-def _without_collisions(pairs: list[tuple[str, str]]) -> Plan:
-    """Leave out what would become one file; raise if nothing is left."""
+def _without_collisions(pairs: list[tuple[str, str]], refused: list[tuple[str, str]]) -> Plan:
+    """Leave out what would become one file, beside what is ``refused`` already; raise if nothing is left."""
     groups: dict[str, list[tuple[str, str]]] = {}
     for source, target in pairs:
         groups.setdefault(target if target == "-" else os.path.realpath(target), []).append((source, target))
-    plan = Plan([group[0] for group in groups.values() if len(group) == 1])
+    plan = Plan([group[0] for group in groups.values() if len(group) == 1], refused)
     for group in groups.values():
         if len(group) > 1:
             names = " and ".join(source for source, _ in group)

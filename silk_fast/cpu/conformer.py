@@ -104,8 +104,8 @@ def glu_conv_norm_silu(
     if context is not None:
         context = operand("context", context, (n_batch, n_taps - 1, n_both), x)
     x = x.contiguous()
-    y = torch.empty((n_batch, n_time, n_channels), dtype=x.dtype)
-    gated = torch.empty((n_batch, n_taps - 1 + n_time, n_channels))
+    y = x.new_empty((n_batch, n_time, n_channels))
+    gated = x.new_empty((n_batch, n_taps - 1 + n_time, n_channels), dtype=torch.float32)
     if y.numel():
         load().silk_glu_conv_norm_silu(
             *(x.data_ptr(), address(context), taps.data_ptr(), bias.data_ptr()),

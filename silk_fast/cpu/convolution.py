@@ -121,7 +121,7 @@ def conv1d(
     n_batch, _, n_time = _check(x, c)
     left, right = padding or (c.reach, 0)
     n_columns = max(0, (left + n_time + right - (c.taps - 1) * c.dilation - 1) // c.stride + 1)
-    y = torch.empty((n_batch, c.n_out, n_columns))
+    y = x.new_empty((n_batch, c.n_out, n_columns))
     if context is not None:
         context = operand("context", context, (n_batch, c.n_in, left), x)
     if residual is not None:
@@ -157,7 +157,7 @@ def residual_unit(
     if context is not None:
         context = operand("context", context, (n_batch, n_channels, left), x)
     x = x.contiguous()
-    y = torch.empty((n_batch, n_channels, n_time))
+    y = x.new_empty((n_batch, n_channels, n_time))
     if y.numel():
         threads = _threads(y.numel() * n_channels * (dilated.taps + 1))
         addresses = (dilated.address, pointwise.address, x.data_ptr(), address(context), y.data_ptr())

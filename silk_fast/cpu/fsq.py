@@ -37,8 +37,8 @@ def _integers(levels: Sequence[int]) -> tuple[int, ...]:
 def _levels(levels: tuple[int, ...]) -> _Levels:
     if len(levels) == 0 or not all(2 <= level <= MAX_LEVEL for level in levels):
         raise ValueError(f"levels must be one or more integers of 2 to {MAX_LEVEL}, got {list(levels)}")
-    _, half, offset = fsq_constants(levels, torch.empty(0))
-    return _Levels(half, offset, torch.atanh(offset / half), torch.tensor(levels, dtype=torch.int32))
+    _, half, offset = fsq_constants(levels, torch.empty(0, device="cpu"))
+    return _Levels(half, offset, torch.atanh(offset / half), torch.tensor(levels, dtype=torch.int32, device="cpu"))
 
 
 @lru_cache(maxsize=256)
@@ -87,7 +87,7 @@ def fsq_pack(z: Tensor, levels: Sequence[int], group_size: int, dim: int = -1) -
     check_dtype("z", z, FLOATS)
     _check_frames("z", z, dim, dim, len(levels))
     squashed = _squash(z, constants, dim)
-    tokens = torch.empty((*squashed.shape[:-1], -(-len(levels) // group_size)), dtype=torch.int32)
+    tokens = squashed.new_empty((*squashed.shape[:-1], -(-len(levels) // group_size)), dtype=torch.int32)
     load().silk_fsq_pack(
         *(squashed.data_ptr(), constants.half.data_ptr(), constants.offset.data_ptr(), constants.levels.data_ptr()),
         *(tokens.data_ptr(), squashed.numel() // len(levels), len(levels), group_size, threads(squashed.numel())),
@@ -109,7 +109,7 @@ def fsq_quantize(z: Tensor, levels: Sequence[int], dim: int = -1) -> Tensor:
     check_dtype("z", z, FLOATS)
     _check_frames("z", z, dim, dim, len(levels))
     squashed = _squash(z, constants, dim)
-    codes = torch.empty(squashed.shape)
+    codes = torch.empty_like(squashed)
     load().silk_fsq_quantize(
         *(squashed.data_ptr(), constants.half.data_ptr(), constants.offset.data_ptr(), constants.levels.data_ptr()),
         *(codes.data_ptr(), squashed.numel() // len(levels), len(levels), threads(squashed.numel())),
@@ -133,7 +133,7 @@ def fsq_unpack(tokens: Tensor, levels: Sequence[int], group_size: int, dim: int 
     check_dtype("tokens", tokens, INTEGERS)
     _check_frames("tokens", tokens, dim, -1, -(-len(levels) // group_size))
     tokens = tokens.contiguous()
-    codes = torch.empty((*tokens.shape[:-1], len(levels)))
+    codes = tokens.new_empty((*tokens.shape[:-1], len(levels)), dtype=torch.float32)
     load().silk_fsq_unpack(
         *(tokens.data_ptr(), constants.levels.data_ptr(), codes.data_ptr(), codes.numel() // len(levels)),
         *(len(levels), group_size, tokens.dtype is torch.int64, threads(codes.numel())),

@@ -16,7 +16,7 @@ NORMALIZATIONS = ("none", "constant", "window")
 @lru_cache(maxsize=16)
 def _twiddles(half: int) -> Tensor:
     """Cosine and sine of ``pi * k / half``, float32 ``[2, half]``."""
-    angles = torch.arange(half, dtype=torch.float64) * (math.pi / half)
+    angles = torch.arange(half, dtype=torch.float64, device="cpu") * (math.pi / half)
     return torch.stack([angles.cos(), angles.sin()]).float()
 
 
@@ -41,7 +41,8 @@ def polar_spectrum(log_magnitude: Tensor, phase: Tensor) -> Tensor:
     check_dtype("phase", phase)
     check_shape("phase", phase, shape)
     n_batch, n_frames, half = shape[0], shape[1], shape[2] - 1
-    twiddles, z = _twiddles(half), torch.empty((n_batch, n_frames, half, 2))
+    twiddles = _twiddles(half)
+    z = log_magnitude.new_empty((n_batch, n_frames, half, 2), dtype=torch.float32)
     load().silk_polar_spectrum(
         *(log_magnitude.data_ptr(), phase.data_ptr(), twiddles.data_ptr(), z.data_ptr()),
         *(*log_magnitude.stride(), *phase.stride(), n_batch, n_frames, half),
@@ -92,7 +93,7 @@ def overlap_add(
         overlap = parameters("overlap", overlap, n_batch, n_fft - hop)
         if first or normalization == "window":
             raise ValueError(f"overlap goes with first = 0, not {first}, and without 'window', got {normalization!r}")
-    frames, y = frames.contiguous(), torch.empty((n_batch, n_out))
+    frames, y = frames.contiguous(), frames.new_empty((n_batch, n_out))
     load().silk_overlap_add(
         *(frames.data_ptr(), window.data_ptr(), address(overlap), y.data_ptr(), n_batch, n_frames, n_fft, hop),
         *(first, n_out, NORMALIZATIONS.index(normalization), threads(frames.numel())),

@@ -14,6 +14,7 @@ import numpy as np
 from silk_fast.audio import SUFFIXES, load
 from silk_fast.corpus.manifest import MANIFEST, SUMMARY, read_manifest
 from silk_fast.errors import SilkAudioError, SilkInputError
+from silk_fast.files import files_below
 
 RATE = 24_000
 RECORDINGS = {"alsa-utils": Path("/usr/share/sounds/alsa"), "klettres-data": Path("/usr/share/klettres")}
@@ -122,7 +123,7 @@ def recorded_clips(sources: Sequence[str | os.PathLike], n: int, notice: Callabl
         SilkInputError: a source that is not there, or nothing in all of them is speech.
     """
     speech: dict[Path, dict[Path, float]] = {}
-    for folder, path in _audio_files(sources):
+    for folder, path in _audio_files(sources, notice):
         try:
             samples = load(path, RATE)
         except SilkAudioError as error:
@@ -153,11 +154,11 @@ def _clips_of_one_folder(seconds: dict[Path, float]) -> list[tuple[Path, ...]]:
     return alone + _joined({path: duration for path, duration in seconds.items() if duration < SHORT_SECONDS})
 
 
-def _audio_files(sources: Sequence[str | os.PathLike]) -> Iterator[tuple[Path, Path]]:
+def _audio_files(sources: Sequence[str | os.PathLike], notice: Callable[[str], None]) -> Iterator[tuple[Path, Path]]:
     """List every file, with the source, or the folder in it, that holds it."""
     for source in map(Path, sources):
         if source.is_dir():
-            paths = sorted(path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES)
+            paths = sorted(map(Path, files_below(str(source), SUFFIXES, lambda _, why: notice(f"left out: {why}"))))
             yield from ((source.joinpath(*path.relative_to(source).parts[:-1][:1]), path) for path in paths)
         elif source.is_file():
             yield source.parent, source

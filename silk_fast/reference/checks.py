@@ -76,8 +76,8 @@ def check_tokens(tokens: Tensor, sizes: Sequence[int], batch_size: int | None = 
     n_rows = "B" if batch_size is None else batch_size
     if not isinstance(tokens, Tensor):
         raise SilkInputError(
-            f"tokens must be a tensor int32 or int64 [{n_rows}, F, {len(sizes)}] "
-            f"or what encode returned, got {described(tokens)}"
+            f"tokens must be a tensor int32 or int64 [{n_rows}, F, {len(sizes)}]"
+            f"{' or what encode returned' if batch_size is None else ''}, got {described(tokens)}"
         )
     check_values("tokens", tokens)
     if tokens.ndim != 3 or tokens.shape[-1] != len(sizes) or tokens.dtype not in TOKEN_DTYPES:

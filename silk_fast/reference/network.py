@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from silk_fast.config import SilkConfig
 from silk_fast.errors import SilkInputError
 from silk_fast.notices import warn
-from silk_fast.reference.checks import LOUD, check_weights, peak, without_autocast
+from silk_fast.reference.checks import LOUD, check_audio, check_weights, peak, without_autocast
 from silk_fast.reference.conformer import Conformer, ConformerState
 from silk_fast.reference.decoder import Decoder, DecoderState
 from silk_fast.reference.encoder import Encoder, EncoderState
@@ -83,8 +83,15 @@ class SilkNetwork(nn.Module):
 
         In training mode this moves the statistics of ``quantizer.norm``, with gradients or without, as batch
         normalisation does; ``quantizer.norm.frozen = True`` keeps them.
+
+        Raises:
+            SilkInputError: wrong shape or dtype, or not one or more whole frames.
         """
-        return self.decoder(self.quantizer(self.latents(audio)))
+        check_audio(audio)
+        frame = self.config.frame_samples
+        if audio.numel() == 0 or audio.shape[-1] % frame:
+            raise SilkInputError(f"audio must be whole frames of {frame} samples, got shape {tuple(audio.shape)}")
+        return self.decoder(self.quantizer(self.latents(audio.to(self.quantizer.norm.mean))))
 
     def encode_frames(self, audio: Tensor, encoder: EncoderState, conformer: ConformerState) -> Tensor:
         """Compute tokens int32 ``[B, F, 19]`` of whole frames ``[B, 1, 9600 F]``, after what the states have seen.

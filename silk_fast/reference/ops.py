@@ -92,7 +92,7 @@ def fsq_constants(levels: Sequence[int], like: Tensor) -> tuple[Tensor, Tensor, 
     """Give (levels, half, offset) of the bound, each float32 ``[D]``."""
     n_levels = torch.tensor(levels, dtype=torch.float32, device=like.device)
     half = (n_levels - 1) * (1 + FSQ_EPSILON) / 2
-    offset = torch.where(n_levels % 2 == 0, 0.5, 0.0)
+    offset = (1 - n_levels % 2) / 2
     return n_levels, half, offset
 
 

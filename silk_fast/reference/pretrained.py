@@ -152,6 +152,7 @@ def _open_weights(path: Path) -> Iterator[Any]:
     try:
         if path.exists() and not path.is_file():
             raise SilkModelError(f"cannot read weights {path}: not a regular file")
+        path.open("rb").close()  # safetensors calls a file that must not be read one that is not there
         with safe_open(path, "pt") as file:
             yield file
     except FileNotFoundError as error:

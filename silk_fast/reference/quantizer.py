@@ -15,7 +15,8 @@ from silk_fast.reference.module import OpsModule
 class LatentNorm(nn.Module):
     """Standardise every dimension over frames: batch statistics in training, stored ones in inference.
 
-    Without it most FSQ levels are never used. ``frozen`` makes training use the stored statistics too.
+    Without it most FSQ levels are never used. ``frozen`` makes training use the stored statistics too. Batch statistics
+    that are not finite are not stored.
     """
 
     EPSILON = 1e-5
@@ -44,8 +45,8 @@ class LatentNorm(nn.Module):
             valid = (x if mask is None else x[mask]).flatten(0, -2).float()
             mean, variance = valid.mean(0), valid.var(0, unbiased=False)
             with torch.no_grad():
-                self.mean.lerp_(mean, self.momentum)
-                self.variance.lerp_(variance, self.momentum)
+                for stored, new in ((self.mean, mean), (self.variance, variance)):
+                    stored.copy_(torch.where(new.isfinite(), stored.lerp(new, self.momentum), stored))
         return self._affine(x, mean, variance)
 
     def standardise(self, x: Tensor) -> Tensor:

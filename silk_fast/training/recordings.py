@@ -12,6 +12,7 @@ import torch
 from silk_fast.audio import SUFFIXES, AudioReader, resample_blocks, resampled_length
 from silk_fast.corpus.manifest import MANIFEST, read_manifest
 from silk_fast.errors import SilkAudioError, SilkInputError
+from silk_fast.files import is_stream
 
 RATE = 24_000  # Hz, in which Clip counts
 Notice = Callable[[str], None] | None
@@ -48,7 +49,7 @@ def find_clips(
     Args:
         paths: a file or folder, or several.
         split: takes these clips of a corpus, None all; files outside a corpus belong to every split.
-        notice: called with one line of text for each file that cannot be used; such files are left out.
+        notice: called with one line of text for each file or folder that cannot be used; such are left out.
 
     Raises:
         SilkInputError: nothing usable was found, or a manifest is damaged.
@@ -57,7 +58,7 @@ def find_clips(
     clips: list[Clip] = []
     splits: set[str] = set()
     for name in names:
-        for source in _sources(name):
+        for source in _sources(name, notice):
             if os.path.basename(source) == MANIFEST:
                 rows = read_manifest(source)
                 splits |= {row["split"] for row in rows}
@@ -71,18 +72,23 @@ def find_clips(
     return clips
 
 
-def _sources(path: str) -> Iterator[str]:
+def _sources(path: str, notice: Notice) -> Iterator[str]:
     """List ``path``, or the manifests and audio files in a folder; nothing else of a folder with a manifest."""
     if not os.path.isdir(path):
         yield path
         return
-    for directory, folders, names in os.walk(path):
+
+    def left_out(error: OSError) -> None:
+        report(notice, f"left out: {error.filename}: {error.strerror}, expected a readable folder")
+
+    for directory, folders, names in os.walk(path, onerror=left_out):
         folders.sort()
         if MANIFEST in names:
             folders.clear()
             yield os.path.join(directory, MANIFEST)
         else:
-            yield from (os.path.join(directory, name) for name in sorted(names) if name.lower().endswith(SUFFIXES))
+            sources = (os.path.join(directory, name) for name in sorted(names) if name.lower().endswith(SUFFIXES))
+            yield from (source for source in sources if not is_stream(source))  # a pipe would be waited for
 
 
 def _listed_clips(folder: str, rows: list[dict], split: str | None, notice: Notice) -> Iterator[Clip]:

@@ -7,9 +7,10 @@ from torch import Tensor
 from silk_fast import SilkCodec, SilkInputError, accelerate_, restore_
 from silk_fast.acceleration import cpu_forms
 from silk_fast.acceleration.forms import Form, Policy, replaced_class, set_class
-from silk_fast.cpu import library
+from silk_fast.cpu import fsq, inverse_stft, library
 from silk_fast.cpu.ops import why_no_bfloat16
-from tests.support import make_codec, speech
+from tests.reference.test_surroundings import CONFIG, SURROUNDINGS
+from tests.support import FRAME, make_codec, speech
 
 pytestmark = pytest.mark.skipif(not library.available(), reason=library.why_not())
 
@@ -45,6 +46,18 @@ def test_tokens_and_audio_are_those_of_the_reference(codecs, audio):
     encoded = reference.encode(audio)
     assert torch.equal(twin.encode(audio).tokens, encoded.tokens)
     torch.testing.assert_close(twin.decode(encoded), reference.decode(encoded), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name in SURROUNDINGS if name not in ("autocast", "gradients")])
+def test_no_default_changes_a_bit(name):
+    for cached in (fsq._levels, inverse_stft._twiddles):
+        cached.cache_clear()  # which the first call fills
+    audio, codec, other = speech(FRAME), *(on_cpu(make_codec(CONFIG)) for _ in range(2))
+    with SURROUNDINGS[name]():
+        encoded = codec.encode(audio)
+        decoded = codec.decode(encoded)
+    assert torch.equal(encoded.tokens, other.encode(audio).tokens)
+    assert torch.equal(decoded, other.decode(encoded))
 
 
 def test_no_cut_and_no_batch_changes_a_bit_of_what_the_convolutions_give(codecs, audio):

@@ -1,8 +1,10 @@
 """What depends on weights only is computed once, and again when the weights change."""
 
+import pytest
 import torch
 
 from silk_fast import accelerate_, restore_
+from silk_fast.acceleration.folding import FoldedSnake
 from silk_fast.reference.conformer import RelativeAttention
 from silk_fast.reference.layers import Snake
 from tests.acceleration.support import TINY
@@ -35,6 +37,25 @@ def test_accelerating_again_renews_what_data_changed_behind_the_folds(codec):
     renewed = codec.decode(tokens)
     restore_(codec)
     torch.testing.assert_close(renewed, codec.decode(tokens), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda snake: snake.half().float(), lambda snake: [_replace(snake, 1.01) for _ in range(2)]],
+    ids=["half and back", "replaced twice"],
+)
+def test_a_weight_at_the_address_of_an_older_one_is_told_from_it(change):
+    snake = FoldedSnake(512).requires_grad_(False).to(DEVICE)
+    with torch.no_grad():
+        for _ in range(20):
+            snake.log_alpha.uniform_()
+            assert torch.equal(snake.constants[0], snake.log_alpha.exp())
+            change(snake)
+            assert torch.equal(snake.constants[0], snake.log_alpha.exp())
+
+
+def _replace(snake, factor):
+    snake.log_alpha.data = snake.log_alpha.data * factor
 
 
 def test_positions_of_many_lengths_are_not_all_kept():

@@ -75,6 +75,22 @@ def test_copies_are_accelerated_and_independent(codec, copier):
     assert not torch.equal(twin.decode(tokens), expected)
 
 
+@pytest.mark.parametrize(
+    "copier", [copy.copy, copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))], ids=["copy", "deepcopy", "pickle"]
+)
+@pytest.mark.parametrize("on_cpu", [False, True])
+def test_a_parametrised_codec_that_was_used_can_be_copied(copier, on_cpu, monkeypatch):
+    if on_cpu:
+        monkeypatch.setattr("silk_fast.acceleration.swap._why_no_kernels", lambda model: "no GPU")
+    codec = make_codec(TINY).apply_weight_norm_()
+    accelerate_(codec)
+    audio = torch.zeros(1, 1, 9600)
+    expected = codec.encode(audio).tokens
+    twin = copier(codec)
+    assert not any(vars(module).get("_folds") for module in twin.modules())
+    assert torch.equal(twin.encode(audio).tokens, expected)
+
+
 def test_what_was_parametrised_after_acceleration_is_restored_too(audio):
     codec, twin = (make_codec(TINY).to(DEVICE) for _ in range(2))
     twin.apply_weight_norm_()

@@ -128,12 +128,12 @@ def test_public_names_are_there_though_imported_late():
         silk_fast.absent  # noqa: B018
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interruption_leaves_no_partial_output(number, model, tmp_path):
     soundfile.write(tmp_path / "long.wav", np.zeros(24_000 * 1800, np.int16), 24_000)
     command = [SILK, "encode", tmp_path / "long.wav", "-m", model, "--threads", "1"]
     # A shell without job control starts background jobs deaf to Ctrl-C; these tests may be run by one.
-    hear = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    hear = partial(signal.signal, number, signal.SIG_DFL)
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=hear)
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob(".silk-*.tmp")) and time.monotonic() < deadline:

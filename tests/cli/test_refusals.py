@@ -185,6 +185,24 @@ def test_read_only_directory_is_refused(public_path, unprivileged, capsys):
     assert not list((public_path / "locked").iterdir())
 
 
+def test_a_folder_that_cannot_be_read_is_a_failure_and_the_rest_is_done(public_path, unprivileged, capsys):
+    make_codec().save_pretrained(public_path / "model")
+    for name in ("in/open", "in/locked"):
+        (public_path / name).mkdir(parents=True)
+        soundfile.write(public_path / name / "a.wav", np.zeros(9600), 24_000)
+    (public_path / "in" / "locked").chmod(0)
+    out = public_path / "out"
+    out.mkdir()
+    out.chmod(0o777)
+    with unprivileged():
+        statuses = [
+            silk("encode", public_path / name, "-o", out, "-m", public_path / "model") for name in ("in", "in/locked")
+        ]
+    assert statuses == [1, 1]
+    assert files_in(out) == ["open/a.silk"]
+    assert capsys.readouterr().err.count("locked: Permission denied, expected a readable folder\n") == 2
+
+
 def test_output_directory_that_cannot_be_made_is_refused(speech, model, tmp_path, capsys):
     (tmp_path / "file").touch()
     assert silk("encode", speech, "-o", tmp_path / "file" / "out.silk", "-m", model) == 1

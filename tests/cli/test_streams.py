@@ -136,11 +136,11 @@ def test_demo_reads_standard_input(speech, model, tmp_path):
     assert files_in(tmp_path / "demo") == ["speech.png", "speech.silk", "speech.wav"]
 
 
-def shell(redirection, *arguments, cwd):
+def shell(redirection, *arguments, cwd, unbuffered=""):
     """Run ``silk`` as a shell does, with its standard streams redirected."""
     command = " ".join(["exec", str(SILK), *map(str, arguments), redirection])
-    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    return subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, cwd=cwd, env=buffered)
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    return subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, cwd=cwd, env=environment)
 
 
 @pytest.mark.parametrize(
@@ -162,6 +162,13 @@ def test_standard_streams_that_cannot_be_used_are_named(redirection, arguments, 
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
     assert files_in(speech.parent) == ["speech.wav"]
+
+
+@pytest.mark.parametrize(("arguments", "status"), [(["--help"], 1), (["--version"], 1), (["encode"], 2)], ids=str)
+def test_a_full_device_is_noticed_without_a_buffer(arguments, status, tmp_path):
+    done = shell(">/dev/full", *arguments, cwd=tmp_path, unbuffered="1")
+    assert done.returncode == status
+    assert ("standard output: cannot be written: No space left on device" in done.stderr) == (status == 1)
 
 
 @pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full", ">&-", ">&- 2>&-"])

@@ -42,6 +42,15 @@ def test_audio_in_training_mode_is_that_of_evaluation(codec):
     assert torch.equal(codec.train().decode(encoded), expected)
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e30])
+def test_one_bad_batch_in_training_does_not_ruin_the_statistics(bad):
+    codec = make_codec().train()
+    audio = speech(FRAME)
+    codec(torch.full_like(audio, bad))
+    assert all(value.isfinite().all() for value in codec.quantizer.norm.state_dict().values())
+    codec.encode(audio)
+
+
 def test_training_still_moves_the_statistics():
     codec = make_codec().train()
     weights = codec.weights_sha256
