@@ -1,6 +1,6 @@
 """Residual vector quantisation (Zeghidour et al., 2021): vectors to indices, stage after stage, and back.
 
-index_q = argmax_k (2 r_q . e_{q,k} - |r_q|^2) - |e_{q,k}|^2,  r_0 = x,  r_{q+1} = r_q - e_{q, index_q};  the first of equals
+i_q = argmax_k (2 r_q . e_{q,k} - |r_q|^2) - |e_{q,k}|^2, the first of equals;  r_0 = x,  r_{q+1} = r_q - e_{q, i_q}
 
 ``encode.py`` searches codebooks as wide as the vectors (EnCodec, Mimi), ``factorized.py`` those of a few dimensions
 behind a projection of each stage (DAC, SNAC), ``decode.py`` adds entries up.

@@ -19,7 +19,7 @@ FRAMES = 16
 HALVES = (torch.float32, torch.float16, torch.bfloat16)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["i_stage"])
 def _rvq_stage_kernel(
     x_ptr,
     rest_ptr,
@@ -105,9 +105,8 @@ def _rvq_encode(x: Tensor, codebooks: Tensor, euclidean: bool) -> Tensor:
         tile = {"FRAMES": FRAMES, "DIMS": dims, "CODES": max(16, min(64, 8192 // dims)), "num_warps": 4}
         n_blocks = triton.cdiv(n_frames, FRAMES)
         splits = _splits(n_blocks, n_codes, tile["CODES"], x.device)
-        options = {"device": x.device, "dtype": torch.float32}
-        rests = torch.empty(2, n_frames, n_dims, **options)
-        scores = torch.empty(2, splits, n_frames, **options)
+        rests = torch.empty(2, n_frames, n_dims, dtype=torch.float32, device=x.device)
+        scores = torch.empty(2, splits, n_frames, dtype=torch.float32, device=x.device)
         winners = torch.empty(2, splits, n_frames, dtype=torch.int32, device=x.device)
         operands = codebooks, -codebooks.square().sum(-1), scores, winners, indices
         with on_device("x", x):

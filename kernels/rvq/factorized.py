@@ -41,6 +41,40 @@ def _mean_of_groups(b_x, STRIDE: tl.constexpr):
 
 
 @triton.jit
+def _stage(
+    b_rest,
+    i_stage,
+    i_frame,
+    m_frame,
+    codes_ptr,
+    offsets_ptr,
+    tables_ptr,
+    indices_ptr,
+    latents_ptr,
+    n_codes,
+    STRIDE: tl.constexpr,
+    Q: tl.constexpr,
+    D: tl.constexpr,
+    CODES: tl.constexpr,
+):
+    """Search one stage; give the projections [FRAMES, STAGES, DIMS] less what its entries change of later ones."""
+    o_stage, o_dim = tl.arange(0, b_rest.shape[1]), tl.arange(0, b_rest.shape[2])
+    b_latent = tl.sum(tl.where((o_stage == i_stage)[None, :, None], b_rest, 0.0), 1)
+    b_latent = _mean_of_groups(b_latent, STRIDE)
+    o_latent = i_frame[:, None] * (Q * D) + i_stage * D + o_dim[None, :]
+    tl.store(latents_ptr + o_latent, b_latent, mask=m_frame[:, None] & (o_dim < D)[None, :])
+    b_length = tl.maximum(tl.sqrt_rn(tl.sum(b_latent * b_latent, 1)), LENGTH_EPSILON)
+    b_unit = tl.div_rn(b_latent, tl.broadcast_to(b_length[:, None], b_latent.shape))
+    o_codes = i_stage * n_codes
+    _, b_index = nearest_code(b_unit, codes_ptr + o_codes * D, offsets_ptr + o_codes, 0, n_codes, D, False, CODES)
+    tl.store(indices_ptr + i_frame * Q + i_stage, b_index.to(tl.int64), mask=m_frame)
+    o_entry = (o_codes + b_index).to(tl.int64)[:, None, None] * (Q * D)
+    o_column = o_stage[None, :, None] * D + o_dim[None, None, :]
+    m_later = ((o_stage > i_stage) & (o_stage < Q))[None, :, None] & (o_dim < D)[None, None, :]
+    return b_rest - tl.load(tables_ptr + o_entry + o_column, mask=m_frame[:, None, None] & m_later, other=0.0)
+
+
+@triton.jit
 def _factorized_rvq_kernel(
     projections_ptr,
     codes_ptr,
@@ -58,29 +92,20 @@ def _factorized_rvq_kernel(
     DIMS: tl.constexpr,
     CODES: tl.constexpr,
 ):
+    """STRIDES empty: 1 everywhere, and a loop that is not unrolled."""
     i_frame = tl.program_id(0).to(tl.int64) * FRAMES + tl.arange(0, FRAMES)
     o_stage, o_dim = tl.arange(0, STAGES), tl.arange(0, DIMS)
     m_frame = i_frame < n_frames
     m_column = (o_stage < Q)[None, :, None] & (o_dim < D)[None, None, :]
-    o_column = o_stage[None, :, None] * D + o_dim[None, None, :]
-    m_all = m_frame[:, None, None] & m_column
-    o_all = i_frame[:, None, None] * (Q * D) + o_column
-    b_rest = tl.load(projections_ptr + o_all, mask=m_all, other=0.0)
-    b_latents = tl.zeros_like(b_rest)
-    for i_stage in tl.static_range(Q):
-        m_stage = (o_stage == i_stage)[None, :, None]
-        b_latent = _mean_of_groups(tl.sum(tl.where(m_stage, b_rest, 0.0), 1), STRIDES[i_stage])
-        b_latents = tl.where(m_stage, b_latent[:, None, :], b_latents)
-        b_length = tl.sqrt_rn(tl.sum(b_latent * b_latent, 1))
-        b_unit = tl.div_rn(b_latent, tl.maximum(b_length, LENGTH_EPSILON)[:, None] + tl.zeros_like(b_latent))
-        _, b_index = nearest_code(
-            b_unit, codes_ptr + i_stage * n_codes * D, offsets_ptr + i_stage * n_codes, 0, n_codes, D, False, CODES
-        )
-        tl.store(indices_ptr + i_frame * Q + i_stage, b_index.to(tl.int64), mask=m_frame)
-        o_entry = (i_stage * n_codes + b_index).to(tl.int64)[:, None, None] * (Q * D) + o_column
-        m_later = m_all & (o_stage > i_stage)[None, :, None]
-        b_rest -= tl.load(tables_ptr + o_entry, mask=m_later, other=0.0)
-    tl.store(latents_ptr + o_all, b_latents, mask=m_all)
+    o_all = i_frame[:, None, None] * (Q * D) + o_stage[None, :, None] * D + o_dim[None, None, :]
+    b_rest = tl.load(projections_ptr + o_all, mask=m_frame[:, None, None] & m_column, other=0.0)
+    pointers = codes_ptr, offsets_ptr, tables_ptr, indices_ptr, latents_ptr
+    if len(STRIDES) == 0:
+        for i_stage in range(Q):
+            b_rest = _stage(b_rest, i_stage, i_frame, m_frame, *pointers, n_codes, 1, Q, D, CODES)
+    else:
+        for i_stage in tl.static_range(Q):
+            b_rest = _stage(b_rest, i_stage, i_frame, m_frame, *pointers, n_codes, STRIDES[i_stage], Q, D, CODES)
 
 
 @define_op("factorized_rvq_encode")
@@ -110,7 +135,7 @@ def _factorized_rvq_encode(
                 n_codes,
                 Q=n_stages,
                 D=n_dims,
-                STRIDES=tuple(strides),
+                STRIDES=tuple(strides) if max(strides) > 1 else (),
                 CODES=CODES,
                 num_warps=4,
                 **AS_WRITTEN,

@@ -6,14 +6,7 @@ import triton.language as tl
 
 @triton.jit
 def nearest_code(
-    b_x,
-    codes_ptr,
-    offsets_ptr,
-    i_first,
-    n_last,
-    D: tl.constexpr,
-    EUCLIDEAN: tl.constexpr,
-    CODES: tl.constexpr,
+    b_x, codes_ptr, offsets_ptr, i_first, n_last, D: tl.constexpr, EUCLIDEAN: tl.constexpr, CODES: tl.constexpr
 ):
     """Score and index of the best of codes ``i_first .. n_last`` for each row of ``b_x`` [FRAMES, DIMS >= D].
 

@@ -493,7 +493,9 @@ def factorized_tables(in_weights: Tensor, codebooks: Tensor, out_weights: Tensor
     """By how much each entry changes the projections of later stages: ``W_j (V_k c + a_k)``.
 
     Args:
-        in_weights: ``[Q, D, C]``, W; codebooks: ``[Q, K, D]``; out_weights: ``[Q, C, D]``, V; out_biases: ``[Q, C]``, a.
+        in_weights: ``[Q, D, C]``, W.
+        codebooks: ``[Q, K, D]``.
+        out_weights: ``[Q, C, D]``, V; out_biases: ``[Q, C]``, a.
 
     Returns:
         ``[Q, K, Q * D]``: row c of stage k holds that of every stage j.

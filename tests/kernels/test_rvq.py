@@ -3,10 +3,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from silk_fast.kernels.rvq import encode
 from torch import Tensor
 
 from silk_fast import kernels
-from silk_fast.kernels.rvq import encode
 from silk_fast.reference import ops
 from tests.kernels.support import DEVICE, DTYPES
 
