@@ -26,6 +26,7 @@ PACKAGES = {
     "silk_fast.kernels.glu_conv_norm_silu": "kernels/glu_conv_norm_silu",
     "silk_fast.kernels.inverse_stft": "kernels/inverse_stft",
     "silk_fast.kernels.residual_unit": "kernels/residual_unit",
+    "silk_fast.kernels.rvq": "kernels/rvq",
 }
 
 C_FILES = sorted(Path("silk_fast/cpu").glob("*.[ch]"))

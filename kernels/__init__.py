@@ -18,6 +18,7 @@ if __name__ == "silk_fast.kernels":  # from a checkout, transformers imports the
     from .glu_conv_norm_silu import glu_conv_norm_silu
     from .inverse_stft import polar_istft, polar_istft_stream, polar_overlap_add
     from .residual_unit import PackedResidualUnit, pack_weights, residual_unit, residual_unit_channels_last
+    from .rvq import factorized_rvq_encode, rvq_decode, rvq_encode
     from .snake import snake
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "add_layer_norm",
     "bias_silu",
     "conv1d_ieee",
+    "factorized_rvq_encode",
     "fsq_pack",
     "fsq_quantize",
     "fsq_unpack",
@@ -39,5 +41,7 @@ __all__ = [
     "residual_unit",
     "residual_unit_channels_last",
     "runs_on",
+    "rvq_decode",
+    "rvq_encode",
     "snake",
 ]

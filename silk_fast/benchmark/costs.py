@@ -92,6 +92,18 @@ def _fsq_unpack(backward: bool, size: int, *, N: int, D: int, group_size: int) -
     return Cost(4 * N * math.ceil(D / group_size) + 4 * N * D, 4 * N * D, False)
 
 
+def _rvq_encode(backward: bool, size: int, *, N: int, Q: int, K: int, D: int) -> Cost:
+    return Cost(size * (N * D + Q * K * D) + 8 * N * Q, 2 * N * Q * K * D, True)
+
+
+def _rvq_decode(backward: bool, size: int, *, N: int, Q: int, K: int, D: int) -> Cost:
+    return Cost(size * (N * D + Q * K * D) + 8 * N * Q, N * Q * D, False)
+
+
+def _factorized_rvq_encode(backward: bool, size: int, *, N: int, Q: int, K: int, D: int) -> Cost:
+    return Cost(size * (N + K + Q * K) * Q * D + N * Q * (8 + 4 * D), 2 * N * Q * K * D, True)
+
+
 @cache
 def visible_pairs(n_queries: int, left: int | None, right: int | None, n_cached: int = 0) -> int:
     """Pairs of a query and a key at most ``left`` before and ``right`` after it; None for all.
@@ -172,9 +184,10 @@ FORMULAS: dict[str, Callable[..., Cost]] = {
     for formula in (
         *(_snake, _fsq_pack, _fsq_unpack, _fsq_quantize, _rel_attention, _rel_key_attention, _bias_silu),
         *(_add_layer_norm, _glu_conv_norm_silu, _polar_istft, _polar_istft_stream, _residual_unit),
+        *(_rvq_encode, _rvq_decode, _factorized_rvq_encode),
     )
 }
 """What :func:`op_cost` knows."""
 
-NO_GRADIENT = ("fsq_pack", "fsq_unpack")
-"""Of those, what has no backward pass: tokens are integers."""
+NO_GRADIENT = ("fsq_pack", "fsq_unpack", "rvq_encode", "rvq_decode", "factorized_rvq_encode")
+"""Of those, what has no backward pass: tokens and indices are integers."""

@@ -448,35 +448,92 @@ def polar_istft_stream(
 # ---------------------------------------------------------------- vector quantisation
 
 
-def vector_quantize(x: Tensor, codebook: Tensor, normalize: bool = False) -> Tensor:
-    """Find the index of the nearest entry in Euclidean distance; the first of equals.
+def nearest_code(x: Tensor, codebook: Tensor, euclidean: bool = False) -> Tensor:
+    """Find the index of the nearest entry; the first of equals.
 
     Args:
         x: ``[B, T, D]``.
         codebook: ``[K, D]``.
-        normalize: compare directions only (DAC: both sides scaled to unit length).
+        euclidean: compare distances (``torch.cdist``), of which more are equal than of their squares.
 
     Returns:
         int64 ``[B, T]``.
     """
-    if normalize:
-        x, codebook = F.normalize(x, dim=-1), F.normalize(codebook, dim=-1)
-    distance = codebook.square().sum(-1) - 2 * (x @ codebook.T)
-    return distance.argmin(-1)
+    if euclidean:
+        return torch.cdist(x, codebook).argmin(-1)
+    return (-(x.square().sum(-1, keepdim=True) - 2 * x @ codebook.T + codebook.square().sum(-1))).max(-1).indices
 
 
-def residual_vector_quantize(x: Tensor, codebooks: Tensor) -> tuple[Tensor, Tensor]:
+def rvq_encode(x: Tensor, codebooks: Tensor, euclidean: bool = False) -> Tensor:
     """Quantise by residual vectors (Zeghidour et al., 2021): each stage codes what the earlier ones left.
 
     Args:
         x: ``[B, T, D]``.
         codebooks: ``[Q, K, D]``.
+        euclidean: as in :func:`nearest_code`; EnCodec compares squares, Mimi distances.
 
     Returns:
-        (indices int64 ``[B, Q, T]``, quantised ``[B, T, D]``).
+        int64 ``[B, Q, T]``.
     """
-    residual, indices = x, []
-    for codebook in codebooks:
-        indices.append(vector_quantize(residual, codebook))
-        residual = residual - F.embedding(indices[-1], codebook)
-    return torch.stack(indices, dim=1), x - residual
+    indices = x.new_empty(x.shape[0], len(codebooks), x.shape[1], dtype=torch.int64)
+    for i, codebook in enumerate(codebooks):
+        indices[:, i] = nearest_code(x, codebook, euclidean)
+        x = x - F.embedding(indices[:, i], codebook)
+    return indices
+
+
+def rvq_decode(indices: Tensor, codebooks: Tensor) -> Tensor:
+    """Add up the entries of ``codebooks`` ``[Q or more, K, D]`` that ``indices`` ``[B, Q, T]`` name; ``[B, T, D]``."""
+    stages = zip(indices.unbind(1), codebooks, strict=False)
+    zero = codebooks.new_zeros(indices.shape[0], indices.shape[2], codebooks.shape[2])
+    return sum((F.embedding(index, codebook) for index, codebook in stages), start=zero)
+
+
+def factorized_tables(in_weights: Tensor, codebooks: Tensor, out_weights: Tensor, out_biases: Tensor) -> Tensor:
+    """By how much each entry changes the projections of later stages: ``W_j (V_k c + a_k)``.
+
+    Args:
+        in_weights: ``[Q, D, C]``, W.
+        codebooks: ``[Q, K, D]``.
+        out_weights: ``[Q, C, D]``, V; out_biases: ``[Q, C]``, a.
+
+    Returns:
+        ``[Q, K, Q * D]``: row c of stage k holds that of every stage j.
+    """
+    entries = codebooks @ out_weights.transpose(1, 2) + out_biases[:, None]
+    return entries @ in_weights.flatten(0, 1).T
+
+
+def factorized_rvq_encode(
+    projections: Tensor,
+    codebooks: Tensor,
+    tables: Tensor,
+    strides: Sequence[int] | None = None,
+    score: Literal["dac", "snac"] = "dac",
+) -> tuple[Tensor, Tensor]:
+    """Find the nearest direction in every stage, from projections of the input (DAC, Kumar et al., 2023; SNAC).
+
+    Args:
+        projections: ``[B, T, Q * D]``, ``W_j x + b_j`` of stage after stage.
+        codebooks: ``[Q, K, D]``.
+        tables: ``[Q, K, Q * D]``, of :func:`factorized_tables`.
+        strides: frames that share an index, in each stage; None for 1 everywhere.
+        score: whether squared lengths of entries are added or, as a distance has it, subtracted. They are 1.
+
+    Returns:
+        (indices int64 ``[B, Q, T]``, latents ``[B, T, Q * D]``: the projections as each stage met them).
+    """
+    n_stages, _, n_dims = codebooks.shape
+    rest, indices, latents = projections, [], []
+    for i, stride in enumerate(strides or [1] * n_stages):
+        latent = rest[..., i * n_dims : (i + 1) * n_dims]
+        latent = latent.unflatten(1, (-1, stride)).mean(2)
+        x, codes = F.normalize(latent, dim=-1), F.normalize(codebooks[i], dim=-1)
+        distance = x.square().sum(-1, keepdim=True) - 2 * x @ codes.T
+        squares = codes.square().sum(-1)
+        index = (-distance + squares if score == "dac" else -(distance + squares)).max(-1).indices
+        index, latent = (held.repeat_interleave(stride, dim=1) for held in (index, latent))
+        rest = rest - F.embedding(index, tables[i])
+        indices.append(index)
+        latents.append(latent)
+    return torch.stack(indices, dim=1), torch.cat(latents, dim=-1)

@@ -75,6 +75,14 @@ def inputs(op: str, dtype: torch.dtype) -> tuple[dict, list, dict]:
     if op in ("polar_istft", "polar_istft_stream"):
         options = {"hop": 4, "overlap": t(2, 12)} if op == "polar_istft_stream" else {"hop": 4}
         return {"B": 2, "N": 5, "n_fft": 16, "hop": 4}, [t(2, 5, 9), t(2, 5, 9), torch.hann_window(16)], options
+    if "rvq" in op:
+        books = torch.rand(3, 7, 4)
+        sizes = {"N": 10, "Q": 3, "K": 7, "D": 4}
+        if op == "rvq_encode":
+            return sizes, [torch.rand(2, 5, 4), books], {}
+        if op == "rvq_decode":
+            return sizes, [torch.ones(2, 3, 5, dtype=torch.int64), books], {}
+        return sizes, [torch.rand(2, 5, 12), books, torch.rand(3, 7, 12)], {}
     weights = [t(8), t(8), t(8, 8, 7), t(8), t(8), t(8), t(8, 8, 1), t(8)]
     if op == "residual_unit, stream":
         sizes = {"B": 2, "C": 8, "T": 20, "context": 18}

@@ -117,6 +117,22 @@ CALLS: dict[str, Call] = {
         lambda m, p, overlap: kernels.polar_istft_stream(m, p, hann(64), 16, overlap),
         lambda: [normal(2, 3, 33), 3 * normal(2, 3, 33), normal(2, 48)],
     ),
+    "rvq_encode": Call(kernels.rvq_encode, lambda: [normal(2, 33, 24), normal(3, 100, 24)], differentiable=False),
+    "rvq_decode": Call(
+        kernels.rvq_decode,
+        lambda: [torch.randint(0, 100, (2, 3, 33), device=DEVICE), normal(3, 100, 24)],
+        differentiable=False,
+    ),
+    "factorized_rvq_encode": Call(
+        kernels.factorized_rvq_encode,
+        lambda: [normal(2, 32, 24), normal(3, 100, 8), normal(3, 100, 24)],
+        differentiable=False,
+    ),
+    "factorized_rvq_encode, strides": Call(
+        lambda *inputs: kernels.factorized_rvq_encode(*inputs, [4, 2, 1], "snac"),
+        lambda: [normal(2, 32, 24), normal(3, 100, 8), normal(3, 100, 24)],
+        differentiable=False,
+    ),
     "residual_unit": Call(
         lambda *inputs: kernels.residual_unit(*inputs, dilation=3),
         lambda: residual_unit_inputs(200),

@@ -53,7 +53,9 @@ def test_where_nothing_serves_the_cpu_a_typed_error_names_the_argument(name, mon
     inputs = [t.cpu() for t in call.inputs()]
     monkeypatch.setattr("silk_fast.kernels._launch.DEVICES", {"cuda"})
     monkeypatch.setattr("tests.kernels.cases.DEVICE", "cpu")
-    with pytest.raises(ValueError, match=r"^(x|z|q|tokens|log_magnitude) must be on a CUDA GPU.* got .* on cpu"):
+    with pytest.raises(
+        ValueError, match=r"^(x|z|q|tokens|log_magnitude|indices|projections) must be on a CUDA GPU.* got .* on cpu"
+    ):
         call.function(*inputs)
 
 

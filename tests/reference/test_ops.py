@@ -1,16 +1,20 @@
 """The specification against independent peers: vector-quantize-pytorch, torch.istft, transformers, diffusers."""
 
 import math
+from collections.abc import Iterable
 from functools import cache
 
 import numpy as np
 import pytest
 import torch
 from diffusers.models.autoencoders.autoencoder_oobleck import Snake1d as OobleckSnake
-from transformers import DacConfig, EncodecConfig, Wav2Vec2BertConfig, Wav2Vec2ConformerConfig
-from transformers.models.dac.modeling_dac import DacResidualUnit, DacVectorQuantize
+from snac.vq import ResidualVectorQuantize as SnacQuantizer
+from torch import Tensor, nn
+from transformers import DacConfig, EncodecConfig, MimiConfig, Wav2Vec2BertConfig, Wav2Vec2ConformerConfig
+from transformers.models.dac.modeling_dac import DacResidualUnit, DacResidualVectorQuantizer
 from transformers.models.dac.modeling_dac import Snake1d as DacSnake
 from transformers.models.encodec.modeling_encodec import EncodecResidualVectorQuantizer
+from transformers.models.mimi.modeling_mimi import MimiResidualVectorQuantizer
 from transformers.models.wav2vec2_bert import modeling_wav2vec2_bert as bert
 from transformers.models.wav2vec2_conformer import modeling_wav2vec2_conformer as conformer
 from vector_quantize_pytorch import FSQ
@@ -285,22 +289,55 @@ def test_unknown_alignment_is_refused():
 # ---------------------------------------------------------------- vector quantisation
 
 
-def test_residual_vector_quantize_equals_encodec():
+def test_rvq_equals_encodec():
     config = EncodecConfig(codebook_size=32, codebook_dim=12, hidden_size=12, target_bandwidths=[6.0])
     peer = EncodecResidualVectorQuantizer(config)
     for layer in peer.layers:
         layer.codebook.embed.normal_()
     x = torch.randn(2, 12, 20)
     codes = peer.encode(x)
-    codebooks = torch.stack([layer.codebook.embed for layer in peer.layers])[: len(codes)]
-    indices, quantised = ops.residual_vector_quantize(x.transpose(1, 2), codebooks)
+    codebooks = torch.stack([layer.codebook.embed for layer in peer.layers])
+    indices = ops.rvq_encode(x.transpose(1, 2), codebooks[: len(codes)])
     assert torch.equal(indices.transpose(0, 1), codes)
-    torch.testing.assert_close(quantised.transpose(1, 2), peer.decode(codes), rtol=1e-5, atol=1e-5)
+    assert torch.equal(ops.rvq_decode(indices, codebooks).transpose(1, 2), peer.decode(codes))
 
 
-def test_normalized_vector_quantize_equals_dac():
-    peer = DacVectorQuantize(DacConfig(hidden_size=16, codebook_dim=4, codebook_size=32))
-    latents = torch.randn(2, 4, 30)
-    _, indices = peer.decode_latents(latents)
-    ours = ops.vector_quantize(latents.transpose(1, 2), peer.codebook.weight, normalize=True)
-    assert torch.equal(ours, indices)
+def test_euclidean_rvq_equals_mimi():
+    config = MimiConfig(codebook_size=32, codebook_dim=12, hidden_size=12, vector_quantization_hidden_dimension=12)
+    peer = MimiResidualVectorQuantizer(config, 5)
+    for layer in peer.layers:
+        layer.codebook.embed_sum.normal_()
+    x = torch.randn(2, 12, 20)
+    codebooks = torch.stack([layer.codebook.embed for layer in peer.layers])
+    assert torch.equal(ops.rvq_encode(x.transpose(1, 2), codebooks, True).transpose(0, 1), peer.encode(x))
+
+
+def factorized(quantizers: Iterable[nn.Module], x: Tensor, **options) -> tuple[Tensor, Tensor]:
+    """Indices and latents of the quantisers of DAC or SNAC, of ``x`` [B, C, T], by projections and tables."""
+    stages = [
+        [q.in_proj.weight, q.in_proj.bias, q.codebook.weight, q.out_proj.weight, q.out_proj.bias] for q in quantizers
+    ]
+    in_weights, in_biases, codebooks, out_weights, out_biases = map(torch.stack, zip(*stages, strict=True))
+    tables = ops.factorized_tables(in_weights[..., 0], codebooks, out_weights[..., 0], out_biases)
+    projections = x.transpose(1, 2) @ in_weights[..., 0].flatten(0, 1).T + in_biases.flatten()
+    return ops.factorized_rvq_encode(projections, codebooks, tables, **options)
+
+
+def test_factorized_rvq_equals_dac():
+    config = DacConfig(n_codebooks=4, codebook_dim=4, codebook_size=32, decoder_hidden_size=16, upsampling_ratios=[2])
+    config.hidden_size = 16
+    peer = DacResidualVectorQuantizer(config).double().eval()
+    x = torch.randn(2, 16, 30, dtype=torch.float64)
+    _, codes, latents, *_ = peer(x)
+    indices, ours = factorized(peer.quantizers, x)
+    assert torch.equal(indices, codes)
+    torch.testing.assert_close(ours.transpose(1, 2), latents)
+
+
+def test_factorized_rvq_equals_snac():
+    peer = SnacQuantizer(16, 32, 4, [4, 2, 1]).double().eval()
+    x = torch.randn(2, 16, 24, dtype=torch.float64)
+    _, codes = peer(x)
+    indices, _ = factorized(peer.quantizers, x, strides=[4, 2, 1], score="snac")
+    for index, code, stride in zip(indices.unbind(1), codes, (4, 2, 1), strict=True):
+        assert torch.equal(index, code.repeat_interleave(stride, dim=1))
