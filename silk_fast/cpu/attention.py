@@ -55,10 +55,10 @@ def rel_attention(
     pos = parameters("pos", pos, n_heads, left + right + 1, n_dims)
     u, v_bias = parameters("u", u, n_heads, n_dims), parameters("v_bias", v_bias, n_heads, n_dims)
     lengths, starts = _counts("lengths", lengths, n_batch), _counts("starts", starts, n_batch)
-    y = torch.empty((n_batch, n_queries, n_heads, n_dims))
+    y = q.new_empty((n_batch, n_queries, n_heads, n_dims))
     if y.numel():
         n_units, library = n_batch * n_heads, load()
-        memory = torch.empty(n_units * library.silk_attention_memory(n_keys, n_dims, left + right + 1))
+        memory = q.new_empty(n_units * library.silk_attention_memory(n_keys, n_dims, left + right + 1))
         strides = (ctypes.c_int64 * 9)(*q.stride()[:3], *k.stride()[:3], *v.stride()[:3])
         library.silk_rel_attention(
             *(q.data_ptr(), k.data_ptr(), v.data_ptr(), pos.data_ptr(), u.data_ptr(), v_bias.data_ptr()),

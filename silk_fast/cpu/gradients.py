@@ -119,7 +119,7 @@ def overlap_add(dy: Tensor, window: Tensor, n_frames: int, hop: int, first: int,
 def polar_spectrum(dz: Tensor, log_magnitude: Tensor, phase: Tensor) -> tuple[Tensor, Tensor]:
     """Give the gradients of log-magnitude and phase ``[B, N, h + 1]``: the packing's adjoint, then the polar form's."""
     half = log_magnitude.shape[2] - 1
-    angles = (torch.arange(half, dtype=torch.float64) * (torch.pi / half)).to(log_magnitude.dtype)
+    angles = (torch.arange(half, dtype=torch.float64, device=dz.device) * (torch.pi / half)).to(log_magnitude.dtype)
     dz = torch.view_as_complex(dz.contiguous())
     turned = dz * torch.complex(-angles.sin(), -angles.cos())  # by conj(i w^k)
     # Z_k takes X_k by 1 + i w^k and conj X_{h-k} by 1 - i w^k
