@@ -47,7 +47,7 @@ def assert_near(ours: torch.Tensor, expected: torch.Tensor, tolerance: float) ->
     assert error <= tolerance, f"relative error {error:.1e} > {tolerance:.0e}"
 
 
-@pytest.mark.slow
+@pytest.mark.not_interpreted("takes minutes; make test-compiled runs it")
 @each_half
 def test_under_autocast_a_whole_codec_is_as_close_as_the_reference_forward_and_backward(codec, audio, dtype):
     """Every operation at once, where float32 signals meet half-precision residuals, weights and positions.
@@ -104,7 +104,7 @@ STAGES = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.not_interpreted("takes minutes; make test-compiled runs it")
 @pytest.mark.parametrize("name", STAGES)
 def test_a_training_step_under_autocast_learns_the_same(name):
     """In bfloat16, as one trains, where kernels are compiled."""

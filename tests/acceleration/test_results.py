@@ -31,7 +31,7 @@ def training_gradients(audio: torch.Tensor, dtype: torch.dtype, accelerated: boo
     return {name: p.grad.double().cpu() for name, p in model.named_parameters()}
 
 
-@pytest.mark.slow
+@pytest.mark.not_interpreted("takes minutes; make test-compiled runs it")
 def test_gradients_of_a_training_loss_are_within_the_bound(audio):
     """Relative error of every gradient against twice the worst of the reference in the same part of the model.
 
@@ -53,7 +53,7 @@ def test_gradients_of_a_training_loss_are_within_the_bound(audio):
         assert bound < 1e-3
 
 
-@pytest.mark.slow
+@pytest.mark.not_interpreted("takes minutes; make test-compiled runs it")
 @pytest.mark.parametrize("dtype", [d for d in DTYPES if d != torch.float32], ids=str)
 def test_half_precision_is_close_and_keeps_the_interfaces_in_float32(codec, audio, dtype):
     tokens = codec.encode(audio).tokens

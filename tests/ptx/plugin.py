@@ -34,6 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "not_emulated(reason): skipped with --emulate, for the reason given")
+    config.addinivalue_line("markers", "not_interpreted(reason): skipped where kernels are not compiled")
     arch = config.getoption("--emulate")
     if arch is None:
         return
@@ -76,11 +77,15 @@ def add_bfloat16() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if MACHINE not in config.stash:
+    if MACHINE in config.stash:
+        name, why = "not_emulated", "emulated"
+    elif not torch.cuda.is_available():
+        name, why = "not_interpreted", "interpreted"
+    else:
         return
     for item in items:
-        if marker := item.get_closest_marker("not_emulated"):
-            item.add_marker(pytest.mark.skip(reason=f"emulated: {marker.kwargs.get('reason') or marker.args[0]}"))
+        if marker := item.get_closest_marker(name):
+            item.add_marker(pytest.mark.skip(reason=f"{why}: {marker.kwargs.get('reason') or marker.args[0]}"))
 
 
 class FindingsError(AssertionError):

@@ -60,9 +60,9 @@ def test_modules_on_a_cpu_are_served_by_kernels():
 """
 
 
-def run(folder: Path, *options: str) -> subprocess.CompletedProcess:
+def run(folder: Path, *options: str, tests: str = TESTS) -> subprocess.CompletedProcess:
     file = folder / "test_emulated.py"
-    file.write_text(TESTS)
+    file.write_text(tests)
     command = [sys.executable, "-m", "pytest", "-p", "tests.ptx.plugin", "-p", "no:cacheprovider", "-ra", *options]
     settings = {"TRITON_CACHE_DIR": str(folder / "cache"), "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run(
@@ -78,6 +78,14 @@ def test_findings_fail_the_test_that_they_are_made_in(tmp_path):
     assert "EmulationError: global access outside every argument: double_kernel (sm_90)" in done.stdout
     assert "emulated: it knows the interpreter only" in done.stdout
     assert " 4 launches" in done.stdout
+
+
+def test_what_takes_minutes_in_the_interpreter_runs_compiled_only(tmp_path):
+    tests = 'import pytest\n@pytest.mark.not_interpreted("it takes minutes")\ndef test(): pass\n'
+    done = run(tmp_path, tests=tests)
+    assert "1 skipped" in done.stdout, done.stdout + done.stderr
+    assert "interpreted: it takes minutes" in done.stdout
+    assert "1 passed" in run(tmp_path, "--emulate", "86", tests=tests).stdout
 
 
 def test_unknown_checks_are_refused(tmp_path):
