@@ -82,9 +82,8 @@ class PackedConvolution:
         else:
             packed = _packed_pairs(weight, stride) if half else _packed(weight, stride)
         self.taps = weight.shape[2]
-        self._keep(
-            packed, bias, snake, (n_in, n_out, taps, stride, dilation), N_PRODUCTS if fast else 1, depthwise, half
-        )
+        self.kind = "depthwise" if depthwise else "fast" if fast else "plain"
+        self._keep(packed, bias, snake, (n_in, n_out, taps, stride, dilation), N_PRODUCTS if fast else 1, half)
 
     def _keep(
         self,
@@ -92,22 +91,21 @@ class PackedConvolution:
         bias: Tensor | None,
         snake: tuple[Tensor, Tensor] | None,
         sizes: tuple[int, int, int, int, int],
-        n_parts: int = 1,
-        depthwise: bool = False,
-        half: bool = False,
+        n_parts: int,
+        half: bool,
     ) -> None:
         """Remember what C reads; ``sizes`` are channels in and out, taps of a part, stride and dilation."""
         if half and (reason := why_no_bfloat16()):
             raise ValueError(f"half must be False: {reason}")
         self.n_in, self.n_out, _, self.stride, self.dilation = sizes
-        self.depthwise, self.half = depthwise, half
+        self.half = half
         self._tensors = [packed, None, None, None]
         if bias is not None:
             self._tensors[1] = parameters("bias", bias, self.n_out).clone()
         if snake is not None:
             alpha, beta = (parameters(n, x, self.n_in) for n, x in zip(("alpha", "beta"), snake, strict=True))
             self._tensors[2:] = alpha.clone(), 1.0 / (beta + SNAKE_EPSILON)
-        self._struct = _Convolution(*map(address, self._tensors), *sizes, n_parts, depthwise, half)
+        self._struct = _Convolution(*map(address, self._tensors), *sizes, n_parts, self.kind == "depthwise", half)
         self.address = ctypes.addressof(self._struct)
 
     @property
@@ -136,7 +134,8 @@ class PackedTransposed(PackedConvolution):
         weight = parameters("weight", weight, *weight.shape)
         parts = weight.permute(1, 0, 2).unflatten(2, (2, -1)).flip(2).unbind(3)  # [C', C, 2], the earlier input first
         packed = torch.stack([(_packed_pairs if half else _packed)(part, 1) for part in parts])
-        self._keep(packed, bias, snake, (n_in, n_out, 2, 1, 1), len(parts), half=half)
+        self.kind = "transposed"
+        self._keep(packed, bias, snake, (n_in, n_out, 2, 1, 1), len(parts), half)
 
     @property
     def upsampling(self) -> int:
@@ -189,7 +188,7 @@ def conv1d(
         float32 ``[B, C', T']`` with ``T' = (left + T + right - (K - 1) * dilation - 1) // stride + 1``.
     """
     c = convolution
-    n_batch, _, n_time = _check(x, c)
+    n_batch, _, n_time = _check(x, c, "plain")
     left, right = padding or (c.reach, 0)
     n_columns = max(0, (left + n_time + right - (c.taps - 1) * c.dilation - 1) // c.stride + 1)
     y = torch.empty((n_batch, c.n_out, n_columns))
@@ -218,7 +217,7 @@ def conv_transpose1d(x: Tensor, convolution: PackedTransposed, padding: int = 0,
         float32 ``[B, C', (T + 1) * s - 2 * padding + output_padding]``.
     """
     c = convolution
-    n_batch, _, n_time = _check(x, c)
+    n_batch, _, n_time = _check(x, c, "transposed")
     if not 0 <= output_padding <= padding:
         raise ValueError(f"output_padding must be 0 to {padding}, the padding, got {output_padding}")
     n_outputs = max(0, (n_time + 1) * c.upsampling - 2 * padding + output_padding)
@@ -250,7 +249,9 @@ def residual_unit(
     Returns:
         float32 ``[B, C, T]``.
     """
-    n_batch, n_channels, n_time = _check(x, dilated)
+    n_batch, n_channels, n_time = _check(x, dilated, "plain", "depthwise", "fast")
+    if dilated.half != pointwise.half and dilated.kind != "depthwise":
+        raise ValueError("both convolutions must be half or neither, unless the dilated one is depthwise")
     left = dilated.reach if padding == "causal" else dilated.reach // 2
     if context is not None:
         context = operand("context", context, (n_batch, n_channels, left), x)
@@ -263,7 +264,9 @@ def residual_unit(
     return y
 
 
-def _check(x: Tensor, convolution: PackedConvolution) -> torch.Size:
+def _check(x: Tensor, convolution: PackedConvolution, *kinds: str) -> torch.Size:
+    if convolution.kind not in kinds:
+        raise ValueError(f"convolution must be {' or '.join(kinds)}, got one that is {convolution.kind}")
     check_dtype("x", x, (torch.float32,))
     if x.ndim != 3 or x.shape[1] != convolution.n_in:
         raise ValueError(f"x must be [B, {convolution.n_in}, T], got {list(x.shape)}")
