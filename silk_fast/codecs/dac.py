@@ -10,4 +10,5 @@ def replacements() -> list[Replacement]:
     return replacements(forms.FORMS)
 
 
-register(replacements, Library("transformers", "transformers.models.dac.modeling_dac", tested=("5.0", "5.24")))
+LIBRARY = Library("transformers", "transformers.models.dac.modeling_dac", tested=("5.0", "5.24"))
+register(replacements, LIBRARY)

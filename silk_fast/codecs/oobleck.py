@@ -10,6 +10,5 @@ def replacements() -> list[Replacement]:
     return replacements(forms.FORMS)
 
 
-register(
-    replacements, Library("diffusers", "diffusers.models.autoencoders.autoencoder_oobleck", tested=("0.35", "0.42"))
-)
+LIBRARY = Library("diffusers", "diffusers.models.autoencoders.autoencoder_oobleck", tested=("0.35", "0.42"))
+register(replacements, LIBRARY)

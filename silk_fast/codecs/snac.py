@@ -10,4 +10,5 @@ def replacements() -> list[Replacement]:
     return replacements(forms.FORMS, forms.OTHER_PARTS)
 
 
-register(replacements, Library("snac", "snac.layers", tested=("1.2", "1.2.1")))
+LIBRARY = Library("snac", "snac.layers", tested=("1.2", "1.2.1"))
+register(replacements, LIBRARY)
