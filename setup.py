@@ -13,6 +13,7 @@ PACKAGES = {
     "silk_fast.audio": "silk_fast/audio",
     "silk_fast.reference": "silk_fast/reference",
     "silk_fast.acceleration": "silk_fast/acceleration",
+    "silk_fast.codecs": "silk_fast/codecs",
     "silk_fast.cpu": "silk_fast/cpu",
     "silk_fast.runtime": "silk_fast/runtime",
     "silk_fast.corpus": "silk_fast/corpus",

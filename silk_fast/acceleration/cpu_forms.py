@@ -9,6 +9,7 @@ from torch import Tensor
 
 from silk_fast.acceleration.folding import FoldedRelativeAttention, Folding
 from silk_fast.acceleration.forms import FollowsPolicy, Form, where
+from silk_fast.cpu import library
 from silk_fast.cpu import ops as cpu
 from silk_fast.reference import ops
 from silk_fast.reference.conformer import ConformerBlock, ConvModule, FeedForward
@@ -27,6 +28,11 @@ def serves(x: Tensor) -> bool:
         and not torch.is_autocast_enabled("cpu")
         and x.dtype in (torch.float32, torch.int32, torch.int64)
     )
+
+
+def if_built(form: type[Form]) -> type[Form] | None:
+    """The form, where the C library that it computes by was built."""
+    return form if library.available() else None
 
 
 class CpuOps:

@@ -6,10 +6,10 @@ import torch
 from torch.nn.utils.parametrize import ParametrizationList
 
 from silk_fast.acceleration import cpu_forms
+from silk_fast.acceleration.cpu_forms import if_built
 from silk_fast.acceleration.folding import FoldedRelativeAttention, FoldedWeight
-from silk_fast.acceleration.forms import Form, Policy
+from silk_fast.acceleration.forms import Policy
 from silk_fast.acceleration.table import Replacement, register
-from silk_fast.cpu import library
 from silk_fast.reference.conformer import ConformerBlock, ConvModule, FeedForward, RelativeAttention
 from silk_fast.reference.decoder import InverseSTFT
 from silk_fast.reference.layers import CausalConv1d, ResidualUnit, Snake
@@ -23,27 +23,22 @@ def kernel_forms() -> ModuleType:
     return kernel_forms
 
 
-def _on_cpu(form: type[Form]) -> type[Form] | None:
-    """The form, where the C library that it computes by was built."""
-    return form if library.available() else None
-
-
 def replacements() -> list[Replacement]:
     return [
         Replacement(ParametrizationList, "weight_norm", fallback=FoldedWeight),
         Replacement(
-            CausalConv1d, "conv", lambda: kernel_forms().PolicyCausalConv1d, _on_cpu(cpu_forms.CpuCausalConv1d)
+            CausalConv1d, "conv", lambda: kernel_forms().PolicyCausalConv1d, if_built(cpu_forms.CpuCausalConv1d)
         ),
-        Replacement(Snake, "snake", lambda: kernel_forms().FusedSnake, _on_cpu(cpu_forms.CpuSnake)),
+        Replacement(Snake, "snake", lambda: kernel_forms().FusedSnake, if_built(cpu_forms.CpuSnake)),
         Replacement(
             ResidualUnit,
             "residual_unit",
             lambda: kernel_forms().FusedResidualUnit,
-            _on_cpu(cpu_forms.CpuResidualUnit),
+            if_built(cpu_forms.CpuResidualUnit),
             why_not=_why_no_residual_unit,
         ),
         Replacement(
-            FeedForward, "bias_silu", lambda: kernel_forms().FusedFeedForward, _on_cpu(cpu_forms.CpuFeedForward)
+            FeedForward, "bias_silu", lambda: kernel_forms().FusedFeedForward, if_built(cpu_forms.CpuFeedForward)
         ),
         Replacement(
             RelativeAttention,
@@ -52,19 +47,19 @@ def replacements() -> list[Replacement]:
             _on_cpu(cpu_forms.CpuRelativeAttention) or FoldedRelativeAttention,
         ),
         Replacement(
-            ConvModule, "glu_conv_norm_silu", lambda: kernel_forms().FusedConvModule, _on_cpu(cpu_forms.CpuConvModule)
+            ConvModule, "glu_conv_norm_silu", lambda: kernel_forms().FusedConvModule, if_built(cpu_forms.CpuConvModule)
         ),
         Replacement(
             ConformerBlock,
             "add_layer_norm",
             lambda: kernel_forms().FusedConformerBlock,
-            _on_cpu(cpu_forms.CpuConformerBlock),
+            if_built(cpu_forms.CpuConformerBlock),
         ),
         Replacement(
-            FiniteScalarQuantizer, "fsq", lambda: kernel_forms().FusedQuantizer, _on_cpu(cpu_forms.CpuQuantizer)
+            FiniteScalarQuantizer, "fsq", lambda: kernel_forms().FusedQuantizer, if_built(cpu_forms.CpuQuantizer)
         ),
         Replacement(
-            InverseSTFT, "polar_istft", lambda: kernel_forms().FusedInverseSTFT, _on_cpu(cpu_forms.CpuInverseSTFT)
+            InverseSTFT, "polar_istft", lambda: kernel_forms().FusedInverseSTFT, if_built(cpu_forms.CpuInverseSTFT)
         ),
     ]
 

@@ -40,6 +40,8 @@ class Replacement:
             else imports triton.
         fallback: the form that needs no kernel.
         why_not: returns why the kernel form cannot serve one module under a policy; empty if it can.
+        why_unfit: returns why no form can take the place of one module, which is an error; empty if one can. None
+            for what Silk defines itself.
 
     Raises:
         SilkInputError: ``fallback`` is no form of ``module``.
@@ -50,6 +52,7 @@ class Replacement:
     kernel: Callable[[], type[nn.Module]] | None = None
     fallback: type[nn.Module] | None = None
     why_not: Callable[[Any, Policy], str] = _serves_all
+    why_unfit: Callable[[Any], str] | None = None
 
     def __post_init__(self) -> None:
         if self.fallback:

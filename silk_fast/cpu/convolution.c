@@ -10,6 +10,7 @@
 #include <arm_neon.h>
 #endif
 
+#define N_PRODUCTS 7              /* of 4 outputs of 4 taps: convolution_parts.h */
 #define CHAIN 128                 /* products */
 #define ROWS 4                    /* output channels that packed weights have side by side */
 #define LARGE_WEIGHT (128 * 1024) /* floats: what no level of cache keeps is read once a tile, block by block */
@@ -27,7 +28,9 @@ typedef struct {
   const float *alpha;  /* [n_in], or NULL */
   const float *scale;  /* [n_in]: 1 / (beta + 1e-9) */
   int64_t n_in, n_out, taps, stride, dilation;
-  int64_t half; /* weights are pairs of bfloat16: [n_out / ROWS, (n_in * stride + 1) / 2, taps / stride, ROWS, 2] */
+  int64_t n_parts;   /* weights are those of so many convolutions, one after another: convolution_parts.h */
+  int64_t depthwise; /* every output channel reads its own input channel; weight is [n_out, taps] */
+  int64_t half;      /* weights are pairs of bfloat16: [n_out / ROWS, (n_in * stride + 1) / 2, taps / stride, ROWS, 2] */
 } convolution;
 
 /* [n_batch, n_in, n_time], after n_left samples of context or, if that is NULL, zeros; and before zeros. */
@@ -43,6 +46,7 @@ typedef struct {
   const float *residual;
   float *y;
   int64_t n_columns, n_tiles, size, reach;
+  int64_t y_size, crop; /* of a transposed convolution */
   atomic_int *failed; /* for want of memory */
 } tiles;
 
@@ -130,16 +134,19 @@ INLINE vector4 load4(const float *p) {
 #include "convolution_tile.h"
 
 #ifdef __x86_64__
-static const silk_loop conv1d_half_loops[] = {conv1d_tiles_bf16, conv1d_tiles_bf16, conv1d_tiles_bf16};
-static const silk_loop unit_half_loops[] = {unit_tiles_bf16, unit_tiles_bf16, unit_tiles_bf16};
-static const silk_loop conv1d_loops[] = {conv1d_tiles_v1, conv1d_tiles_v3, conv1d_tiles_v4};
-static const silk_loop unit_loops[] = {unit_tiles_v1, unit_tiles_v3, unit_tiles_v4};
+#define TILE_LOOPS(name) static const silk_loop name##_loops[] = {name##_v1, name##_v3, name##_v4};
+#define HALF_TILE_LOOPS(name) static const silk_loop name##_half_loops[] = {name##_bf16, name##_bf16, name##_bf16};
 #else
-#define conv1d_half_loops conv1d_loops
-#define unit_half_loops unit_loops
-static const silk_loop conv1d_loops[] = {conv1d_tiles_native};
-static const silk_loop unit_loops[] = {unit_tiles_native};
+#define TILE_LOOPS(name) static const silk_loop name##_loops[] = {name##_native};
+#define HALF_TILE_LOOPS(name) static const silk_loop name##_half_loops[] = {name##_native};
 #endif
+TILE_LOOPS(conv1d_tiles)
+TILE_LOOPS(unit_tiles)
+TILE_LOOPS(transposed_tiles)
+TILE_LOOPS(fast_unit_tiles)
+HALF_TILE_LOOPS(conv1d_tiles)
+HALF_TILE_LOOPS(unit_tiles)
+HALF_TILE_LOOPS(transposed_tiles)
 
 /* Whether this processor multiplies bfloat16. */
 int silk_has_bfloat16(void) {
@@ -152,11 +159,13 @@ int silk_has_bfloat16(void) {
 #endif
 }
 
-/* Tiles as large as the cache holds, but enough of them for every thread. */
-static int run_tiles(tiles *job, int64_t n_rows, int64_t n_batch, const silk_loop *loops, int threads) {
+/* Tiles as large as the cache holds, but enough of them for every thread; of a multiple of `unit` columns, and of
+ * `least` if there are so many. */
+static int run_tiles(tiles *job, int64_t n_rows, int64_t n_batch, int64_t least, int64_t unit, const silk_loop *loops,
+                     int threads) {
   const int64_t share = minimum((job->n_columns * n_batch + threads - 1) / threads, job->n_columns);
   atomic_int failed = 0;
-  job->size = minimum(maximum(TILE_FLOATS / n_rows / 96 * 96, 96), (share + 15) / 16 * 16);
+  job->size = minimum(maximum(TILE_FLOATS / n_rows / least * least, least), (share + unit - 1) / unit * unit);
   job->n_tiles = (job->n_columns + job->size - 1) / job->size;
   job->failed = &failed;
   silk_run(loops, job, job->n_tiles * n_batch, 1, threads);
@@ -167,14 +176,29 @@ static int run_tiles(tiles *job, int64_t n_rows, int64_t n_batch, const silk_loo
 int silk_conv1d(const convolution *c, const float *x, const float *context, const float *residual, float *y,
                 int64_t n_batch, int64_t n_time, int64_t n_left, int64_t n_columns, int threads) {
   const int64_t reach = ((c->taps + c->stride - 1) / c->stride - 1) * c->dilation;
-  tiles job = {c, NULL, {x, context, n_time, n_left}, residual, y, n_columns, 0, 0, reach, NULL};
-  return run_tiles(&job, c->n_in * c->stride, n_batch, c->half ? conv1d_half_loops : conv1d_loops, threads);
+  tiles job = {c, NULL, {x, context, n_time, n_left}, residual, y, n_columns, 0, 0, reach, 0, 0, NULL};
+  return run_tiles(&job, c->n_in * c->stride, n_batch, 96, 16, c->half ? conv1d_tiles_half_loops : conv1d_tiles_loops,
+                   threads);
+}
+
+/* y [n_batch, n_out, y_size]: from output `crop` on. Returns 1 for want of memory, else 0. */
+int silk_conv_transpose1d(const convolution *c, const float *x, float *y, int64_t n_batch, int64_t n_time,
+                          int64_t y_size, int64_t crop, int threads) {
+  tiles job = {c, NULL, {x, NULL, n_time, 1}, NULL, y, n_time + 1, 0, 0, 1, y_size, crop, NULL};
+  return run_tiles(&job, c->n_in + c->n_parts * c->n_out, n_batch, 96, 16,
+                   c->half ? transposed_tiles_half_loops : transposed_tiles_loops, threads);
 }
 
 /* y = x + pointwise(snake(dilated(snake(x)))), of the shape of x. Returns 1 for want of memory, else 0. */
 int silk_residual_unit(const convolution *dilated, const convolution *pointwise, const float *x, const float *context,
                        float *y, int64_t n_batch, int64_t n_time, int64_t n_left, int threads) {
   const int64_t reach = (dilated->taps - 1) * dilated->dilation;
-  tiles job = {dilated, pointwise, {x, context, n_time, n_left}, x, y, n_time, 0, 0, reach, NULL};
-  return run_tiles(&job, 2 * dilated->n_in, n_batch, dilated->half ? unit_half_loops : unit_loops, threads);
+  tiles job = {dilated, pointwise, {x, context, n_time, n_left}, x, y, n_time, 0, 0, reach, 0, 0, NULL};
+  if (dilated->n_parts == N_PRODUCTS) {
+    const int64_t unit = 4 * dilated->dilation;
+    return run_tiles(&job, 4 * dilated->n_in, n_batch, maximum(384 / unit, 1) * unit, unit, fast_unit_tiles_loops,
+                     threads);
+  }
+  return run_tiles(&job, 2 * dilated->n_in, n_batch, 96, 16, pointwise->half ? unit_tiles_half_loops : unit_tiles_loops,
+                   threads);
 }

@@ -11,7 +11,8 @@ from silk_fast.cpu.checks import address, check_dtype, operand, parameters
 from silk_fast.cpu.library import load, why_not
 from silk_fast.reference.ops import SNAKE_EPSILON
 
-ROWS = 4  # as in convolution.c
+ROWS = 4  # this and the next as in convolution.c
+N_PRODUCTS = 7
 SMALL = 2_000_000  # operations that one thread does sooner than two agree on who does what
 
 
@@ -26,7 +27,8 @@ def why_no_bfloat16() -> str:
 class _Convolution(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_void_p) for name in ("weight", "bias", "alpha", "scale")),
-        *((name, ctypes.c_int64) for name in ("n_in", "n_out", "taps", "stride", "dilation", "half")),
+        *((name, ctypes.c_int64) for name in ("n_in", "n_out", "taps", "stride", "dilation")),
+        *((name, ctypes.c_int64) for name in ("n_parts", "depthwise", "half")),
     ]
 
 
@@ -34,17 +36,20 @@ class PackedConvolution:
     """A convolution in the form that C reads, and the Snake before it, if any; copies of what it was made of.
 
     Args:
-        weight: ``[C', C, K]``.
+        weight: ``[C', C, K]``, or ``[C, 1, K]`` if ``depthwise``.
         bias: ``[C']``, or None.
         stride, dilation: one of them is 1.
         snake: alpha and beta ``[C]`` of a Snake that the input passes first; None for none.
         half: round weights and inputs to bfloat16; products are added up in float32. Not where
-            :func:`why_no_bfloat16` says why.
+            :func:`why_no_bfloat16` says why, and not if ``depthwise``.
+        depthwise: every channel is convolved by itself; for :func:`residual_unit`.
+        fast: 7 taps with half the products, in sums whose rounding errors are some four times those of single
+            products (Toom and Cook's 4 outputs of 4 taps); for :func:`residual_unit`, if C' is C.
 
     Raises:
         TypeError: an argument is not floating-point.
-        ValueError: a shape or device does not match, stride and dilation are both above 1, or ``half`` where this
-            processor cannot, or with a stride that does not divide K.
+        ValueError: a shape or device does not match, stride and dilation are both above 1, ``half`` where this
+            processor cannot, or with a stride that does not divide K, or ``fast`` with ``half`` or other taps.
     """
 
     def __init__(
@@ -55,32 +60,97 @@ class PackedConvolution:
         dilation: int = 1,
         snake: tuple[Tensor, Tensor] | None = None,
         half: bool = False,
+        depthwise: bool = False,
+        fast: bool = False,
     ) -> None:
         if weight.ndim != 3 or not weight.numel():
             raise ValueError(f"weight must be [C', C, K] and not empty, got {list(weight.shape)}")
         if min(stride, dilation) != 1:
             raise ValueError(f"stride or dilation must be 1, got {stride} and {dilation}")
-        self.n_out, self.n_in, self.taps = weight.shape
-        self.stride, self.dilation = stride, dilation
+        n_out, n_in, taps = weight.shape
+        if depthwise and (n_in != 1 or stride != 1 or half or fast):
+            raise ValueError("depthwise needs weight [C, 1, K], stride 1, float32 and not fast")
+        if fast and (n_in != n_out or taps != 7 or stride != 1 or half):
+            raise ValueError(f"fast needs weight [C, C, 7], stride 1 and float32, got {list(weight.shape)}")
+        if half and taps % stride:
+            raise ValueError(f"half needs a stride that divides the {taps} taps, got {stride}")
+        weight = parameters("weight", weight, *weight.shape)
+        if depthwise:
+            packed, n_in = weight.clone(), n_out
+        elif fast:
+            packed, taps = torch.stack([_packed(part, 1) for part in _products(weight)]), 2
+        else:
+            packed = _packed_pairs(weight, stride) if half else _packed(weight, stride)
+        self.taps = weight.shape[2]
+        self.kind = "depthwise" if depthwise else "fast" if fast else "plain"
+        self._keep(packed, bias, snake, (n_in, n_out, taps, stride, dilation), N_PRODUCTS if fast else 1, half)
+
+    def _keep(
+        self,
+        packed: Tensor,
+        bias: Tensor | None,
+        snake: tuple[Tensor, Tensor] | None,
+        sizes: tuple[int, int, int, int, int],
+        n_parts: int,
+        half: bool,
+    ) -> None:
+        """Remember what C reads; ``sizes`` are channels in and out, taps of a part, stride and dilation."""
         if half and (reason := why_no_bfloat16()):
             raise ValueError(f"half must be False: {reason}")
-        if half and self.taps % stride:
-            raise ValueError(f"half needs a stride that divides the {self.taps} taps, got {stride}")
-        pack = _packed_pairs if half else _packed
-        self._tensors = [pack(parameters("weight", weight, *weight.shape), stride), None, None, None]
+        self.n_in, self.n_out, _, self.stride, self.dilation = sizes
+        self.half = half
+        self._tensors = [packed, None, None, None]
         if bias is not None:
             self._tensors[1] = parameters("bias", bias, self.n_out).clone()
         if snake is not None:
             alpha, beta = (parameters(n, x, self.n_in) for n, x in zip(("alpha", "beta"), snake, strict=True))
             self._tensors[2:] = alpha.clone(), 1.0 / (beta + SNAKE_EPSILON)
-        sizes = (self.n_in, self.n_out, self.taps, stride, dilation, half)
-        self._struct = _Convolution(*map(address, self._tensors), *sizes)
+        self._struct = _Convolution(*map(address, self._tensors), *sizes, n_parts, self.kind == "depthwise", half)
         self.address = ctypes.addressof(self._struct)
 
     @property
     def reach(self) -> int:
         """Samples before the first of an output's own ``stride`` that it reads."""
         return (self.taps - 1) * self.dilation + 1 - self.stride
+
+
+class PackedTransposed(PackedConvolution):
+    """A transposed convolution of ``2 * stride`` taps, for :func:`conv_transpose1d`; and the Snake before it, if any.
+
+    Args:
+        weight: ``[C, C', 2 * s]``.
+        bias, snake, half: as there.
+
+    Raises:
+        TypeError, ValueError: as there, or the number of taps is odd.
+    """
+
+    def __init__(
+        self, weight: Tensor, bias: Tensor | None = None, snake: tuple[Tensor, Tensor] | None = None, half: bool = False
+    ) -> None:
+        if weight.ndim != 3 or not weight.numel() or weight.shape[2] % 2:
+            raise ValueError(f"weight must be [C, C', 2 * stride] and not empty, got {list(weight.shape)}")
+        n_in, n_out, self.taps = weight.shape
+        weight = parameters("weight", weight, *weight.shape)
+        parts = weight.permute(1, 0, 2).unflatten(2, (2, -1)).flip(2).unbind(3)  # [C', C, 2], the earlier input first
+        packed = torch.stack([(_packed_pairs if half else _packed)(part, 1) for part in parts])
+        self.kind = "transposed"
+        self._keep(packed, bias, snake, (n_in, n_out, 2, 1, 1), len(parts), half)
+
+    @property
+    def upsampling(self) -> int:
+        """Outputs an input."""
+        return self.taps // 2
+
+
+def _products(weight: Tensor) -> list[Tensor]:
+    """The weights ``[C', C, 2]`` of each of the products that make 4 outputs of 7 taps: convolution_parts.h."""
+    points = torch.tensor([1.0, -1.0, 0.5, -0.5, 2.0, -2.0], dtype=torch.float64)
+    differences = points[:, None] - points
+    scale = differences.masked_fill(differences == 0, 1.0).prod(1, keepdim=True)
+    rows = torch.cat([points[:, None] ** torch.arange(4) / scale, torch.tensor([[0.0, 0.0, 0.0, 1.0]])])
+    fours = F.pad(weight.double(), (0, 1)).unflatten(2, (2, 4))
+    return [(fours @ row).to(torch.float32) for row in rows]
 
 
 def _packed(weight: Tensor, stride: int) -> Tensor:
@@ -118,7 +188,7 @@ def conv1d(
         float32 ``[B, C', T']`` with ``T' = (left + T + right - (K - 1) * dilation - 1) // stride + 1``.
     """
     c = convolution
-    n_batch, _, n_time = _check(x, c)
+    n_batch, _, n_time = _check(x, c, "plain")
     left, right = padding or (c.reach, 0)
     n_columns = max(0, (left + n_time + right - (c.taps - 1) * c.dilation - 1) // c.stride + 1)
     y = x.new_empty((n_batch, c.n_out, n_columns))
@@ -134,6 +204,32 @@ def conv1d(
     return y
 
 
+def conv_transpose1d(x: Tensor, convolution: PackedTransposed, padding: int = 0, output_padding: int = 0) -> Tensor:
+    """Convolve along time, transposed; an output is the same bits wherever its input lies in ``x``.
+
+    Args:
+        x: float32 ``[B, C, T]``.
+        convolution: made of the weight.
+        padding, output_padding: outputs that are left out at both ends, and fewer of them at the end, as PyTorch has
+            them; the latter is not above the former.
+
+    Returns:
+        float32 ``[B, C', (T + 1) * s - 2 * padding + output_padding]``.
+    """
+    c = convolution
+    n_batch, _, n_time = _check(x, c, "transposed")
+    if not 0 <= output_padding <= padding:
+        raise ValueError(f"output_padding must be 0 to {padding}, the padding, got {output_padding}")
+    n_outputs = max(0, (n_time + 1) * c.upsampling - 2 * padding + output_padding)
+    x = x.contiguous()
+    y = torch.empty((n_batch, c.n_out, n_outputs))
+    if y.numel():
+        threads = _threads(2 * y.numel() * c.n_in)
+        addresses = (c.address, x.data_ptr(), y.data_ptr())
+        _done(load().silk_conv_transpose1d(*addresses, n_batch, n_time, n_outputs, padding, threads))
+    return y
+
+
 def residual_unit(
     x: Tensor,
     dilated: PackedConvolution,
@@ -145,14 +241,17 @@ def residual_unit(
 
     Args:
         x: float32 ``[B, C, T]``.
-        dilated, pointwise: convolutions of C to C channels, each with its Snake; the latter of one tap.
+        dilated, pointwise: convolutions of C to C channels, each with its Snake; the latter of one tap. The former may
+            be ``fast`` or ``depthwise``.
         context: float32 ``[B, C, (K - 1) * dilation]``, what comes before ``x``; None for zeros.
         padding: ``"causal"``, or ``"symmetric"``: half of the context before ``x``, as many zeros after.
 
     Returns:
         float32 ``[B, C, T]``.
     """
-    n_batch, n_channels, n_time = _check(x, dilated)
+    n_batch, n_channels, n_time = _check(x, dilated, "plain", "depthwise", "fast")
+    if dilated.half != pointwise.half and dilated.kind != "depthwise":
+        raise ValueError("both convolutions must be half or neither, unless the dilated one is depthwise")
     left = dilated.reach if padding == "causal" else dilated.reach // 2
     if context is not None:
         context = operand("context", context, (n_batch, n_channels, left), x)
@@ -165,7 +264,9 @@ def residual_unit(
     return y
 
 
-def _check(x: Tensor, convolution: PackedConvolution) -> torch.Size:
+def _check(x: Tensor, convolution: PackedConvolution, *kinds: str) -> torch.Size:
+    if convolution.kind not in kinds:
+        raise ValueError(f"convolution must be {' or '.join(kinds)}, got one that is {convolution.kind}")
     check_dtype("x", x, (torch.float32,))
     if x.ndim != 3 or x.shape[1] != convolution.n_in:
         raise ValueError(f"x must be [B, {convolution.n_in}, T], got {list(x.shape)}")

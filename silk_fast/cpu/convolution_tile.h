@@ -149,6 +149,16 @@ TARGET static void AT(multiply)(const convolution *c, const float *rows, int64_t
   }
 }
 
+/* n outputs of channel k, from its row alone. */
+TARGET static void AT(multiply_channel)(const convolution *c, int64_t k, const float *row, float *y, int64_t n) {
+  const float *weight = c->weight + k * c->taps, bias = c->bias ? c->bias[k] : 0.0f;
+  for (int64_t u = 0; u < n; u++) y[u] = bias;
+  for (int64_t i = 0; i < c->taps; i++, row += c->dilation) {
+    INDEPENDENT
+    for (int64_t u = 0; u < n; u++) y[u] = fma32(weight[i], row[u], y[u], FUSED);
+  }
+}
+
 /* Units are tiles. */
 TARGET static void AT(conv1d_tiles)(const void *data, int64_t first, int64_t last) {
   const tiles *job = data;
@@ -177,10 +187,13 @@ TARGET static void AT(unit_tiles)(const void *data, int64_t first, int64_t last)
     const tile t = tile_of(job, i);
     float *hidden = rows + c->n_in * row_size;
     AT(fill)(c, &job->signal, t.i_batch, t.start, t.n + job->reach, rows, row_size, NULL);
-    PAIR(rows, c->n_in, row_size, t.n + job->reach + WIDTH);
-    AT(multiply)(c, rows, row_size, t.n, NULL, hidden, hidden_size);
+    if (!c->depthwise) {
+      PAIR(rows, c->n_in, row_size, t.n + job->reach + WIDTH);
+      AT(multiply)(c, rows, row_size, t.n, NULL, hidden, hidden_size);
+    }
     for (int64_t k = 0; k < c->n_out; k++) {
       float *row = hidden + k * hidden_size;
+      if (c->depthwise) AT(multiply_channel)(c, k, rows + k * row_size, row, t.n);
       AT(activate)(row, row, t.n, pointwise->alpha[k], pointwise->scale[k]);
       memset(row + t.n, 0, WIDTH * sizeof(float));
     }
@@ -190,6 +203,8 @@ TARGET static void AT(unit_tiles)(const void *data, int64_t first, int64_t last)
   }
   free(rows);
 }
+
+#include "convolution_parts.h"
 
 #undef VECTOR
 #undef WIDTH

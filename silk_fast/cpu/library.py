@@ -33,10 +33,17 @@ _SIGNATURES = {
     "silk_rel_attention": (*11 * [_POINTER], *7 * [_INT64], _INT),
     "silk_use_parallel": (_POINTER,),
     "silk_conv1d": (*5 * [_POINTER], *4 * [_INT64], _INT),
+    "silk_conv_transpose1d": (*3 * [_POINTER], *4 * [_INT64], _INT),
     "silk_residual_unit": (*5 * [_POINTER], *3 * [_INT64], _INT),
     "silk_has_bfloat16": (),
 }
-_RESULTS = {"silk_attention_memory": _INT64, "silk_conv1d": _INT, "silk_residual_unit": _INT, "silk_has_bfloat16": _INT}
+_RESULTS = {
+    "silk_attention_memory": _INT64,
+    "silk_conv1d": _INT,
+    "silk_conv_transpose1d": _INT,
+    "silk_residual_unit": _INT,
+    "silk_has_bfloat16": _INT,
+}
 
 
 def available() -> bool:

@@ -11,16 +11,25 @@ It needs :func:`silk_fast.cpu.library.available`.
 
 from silk_fast.cpu.attention import rel_attention
 from silk_fast.cpu.conformer import add_layer_norm, bias_silu, glu_conv_norm_silu
-from silk_fast.cpu.convolution import PackedConvolution, conv1d, residual_unit, why_no_bfloat16
+from silk_fast.cpu.convolution import (
+    PackedConvolution,
+    PackedTransposed,
+    conv1d,
+    conv_transpose1d,
+    residual_unit,
+    why_no_bfloat16,
+)
 from silk_fast.cpu.fsq import fsq_pack, fsq_quantize, fsq_unpack
 from silk_fast.cpu.inverse_stft import overlap_add, polar_istft, polar_istft_stream, polar_overlap_add, polar_spectrum
 from silk_fast.cpu.snake import snake
 
 __all__ = [
     "PackedConvolution",
+    "PackedTransposed",
     "add_layer_norm",
     "bias_silu",
     "conv1d",
+    "conv_transpose1d",
     "fsq_pack",
     "fsq_quantize",
     "fsq_unpack",

@@ -1,10 +1,13 @@
 """Convolutions with packed weights and residual units against the reference, and that no cut changes a bit."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bench.bound import ATOL
 from silk_fast.cpu import ops
 from silk_fast.reference import ops as reference
 from tests.cpu.support import assert_op_matches, normal, positive
@@ -56,6 +59,96 @@ def test_conv1d(shape, options):
     assert_op_matches(ours, theirs, [*operands, normal(2, n_out, n_columns, seed=6)], torch.float32)
 
 
+TRANSPOSED = {  # (C, C', stride, padding, output padding, T)
+    "even": (32, 18, 2, 1, 0, 250),
+    "odd": (12, 7, 5, 3, 1, 133),
+    "up by 8": (33, 16, 8, 4, 0, 110),
+    "one sample": (5, 3, 3, 2, 1, 1),
+    "nothing is left out": (4, 4, 1, 0, 0, 97),
+}
+transposed = pytest.mark.parametrize("shape", TRANSPOSED.values(), ids=TRANSPOSED)
+
+
+@transposed
+@pytest.mark.parametrize("with_snake", [False, True])
+def test_conv_transpose1d(shape, with_snake):
+    n_in, n_out, stride, padding, output_padding, n_time = shape
+    snake = (positive(n_in, seed=3), positive(n_in, seed=4)) if with_snake else None
+
+    def ours(x, weight, bias):
+        return ops.conv_transpose1d(x, ops.PackedTransposed(weight, bias, snake), padding, output_padding)
+
+    def theirs(x, weight, bias):
+        x = reference.snake(x, *(constant.to(x) for constant in snake)) if snake else x
+        return F.conv_transpose1d(x, weight, bias, stride, padding, output_padding)
+
+    weight = normal(n_in, n_out, 2 * stride, seed=1) / (2 * n_in) ** 0.5
+    assert_op_matches(ours, theirs, [normal(2, n_in, n_time), weight, normal(n_out, seed=2)], torch.float32)
+
+
+@transposed
+def test_no_batch_and_no_number_of_threads_changes_a_bit_of_a_transposed_convolution(shape, monkeypatch):
+    n_in, n_out, stride, padding, output_padding, n_time = shape
+    monkeypatch.setattr("silk_fast.cpu.convolution.SMALL", 0)
+    packed = ops.PackedTransposed(normal(n_in, n_out, 2 * stride, seed=1), None)
+    x = normal(3, n_in, n_time)
+    assert_same_bits(lambda x: ops.conv_transpose1d(x, packed, padding, output_padding), x)
+
+
+def assert_same_bits(function: Callable[[Tensor], Tensor], x: Tensor) -> None:
+    """Every signal of a batch has the bits that it has alone, and on another number of threads."""
+    whole = function(x)
+    assert torch.equal(torch.cat([function(row[None]) for row in x]), whole)
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        assert torch.equal(function(x), whole)
+    finally:
+        torch.set_num_threads(n_threads)
+
+
+UNITS = [(32, 1, 700), (5, 9, 100), (96, 3, 64), (1, 1, 1), (20, 30, 400)]
+
+
+@pytest.mark.parametrize("kind", ["fast", "depthwise"])
+@pytest.mark.parametrize(("n_channels", "dilation", "n_time"), UNITS)
+def test_residual_unit_of_another_kind(n_channels, dilation, n_time, kind):
+    groups = n_channels if kind == "depthwise" else 1
+
+    def ours(x, w1, bias1, w2, bias2, *snakes):
+        dilated = ops.PackedConvolution(w1, bias1, dilation=dilation, snake=snakes[:2], **{kind: True})
+        pointwise = ops.PackedConvolution(w2, bias2, snake=snakes[2:])
+        return ops.residual_unit(x, dilated, pointwise, padding="symmetric")
+
+    def theirs(x, w1, bias1, w2, bias2, *snakes):
+        sizes = {"padding": 3 * dilation, "dilation": dilation, "groups": groups}
+        hidden = F.conv1d(reference.snake(x, *snakes[:2]), w1, bias1, **sizes)
+        return x + F.conv1d(reference.snake(hidden, *snakes[2:]), w2, bias2)
+
+    snakes = [positive(n_channels, seed=seed) for seed in range(3, 7)]
+    first, second = weights(n_channels // groups, n_channels, 7), weights(n_channels, n_channels, 1)
+    operands = [normal(2, n_channels, n_time), *first, *second, *snakes]
+    if kind == "depthwise":
+        assert_op_matches(ours, theirs, operands, torch.float32)
+    else:  # sums of inputs are rounded once more
+        exact = theirs(*(operand.double() for operand in operands))
+        errors = [(function(*operands) - exact).abs().max().item() for function in (ours, theirs)]
+        assert errors[0] <= 4 * errors[1] + ATOL[torch.float32]
+
+
+@pytest.mark.parametrize("kind", ["plain", "fast", "depthwise"])
+@pytest.mark.parametrize(("n_channels", "dilation", "n_time"), UNITS)
+def test_no_batch_and_no_number_of_threads_changes_a_bit_of_a_unit(n_channels, dilation, n_time, kind, monkeypatch):
+    monkeypatch.setattr("silk_fast.cpu.convolution.SMALL", 0)
+    snake = positive(n_channels, seed=3), positive(n_channels, seed=4)
+    n_in = 1 if kind == "depthwise" else n_channels
+    options = {} if kind == "plain" else {kind: True}
+    dilated = ops.PackedConvolution(*weights(n_in, n_channels, 7), dilation=dilation, snake=snake, **options)
+    pointwise = ops.PackedConvolution(*weights(n_channels, n_channels, 1), snake=snake)
+    x = normal(3, n_channels, n_time)
+    assert_same_bits(lambda x: ops.residual_unit(x, dilated, pointwise, padding="symmetric"), x)
+
+
 @pytest.mark.parametrize("padding", ["causal", "symmetric", "context"])
 @pytest.mark.parametrize(("n_channels", "dilation", "n_time"), [(32, 1, 700), (5, 9, 100), (96, 3, 64), (1, 1, 1)])
 def test_residual_unit(n_channels, dilation, n_time, padding):
@@ -88,13 +181,7 @@ def test_no_cut_no_batch_and_no_number_of_threads_changes_a_bit(shape, monkeypat
     start = ops.conv1d(x[..., : cut - left], packed, padding=(left, 0))
     rest = ops.conv1d(x[..., cut - left :], packed, extended[..., cut - left : cut].contiguous(), padding=(left, 0))
     assert torch.equal(torch.cat([start, rest], -1), whole)
-    assert torch.equal(torch.cat([ops.conv1d(row[None], packed, padding=(left, 0)) for row in x]), whole)
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(3)
-    try:
-        assert torch.equal(ops.conv1d(x, packed, padding=(left, 0)), whole)
-    finally:
-        torch.set_num_threads(n_threads)
+    assert_same_bits(lambda x: ops.conv1d(x, packed, padding=(left, 0)), x)
 
 
 def test_memory_of_any_kind():
@@ -129,6 +216,15 @@ def test_nan_and_infinity_reach_what_reads_them_and_no_more():
         (lambda x, c: ops.PackedConvolution(x[0]), ValueError, r"weight must be \[C', C, K\] and not empty"),
         (lambda x, c: ops.PackedConvolution(x, None, 2, 2), ValueError, "stride or dilation must be 1, got 2 and 2"),
         (lambda x, c: ops.PackedConvolution(x, x[0, 0]), ValueError, r"bias must be \[1\], got \[9\]"),
+        (lambda x, c: ops.PackedConvolution(x, fast=True), ValueError, r"fast needs weight \[C, C, 7\]"),
+        (lambda x, c: ops.PackedConvolution(x, depthwise=True), ValueError, r"depthwise needs weight \[C, 1, K\]"),
+        (lambda x, c: ops.PackedTransposed(x), ValueError, r"weight must be \[C, C', 2 \* stride\]"),
+        (lambda x, c: ops.conv_transpose1d(x, c), ValueError, "convolution must be transposed, got one that is plain"),
+        (
+            lambda x, c: ops.conv_transpose1d(x, ops.PackedTransposed(x.transpose(0, 1)[..., :4]), 1, 2),
+            ValueError,
+            "output_padding must be 0 to 1, the padding, got 2",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(call, error, message):
@@ -146,6 +242,18 @@ def test_half_multiplies_rounded_operands_and_adds_in_float32(shape):
     operands = (F.pad(x, (left, 0)).bfloat16().double(), weight.bfloat16().double(), bias.double())
     exact = F.conv1d(*operands, stride, dilation=dilation)
     torch.testing.assert_close(ops.conv1d(x, packed, padding=(left, 0)).double(), exact, rtol=0, atol=3e-6)
+
+
+@pytest.mark.skipif(bool(ops.why_no_bfloat16()), reason=ops.why_no_bfloat16())
+@transposed
+def test_half_transposed_convolution(shape):
+    n_in, n_out, stride, padding, output_padding, n_time = shape
+    weight, bias, x = normal(n_in, n_out, 2 * stride, seed=1), normal(n_out, seed=2), normal(2, n_in, n_time)
+    packed = ops.PackedTransposed(weight, bias, half=True)
+    operands = (x.bfloat16().double(), weight.bfloat16().double(), bias.double())
+    exact = F.conv_transpose1d(*operands, stride, padding, output_padding)
+    ours = ops.conv_transpose1d(x, packed, padding, output_padding).double()
+    torch.testing.assert_close(ours, exact, rtol=0, atol=1e-5)
 
 
 def test_half_residual_unit():
