@@ -17,6 +17,7 @@ from silk_fast.errors import (
 
 if TYPE_CHECKING:
     from silk_fast.acceleration import Report, accelerate_, restore_
+    from silk_fast.codecs.long import decode_long, encode_batch, encode_long
     from silk_fast.reference.codec import EncodedAudio, SilkCodec
     from silk_fast.reference.streaming import Stream
 
@@ -37,6 +38,9 @@ __all__ = [
     "SilkWarning",
     "Stream",
     "accelerate_",
+    "decode_long",
+    "encode_batch",
+    "encode_long",
     "restore_",
 ]
 
@@ -46,6 +50,9 @@ _BRING_TORCH = {
     "SilkCodec": "silk_fast.reference.codec",
     "Stream": "silk_fast.reference.streaming",
     "accelerate_": "silk_fast.acceleration",
+    "decode_long": "silk_fast.codecs.long",
+    "encode_batch": "silk_fast.codecs.long",
+    "encode_long": "silk_fast.codecs.long",
     "restore_": "silk_fast.acceleration",
 }
 

@@ -44,7 +44,7 @@ def replacements() -> list[Replacement]:
             RelativeAttention,
             "rel_attention",
             lambda: kernel_forms().FusedRelativeAttention,
-            _on_cpu(cpu_forms.CpuRelativeAttention) or FoldedRelativeAttention,
+            if_built(cpu_forms.CpuRelativeAttention) or FoldedRelativeAttention,
         ),
         Replacement(
             ConvModule, "glu_conv_norm_silu", lambda: kernel_forms().FusedConvModule, if_built(cpu_forms.CpuConvModule)

@@ -68,8 +68,8 @@ def accelerate_(
     change in place of ``weight.data``, which PyTorch does not count, call this again.
 
     Args:
-        model: a :class:`~silk_fast.SilkCodec`, a codec of another library (``docs/codecs.md``), or any module that holds
-            their parts.
+        model: a :class:`~silk_fast.SilkCodec`, a codec of another library (``docs/codecs.md``), or any module that
+            holds their parts.
         ops: which operations to swap, of :func:`silk_fast.acceleration.known_ops`; None for all.
         dtype: float32, float16 or bfloat16: of the convolutional signals while gradients are off, on a CPU of
             what their convolutions multiply. Conformer, FSQ and inverse STFT stay float32. On a CPU float16 is
