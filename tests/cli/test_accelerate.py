@@ -1,11 +1,15 @@
 """Whether the commands accelerate the codec."""
 
 import argparse
+from contextlib import suppress
 
 import pytest
 
 from silk_fast.acceleration import Form
 from silk_fast.cli.transcode import load_codec
+
+with suppress(ImportError):  # triton reads the environment once, and is not to read that of these tests
+    import silk_fast.kernels  # noqa: F401
 
 
 @pytest.mark.parametrize(
