@@ -45,7 +45,7 @@ def test_sanitizers_find_nothing(tmp_path):
         "ASAN_OPTIONS": "detect_leaks=0",  # Python's own
         "SILK_TEST_LIBRARY": str(path),
     }
-    tests = [ROOT / "tests" / "cpu" / name for name in ("test_ops.py", "test_fsq.py")]
+    tests = [ROOT / "tests" / "cpu" / name for name in ("test_ops.py", "test_fsq.py", "test_convolution.py")]
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-n", "0", "-p", "no:cacheprovider", *tests]
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout[-5000:] + result.stderr[-5000:]
