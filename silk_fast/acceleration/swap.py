@@ -68,7 +68,8 @@ def accelerate_(
     change in place of ``weight.data``, which PyTorch does not count, call this again.
 
     Args:
-        model: a :class:`~silk_fast.SilkCodec` or any module that holds its parts.
+        model: a :class:`~silk_fast.SilkCodec`, a codec of another library (``docs/codecs.md``), or any module that
+            holds their parts.
         ops: which operations to swap, of :func:`silk_fast.acceleration.known_ops`; None for all.
         dtype: float32, float16 or bfloat16: of the convolutional signals while gradients are off, on a CPU of
             what their convolutions multiply. Conformer, FSQ and inverse STFT stay float32. On a CPU float16 is
@@ -81,7 +82,8 @@ def accelerate_(
 
     Raises:
         SilkInputError: no module, an unknown op, an op that the model does not have, a dtype that is not one
-            of the three, bfloat16 on a CPU that does not multiply it, or ``deterministic`` with half precision.
+            of the three, bfloat16 on a CPU that does not multiply it, or ``deterministic`` with half precision;
+            or modules of another library that are patched, quantised, of several dtypes or on several devices.
             The model is unchanged.
     """
     _check_model(model)
@@ -131,7 +133,7 @@ def _check_fit(found: list[tuple[str, nn.Module, Callable[[nn.Module], str]]]) -
     for name, module, why_unfit in found:
         if reason := why_unfit(module):
             raise SilkInputError(f"{name or 'the model'} ({type(module).__name__}) cannot be accelerated: {reason}")
-        places |= {(str(p.device), p.dtype): f"{name}.{leaf}" for leaf, p in module.named_parameters()}
+        places |= {(str(p.device), p.dtype): f"{name}.{leaf}".strip(".") for leaf, p in module.named_parameters()}
     if len(places) > 1:
         shown_places = ", ".join(f"{dtype} on {device} ({name})" for (device, dtype), name in places.items())
         raise SilkInputError(f"what is accelerated must have one dtype and be on one device, got {shown_places}")
