@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 from torch.nn.utils.weight_norm import WeightNorm
 
 from silk_fast.acceleration import cpu_forms
@@ -32,7 +33,13 @@ def kernels() -> ModuleType:
 
 
 def weight_of(conv: Any) -> Tensor:
-    """The weight that a call would use; where weight norm is a hook, the attribute is what the last call used."""
+    """The weight that a call would use, computed anew.
+
+    Where weight norm is a hook, the attribute is what the last call used; a parametrised one may be remembered already,
+    and what is packed of it need not be remembered twice.
+    """
+    if is_parametrized(conv, "weight"):
+        return ParametrizationList.forward(conv.parametrizations.weight)
     for hook in conv._forward_pre_hooks.values():
         if isinstance(hook, WeightNorm):
             return hook.compute_weight(conv)
