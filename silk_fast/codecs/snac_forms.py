@@ -3,11 +3,12 @@
 from typing import Any
 
 import torch
-from snac import layers
+from snac import layers, vq
 from snac.attention import LocalMHA
 from torch import Tensor, nn
 
 from silk_fast.acceleration.forms import Form
+from silk_fast.codecs.factorized import FactorizedQuantizer
 from silk_fast.codecs.snake_family import Forms, OnCpu, OnGpu, Place, SnakeShape, UnitShape
 
 OTHER_PARTS = (LocalMHA, nn.Tanh)
@@ -107,3 +108,26 @@ FORMS: Forms = {
         (CpuSnacDecoder, GpuSnacDecoder),
     ],
 }
+
+
+class GpuSnacQuantizer(FactorizedQuantizer, vq.ResidualVectorQuantize):
+    """The last stage has a stride of 1."""
+
+    def _strides(self) -> list[int]:
+        return [stage.stride for stage in self.quantizers]
+
+    def forward(self, z: Tensor):
+        strides = self._strides()
+        if not self._serves(z) or z.shape[2] % max(strides) or not all(s in (1, 2, 4, 8, 16) for s in strides):
+            return super().forward(z)
+        stages = self._stages(len(strides))
+        indices, _ = self._search(z, stages, strides, "snac")
+        z_q = self._back(self._entries(indices, stages), stages)
+        return z_q, [index[:, ::stride] for index, stride in zip(indices.unbind(1), strides, strict=True)]
+
+    def from_codes(self, codes: list[Tensor]) -> Tensor:
+        if not self._serves(self.quantizers[0].codebook.weight[None]):
+            return super().from_codes(codes)
+        stages = self._stages(len(self.quantizers))
+        held = [code.repeat_interleave(s, dim=-1) for code, s in zip(codes, self._strides(), strict=True)]
+        return self._back(self._entries(torch.stack(held, dim=1), stages), stages)

@@ -142,6 +142,16 @@ class OnCpu(Place):
         return cpu.residual_unit(x, dilated, pointwise, padding="symmetric")
 
 
+def gpu_serves(x: Tensor) -> bool:
+    """Tell whether a form for a GPU may compute on ``x``."""
+    return (
+        kernels().runs_on(x)
+        and not torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()
+        and not torch.is_autocast_enabled(x.device.type)
+    )
+
+
 class OnGpu(Place):
     """By Snake kernels and cuDNN or, in half precision, residual units that are one matrix product."""
 
@@ -149,12 +159,7 @@ class OnGpu(Place):
         return self.policy.dtype if self.policy.dtype in HALF else None
 
     def _computes_on(self, x: Tensor) -> bool:
-        return (
-            kernels().runs_on(x)
-            and not torch.is_grad_enabled()
-            and not torch.compiler.is_compiling()
-            and not torch.is_autocast_enabled(x.device.type)
-        )
+        return gpu_serves(x)
 
     def _snake(self, name: str, x: Tensor, snake: Any, bias: Tensor | None = None) -> Tensor:
         return kernels().snake(x, *self._of(name, lambda: constants_of(snake), snake), bias)
@@ -250,7 +255,7 @@ class CoderShape(Place):
 Forms = dict[str, list[tuple[type[Place], type[Place]]]]
 
 
-def why_unfit(module: nn.Module, form: type[Place], parts: Collection[type[nn.Module]]) -> str:
+def why_unfit(module: nn.Module, form: type[Any], parts: Collection[type[nn.Module]]) -> str:
     """Why a form cannot take the place of a module; empty if it can.
 
     What the form reads or calls must be convolutions or of the classes ``parts``: not quantised, not wrapped; and not
