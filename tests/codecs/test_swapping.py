@@ -56,9 +56,9 @@ def test_every_module_of_the_table_is_swapped_and_outputs_keep_their_classes(cod
     swapped = {type(module) for module in model.modules() if isinstance(module, Form)}
     of_the_library = {dac: "transformers", oobleck: "diffusers", snac: "snac"}
     (registration,) = (module for module, name in of_the_library.items() if name == codec.library)
-    expected = {entry.fallback for entry in registration.replacements()}
+    expected = {entry.fallback for entry in registration.replacements() if entry.fallback}
     assert expected <= swapped
-    assert len(report.swapped) == len(report.swaps)
+    assert {swap.op for swap in report.swaps if not swap.replacement} <= {"rvq"}  # the library's own serves on a CPU
 
 
 @every_codec
