@@ -43,8 +43,8 @@ class PackedConvolution:
         half: round weights and inputs to bfloat16; products are added up in float32. Not where
             :func:`why_no_bfloat16` says why, and not if ``depthwise``.
         depthwise: every channel is convolved by itself; for :func:`residual_unit`.
-        fast: 7 taps with half the products, in sums whose rounding errors are some four times those of single
-            products (Toom and Cook's 4 outputs of 4 taps); for :func:`residual_unit`, if C' is C.
+        fast: 7 taps with half the products, of sums (Toom and Cook's 4 outputs of 4 taps), whose rounding errors are
+            up to four times PyTorch's; for :func:`residual_unit`, if C' is C.
 
     Raises:
         TypeError: an argument is not floating-point.
