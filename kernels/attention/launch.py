@@ -21,7 +21,8 @@ def tiles(head_dim: int, dtype: torch.dtype) -> dict[str, int]:
     """Choose tile sizes and warps: what fits the registers of every card without spilling (`bench.static`)."""
     block_d = max(16, triton.next_power_of_2(head_dim))
     if dtype.itemsize > 2:  # with no limit stated, the assembler spills a few bytes for occupancy that memory forbids
-        return {"BLOCK_M": 16, "BLOCK_N": 16, "BLOCK_D": block_d, "num_warps": block_d // 16, "maxnreg": 255}
+        warps = max(block_d // 32, min(block_d // 16, 2))
+        return {"BLOCK_M": 16, "BLOCK_N": 16, "BLOCK_D": block_d, "num_warps": warps, "maxnreg": 255}
     block_m = 64 if block_d == 64 else 32
     warps = 8 if block_d >= 128 else 4 if block_d == 64 else 2
     return {"BLOCK_M": block_m, "BLOCK_N": 32, "BLOCK_D": block_d, "num_warps": warps}
