@@ -3,9 +3,10 @@
 Source: Ziyin et al., 2020; beta as in BigVGAN (Lee et al., 2023).
 
 Memory-bound: 2 accesses per element forward (3 with a residual), 3 backward; 14 float32 operations forward, 26
-backward. The tensor is walked as one flat axis, so accesses are 16 bytes wide for every T, given B * C * T a multiple
-of 16, as C is in every codec served. A program no longer than a row meets two rows at most: it derives the constants
-of both once, as scalars, and an element only selects; of shorter rows, each element gathers its own.
+backward. The tensor is walked as one flat axis, so accesses are 16 bytes wide for every T; only the last program masks,
+and narrows, its own where B * C * T is no multiple of 16. A program no longer than a row meets two rows at most: it
+derives the constants of both once, as scalars, and an element only selects; of shorter rows, each element gathers its
+own.
 
 The error of y in float32 is at most 1e-6 times the largest of 1, ``|v|`` and ``1 / beta``. Backward recomputes the
 sine. Each program stores its sums per row and ``torch.sum`` adds these up, always in the same order.
