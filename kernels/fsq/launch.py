@@ -58,7 +58,7 @@ def launch(kernel, name: str, tensors: tuple[Tensor, ...], frames: Tensor, **con
                 ROWS=n_batch == 1 and frames.is_contiguous(),
                 FRAMES=per_program,
                 DIMS=dims,
-                num_warps=max(4, per_program * dims // 256),
+                num_warps=min(max(4, per_program * dims // 256), 16),
                 **AS_WRITTEN,
                 **constants,
             )
