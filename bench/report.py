@@ -23,11 +23,12 @@ HOW_TO_READ = """\
 Every row, with spread, device time, traffic and arithmetic by formula, is in the files of `bench/results/`, and what
 its fields mean in [bench/README.md](../bench/README.md). Of a measurement that was repeated the latest row with a
 figure, or with a failure, counts; the run before it, perhaps of other code, agrees where the ranges p20 .. p80 overlap.
-Times are medians in milliseconds; `~` marks noise, in a run or between two. float32 is IEEE float32, without TF32. The
-share is the least time that this machine's own measured copy bandwidth and matrix rate allow over the time measured;
-above 100 % data stayed in a cache, or the machine was slower while its rates were measured. `ours` is the model after
-`accelerate_`, or the kernel; on a CPU the fused operations of the C library serve, and what depends
-on weights alone ahead. Peak memory of a GPU is what PyTorch allocated; of a CPU the whole process."""
+Times are medians in milliseconds; `~` marks noise, in a run or between two. float32 is IEEE float32, without TF32, but
+for our attention, whose products are each three of TF32, together as exact. The share is the least time that this
+machine's own measured copy bandwidth and matrix rate allow over the time measured; above 100 % data stayed in a cache,
+or the machine was slower while its rates were measured. `ours` is the model after `accelerate_`, or the kernel; on a
+CPU the fused operations of the C library serve, and what depends on weights alone ahead. Peak memory of a GPU is what
+PyTorch allocated; of a CPU the whole process."""
 
 
 def write_report(paths: Sequence[str | os.PathLike], output: Path = OUTPUT, counted: Path = COUNTED) -> None:

@@ -88,7 +88,7 @@ NARROW = {
         "neighbouring elements at a time"
     ),
     r"snake, 24 channels, .*": (
-        "B * C * T is no multiple of 16, so the mask may cut an access; the channels of every codec served are one"
+        "B * C * T is no multiple of 16, so the mask cuts the accesses of the last program; the others have none"
     ),
 }
 """Memory-bound kernels whose loads or stores may all be narrow, and why."""

@@ -3,9 +3,10 @@
 Source: Ziyin et al., 2020; beta as in BigVGAN (Lee et al., 2023).
 
 Memory-bound: 2 accesses per element forward (3 with a residual), 3 backward; 14 float32 operations forward, 26
-backward. The tensor is walked as one flat axis, so accesses are 16 bytes wide for every T, given B * C * T a multiple
-of 16, as C is in every codec served. A program no longer than a row meets two rows at most: it derives the constants
-of both once, as scalars, and an element only selects; of shorter rows, each element gathers its own.
+backward. The tensor is walked as one flat axis, so accesses are 16 bytes wide for every T; only the last program masks,
+and narrows, its own where B * C * T is no multiple of 16. A program no longer than a row meets two rows at most: it
+derives the constants of both once, as scalars, and an element only selects; of shorter rows, each element gathers its
+own.
 
 The error of y in float32 is at most 1e-6 times the largest of 1, ``|v|`` and ``1 / beta``. Backward recomputes the
 sine. Each program stores its sums per row and ``torch.sum`` adds these up, always in the same order.
@@ -54,6 +55,29 @@ def _two_channels(i_row, n_channels):
 
 
 @triton.jit
+def _load_flat(ptr, i_start, o_block, n_elements):
+    """``BLOCK`` elements from ``i_start``, 0 beyond ``n_elements``. Only the last program needs a mask, whose end at no
+    multiple of 16 would cut every access to the width of an element."""
+    BLOCK: tl.constexpr = o_block.shape[0]
+    if i_start + BLOCK <= n_elements:
+        b_x = tl.load(ptr + i_start + o_block)
+    else:
+        b_x = tl.load(ptr + i_start + o_block, mask=i_start + o_block < n_elements, other=0.0)
+    return b_x
+
+
+@triton.jit
+def _store_flat(ptr, b_x, i_start, o_block, n_elements):
+    """Inverse of :func:`_load_flat`, in the dtype of ``ptr``."""
+    BLOCK: tl.constexpr = o_block.shape[0]
+    b_x = b_x.to(ptr.dtype.element_ty)
+    if i_start + BLOCK <= n_elements:
+        tl.store(ptr + i_start + o_block, b_x)
+    else:
+        tl.store(ptr + i_start + o_block, b_x, mask=i_start + o_block < n_elements)
+
+
+@triton.jit
 def _snake_fwd_kernel(
     x_ptr,
     alpha_ptr,
@@ -72,7 +96,6 @@ def _snake_fwd_kernel(
     i_row = i_start // n_time
     n_first = (i_row + 1) * n_time - i_start  # elements until the next row starts
     o_block = tl.arange(0, BLOCK)
-    m_x = i_start + o_block < n_elements
     if TWO_ROWS:
         i_channel, i_next = _two_channels(i_row, n_channels)
         h0, l0, s0, _, v0 = _load_constants(alpha_ptr, beta_ptr, bias_ptr, i_channel, COMPUTE)
@@ -84,13 +107,13 @@ def _snake_fwd_kernel(
         i_block_row = (o_block + (n_time - n_first).to(tl.int32)) // n_time
         i_channel = ((i_row % n_channels).to(tl.int32) + i_block_row) % n_channels
         b_high, b_low, b_scale, _, b_bias = _load_constants(alpha_ptr, beta_ptr, bias_ptr, i_channel, COMPUTE)
-    b_v = tl.load(x_ptr + i_start + o_block, mask=m_x, other=0.0).to(COMPUTE)
+    b_v = _load_flat(x_ptr, i_start, o_block, n_elements).to(COMPUTE)
     if bias_ptr is not None:
         b_v += b_bias
     b_y = snake_value(b_v, b_high, b_low, b_scale)
     if residual_ptr is not None:
-        b_y += tl.load(residual_ptr + i_start + o_block, mask=m_x, other=0.0).to(COMPUTE)
-    tl.store(y_ptr + i_start + o_block, b_y.to(y_ptr.dtype.element_ty), mask=m_x)
+        b_y += _load_flat(residual_ptr, i_start, o_block, n_elements).to(COMPUTE)
+    _store_flat(y_ptr, b_y, i_start, o_block, n_elements)
 
 
 @triton.jit
@@ -135,18 +158,17 @@ def _snake_bwd_kernel(
     i_row = i_start // n_time
     n_first = (i_row + 1) * n_time - i_start
     o_block = tl.arange(0, BLOCK)
-    m_x = i_start + o_block < n_elements
     i_channel, i_next = _two_channels(i_row, n_channels)
     h0, l0, scale0, slope0, v0 = _load_constants(alpha_ptr, beta_ptr, bias_ptr, i_channel, COMPUTE)
     h1, l1, scale1, slope1, v1 = _load_constants(alpha_ptr, beta_ptr, bias_ptr, i_next, COMPUTE)
     m_next = o_block >= n_first
     b_high, b_low, b_slope = tl.where(m_next, h1, h0), tl.where(m_next, l1, l0), tl.where(m_next, slope1, slope0)
-    b_dy = tl.load(dy_ptr + i_start + o_block, mask=m_x, other=0.0).to(COMPUTE)
-    b_v = tl.load(x_ptr + i_start + o_block, mask=m_x, other=0.0).to(COMPUTE)
+    b_dy = _load_flat(dy_ptr, i_start, o_block, n_elements).to(COMPUTE)
+    b_v = _load_flat(x_ptr, i_start, o_block, n_elements).to(COMPUTE)
     if bias_ptr is not None:
         b_v += tl.where(m_next, v1, v0)
     b_dv, b_a, b_b = _gradients(b_dy, b_v, b_high, b_low, b_slope)
-    tl.store(dx_ptr + i_start + o_block, b_dv.to(dx_ptr.dtype.element_ty), mask=m_x)
+    _store_flat(dx_ptr, b_dv, i_start, o_block, n_elements)
 
     sums_ptr += i_row * n_parts
     o_part = tl.program_id(0) - i_row * n_time // BLOCK

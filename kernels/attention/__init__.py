@@ -8,8 +8,8 @@ Clipped (:func:`rel_key_attention`, Shaw et al., 2018; ``CLIPPED``): the others 
 per query, without a product.
 
 FLOPs: 6 D per pair of query and key, 4 D where far. Bytes: q, k, v, pos and the output once from memory; k, v and pos
-again from L2 for each tile of queries. float32 is multiplied in float32 ("ieee"), float16 and bfloat16 on tensor cores
-with float32 sums.
+again from L2 for each tile of queries. All are multiplied on tensor cores with float32 sums: float16 and bfloat16 as
+they are, float32 in three products of TF32, as exact as one of float32 (docs/kernels.md).
 
 Tiles depend on D and dtype only, so that a sample has the same result alone and padded in a batch, bit for bit. They
 are small, for the sake of short sequences: at 2.5 Hz one tile holds 6 or 13 s of one (sample, head) pair, and by

@@ -17,7 +17,18 @@ import triton
 import triton.language as tl
 
 from .._math import LOG2_E, fma, saturate
-from .tile import key_range, load_band, load_rows, scores, store_rows, table_row, visible, visible_keys
+from .tile import (
+    key_range,
+    load_band,
+    load_rows,
+    product,
+    product_of_rows,
+    scores,
+    store_rows,
+    table_row,
+    visible,
+    visible_keys,
+)
 
 
 @triton.jit
@@ -31,13 +42,13 @@ def _weights_and_gradients(b_qc, b_qp, b_k, b_v, b_own, b_before, b_dout, b_lse,
     """Weights p of a tile and gradients ds of its products, [N, N] both, 0 where masked."""
     BLOCK: tl.constexpr = b_k.shape[0]
     o_n = tl.arange(0, BLOCK)
-    b_x = tl.dot(b_qp, tl.trans(b_own), input_precision="ieee")
-    b_x = tl.where(_own_half(BLOCK), b_x, tl.dot(b_qp, tl.trans(b_before), input_precision="ieee"))
+    b_x = product_of_rows(b_qp, b_own)
+    b_x = tl.where(_own_half(BLOCK), b_x, product_of_rows(b_qp, b_before))
     b_score = scores(b_qc, b_k, tl.gather(b_x, (o_n[None, :] - o_n[:, None]) & (BLOCK - 1), 1))
     b_log_p = fma(b_score, tl.full([], SCALE * LOG2_E, b_score.dtype), -b_lse[:, None])
     b_log_p = tl.minimum(b_log_p, 0.0, propagate_nan=tl.PropagateNan.ALL)  # rounding of huge scores may exceed 0
     b_p = tl.where(mask, tl.exp2(b_log_p), 0.0)
-    b_dp = tl.dot(b_dout, tl.trans(b_v), input_precision="ieee")
+    b_dp = product_of_rows(b_dout, b_v)
     return b_p, b_p * (b_dp - b_delta[:, None]) * SCALE
 
 
@@ -136,10 +147,10 @@ def _attention_bwd_dq_kernel(
         b_before = load_band(pos_ptr, base + BLOCK, left, right, stride_pos_r, CLIPPED, HEAD_DIM, BLOCK, BLOCK_D)
         mask = visible(i_position + o_n, o_key, first, end, left, right, CLIPPED)
         _, b_ds = _weights_and_gradients(b_qc, b_qp, b_k, b_v, b_own, b_before, b_dout, b_lse, b_delta, mask, SCALE)
-        b_dqc += tl.dot(saturate(b_ds, b_k.dtype), b_k, input_precision="ieee")
+        b_dqc += product(saturate(b_ds, b_k.dtype), b_k)
         b_ds_own, b_ds_before = _skew(saturate(b_ds, b_k.dtype))
-        b_dqp += tl.dot(b_ds_own, b_own, input_precision="ieee")
-        b_dqp += tl.dot(b_ds_before, b_before, input_precision="ieee")
+        b_dqp += product(b_ds_own, b_own)
+        b_dqp += product(b_ds_before, b_before)
         if CLIPPED:
             distance = base + o_n[:, None] - o_n[None, :]
             b_far_left += tl.sum(tl.where(distance >= left, b_ds, 0.0), 1)
@@ -232,8 +243,8 @@ def _attention_bwd_dkv_kernel(
         b_before = load_band(pos_ptr, base + BLOCK, left, right, stride_pos_r, CLIPPED, HEAD_DIM, BLOCK, BLOCK_D)
         mask = visible(first_position + o_query, o_key, first, end, left, right, CLIPPED)
         b_p, b_ds = _weights_and_gradients(b_qc, b_qp, b_k, b_v, b_own, b_before, b_dout, b_lse, b_delta, mask, SCALE)
-        b_dk += tl.dot(tl.trans(saturate(b_ds, b_qc.dtype)), b_qc, input_precision="ieee")
-        b_dv += tl.dot(tl.trans(b_p.to(b_qc.dtype)), b_dout, input_precision="ieee")
+        b_dk += product(tl.trans(saturate(b_ds, b_qc.dtype)), b_qc)
+        b_dv += product(tl.trans(b_p.to(b_qc.dtype)), b_dout)
     store_rows(dk_ptr + o_out, b_dk, o_key, o_key < n_keys, n_heads * HEAD_DIM, HEAD_DIM)
     store_rows(dv_ptr + o_out, b_dv, o_key, o_key < n_keys, n_heads * HEAD_DIM, HEAD_DIM)
 
@@ -319,8 +330,8 @@ def _attention_bwd_dpos_kernel(
             mask = visible(i_position + o_n, o_key, first, end, left - inner, right - inner, False)
             _, b_ds = _weights_and_gradients(b_qc, b_qp, b_k, b_v, b_own, b_before, b_dout, b_lse, b_delta, mask, SCALE)
             b_ds_own, b_ds_before = _skew(saturate(b_ds, b_qc.dtype))
-            b_dpos_own += tl.dot(tl.trans(b_ds_own), b_qp, input_precision="ieee")
-            b_dpos_before += tl.dot(tl.trans(b_ds_before), b_qp, input_precision="ieee")
+            b_dpos_own += product(tl.trans(b_ds_own), b_qp)
+            b_dpos_before += product(tl.trans(b_ds_before), b_qp)
     o_block = (i_split * n_heads + i_head) * n_rows
     o_own, o_before = base - o_n, base + BLOCK - o_n  # distances
     o_row = o_block + table_row(o_own, left, right, CLIPPED)

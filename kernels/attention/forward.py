@@ -10,7 +10,19 @@ import triton
 import triton.language as tl
 
 from .._math import LOG2_E, fma
-from .tile import biased, key_range, load_band, load_rows, load_vector, scores, store_rows, visible, visible_keys
+from .tile import (
+    biased,
+    key_range,
+    load_band,
+    load_rows,
+    load_vector,
+    product,
+    product_of_rows,
+    scores,
+    store_rows,
+    visible,
+    visible_keys,
+)
 
 
 @triton.jit
@@ -84,7 +96,7 @@ def _attention_fwd_kernel(
         b_band = load_band(
             pos_ptr, base + i_before * BLOCK_N, left, right, stride_pos_r, CLIPPED, HEAD_DIM, BLOCK_N, BLOCK_D
         )
-        b_x = tl.dot(b_qp, tl.trans(b_band), input_precision="ieee")
+        b_x = product_of_rows(b_qp, b_band)
         b_y_before = tl.where(m_behind, b_x_before, b_x)
         b_x_before = b_x
 
@@ -99,7 +111,7 @@ def _attention_fwd_kernel(
             b_x = tl.where(base > 0, b_far_left, b_far_right)[:, None] + tl.zeros([BLOCK_M, BLOCK_N], COMPUTE)
         else:
             b_band = load_band(pos_ptr, base, left, right, stride_pos_r, CLIPPED, HEAD_DIM, BLOCK_N, BLOCK_D)
-            b_x = tl.dot(b_qp, tl.trans(b_band), input_precision="ieee")
+            b_x = product_of_rows(b_qp, b_band)
         b_y = tl.where(m_behind, b_x_before, b_x)
         b_score = scores(b_qc, b_k, tl.gather(tl.where(m_own, b_y, b_y_before), i_rotated, 1))
         b_x_before, b_y_before = b_x, b_y
@@ -110,7 +122,7 @@ def _attention_fwd_kernel(
         b_decay = tl.exp2((b_max - b_shift) * (SCALE * LOG2_E))
         b_p = tl.exp2((b_score - b_shift[:, None]) * (SCALE * LOG2_E))
         b_v = load_rows(v_ptr, o_key, o_key < end, stride_v_t, HEAD_DIM, BLOCK_D)
-        b_out = b_out * b_decay[:, None] + tl.dot(b_p.to(b_v.dtype), b_v, input_precision="ieee")
+        b_out = b_out * b_decay[:, None] + product(b_p.to(b_v.dtype), b_v)
         b_sum = fma(b_sum, b_decay, tl.sum(b_p, 1))
         b_max = b_max_new
 

@@ -17,11 +17,12 @@ DPOS_PROGRAMS = 1024  # the sums of dpos are split until about so many programs 
 Biases = tuple[Tensor | None, Tensor | None]
 
 
-def tiles(head_dim: int, dtype: torch.dtype) -> dict[str, int]:
+def tiles(head_dim: int, dtype: torch.dtype, backward: bool = False) -> dict[str, int]:
     """Choose tile sizes and warps: what fits the registers of every card without spilling (`bench.static`)."""
     block_d = max(16, triton.next_power_of_2(head_dim))
     if dtype.itemsize > 2:  # with no limit stated, the assembler spills a few bytes for occupancy that memory forbids
-        return {"BLOCK_M": 16, "BLOCK_N": 16, "BLOCK_D": block_d, "num_warps": block_d // 16, "maxnreg": 255}
+        warps = block_d // 16 if backward or block_d < 64 else block_d // 32
+        return {"BLOCK_M": 16, "BLOCK_N": 16, "BLOCK_D": block_d, "num_warps": warps, "maxnreg": 255}
     block_m = 64 if block_d == 64 else 32
     warps = 8 if block_d >= 128 else 4 if block_d == 64 else 2
     return {"BLOCK_M": block_m, "BLOCK_N": 32, "BLOCK_D": block_d, "num_warps": warps}
@@ -141,7 +142,7 @@ def attention_backward(
     if not q.numel():
         du, dv_bias = lse.new_zeros(n_heads, head_dim), lse.new_zeros(n_heads, head_dim)
         return dq, dk.zero_(), dv.zero_(), lse.new_zeros(n_heads, n_rows, head_dim), du, dv_bias
-    options = tiles(head_dim, q.dtype)
+    options = tiles(head_dim, q.dtype, backward=True)
     block = options.pop("BLOCK_N")
     del options["BLOCK_M"]
     n_query_tiles, n_key_tiles = triton.cdiv(n_queries, block), triton.cdiv(n_keys, block)

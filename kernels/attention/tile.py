@@ -1,9 +1,11 @@
-"""Device code that both passes of attention share: rows of a tile, the band of positions under it, what is visible."""
+"""Device code that both passes of attention share: rows of a tile, products, the band of positions, what is visible."""
 
 import triton
 import triton.language as tl
 
 from .._math import saturate
+
+DEPTH = tl.constexpr(16)  # columns; the least that tl.dot takes
 
 
 @triton.jit
@@ -39,13 +41,34 @@ def biased(b_q, bias_ptr, i_head, CLIPPED: tl.constexpr, HEAD_DIM: tl.constexpr,
 
 
 @triton.jit
+def product(b_x, b_y):
+    """``x @ y``; of float32, with each factor the sum of two TF32 numbers, in three products on the matrix unit."""
+    PRECISION: tl.constexpr = "tf32x3" if b_x.dtype == tl.float32 else "ieee"
+    return tl.dot(b_x, b_y, input_precision=PRECISION)
+
+
+@triton.jit
+def product_of_rows(b_x, b_y):
+    """``x @ y^T``; of float32, the sum of products of DEPTH columns each.
+
+    Matrix units cut their sums toward zero; of a long one the error would lean that way (docs/kernels.md).
+    """
+    if b_x.dtype == tl.float32 and b_x.shape[1] > DEPTH:
+        b_x = tl.permute(tl.reshape(b_x, b_x.shape[0], b_x.shape[1] // DEPTH, DEPTH), 1, 0, 2)
+        b_y = tl.permute(tl.reshape(b_y, b_y.shape[0], b_y.shape[1] // DEPTH, DEPTH), 1, 2, 0)
+        return tl.sum(product(b_x, b_y), 0)
+    else:
+        return product(b_x, tl.trans(b_y))
+
+
+@triton.jit
 def scores(b_q, b_k, b_x):
     """``q k^T + x``, in float32 with x added last, which halves the largest errors.
 
     Triton starts a product from what ``+`` adds to it, so that every term is rounded beside x; not so for ``-``. Matrix
     units round seldom, and take the start for free.
     """
-    b_product = tl.dot(b_q, tl.trans(b_k), input_precision="ieee")
+    b_product = product_of_rows(b_q, b_k)
     if b_k.dtype.primitive_bitwidth == 16:
         return b_product + b_x
     else:

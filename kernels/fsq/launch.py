@@ -7,7 +7,8 @@ from torch import Tensor
 
 from .._launch import AS_WRITTEN, on_device
 
-TILE = 1024  # elements per program
+TILE, LARGEST_TILE = 1024, 4096  # elements per program
+SECTOR = 32  # bytes that memory moves at once
 MAX_LEVEL = 2**22  # beyond, float32 no longer tells neighbouring digits apart
 
 
@@ -44,6 +45,9 @@ def launch(kernel, name: str, tensors: tuple[Tensor, ...], frames: Tensor, **con
     n_batch, n_frames, n_dims = frames.shape
     dims = triton.next_power_of_2(n_dims)
     per_program = max(1, TILE // dims)
+    if frames.stride(1) == 1:  # neighbouring frames are: take as many as fill a sector
+        sector = min(SECTOR // min(x.element_size() for x in tensors), triton.next_power_of_2(n_frames))
+        per_program = max(per_program, min(sector, LARGEST_TILE // dims))
     if frames.numel():
         with on_device(name, frames):
             kernel[(n_batch * triton.cdiv(n_frames, per_program),)](
@@ -54,6 +58,7 @@ def launch(kernel, name: str, tensors: tuple[Tensor, ...], frames: Tensor, **con
                 ROWS=n_batch == 1 and frames.is_contiguous(),
                 FRAMES=per_program,
                 DIMS=dims,
+                num_warps=min(max(4, per_program * dims // 256), 16),
                 **AS_WRITTEN,
                 **constants,
             )

@@ -103,7 +103,7 @@ def run_jobs(
 def run_job(job: Job, bench: Bench, left_seconds: float = math.inf) -> Row:
     """Measure a job; a provider that is absent, fails or takes too long gives a row that says so.
 
-    float32 is IEEE float32, without TF32, for every provider.
+    float32 is IEEE float32, without TF32, for every provider; our attention multiplies three times in TF32 for it.
     """
     if reason := job.absence(bench):
         return job.row(status=reason)

@@ -45,9 +45,13 @@ def test_matches_reference_forward_and_backward(shape, has_context, dtype):
     assert_op_matches(glu_conv_norm_silu, ops.glu_conv_norm_silu, inputs, [dy], dtype)
 
 
-@pytest.mark.parametrize("shape", [(1, 300, 3, 2), (1, 1, 1000, 2)], ids=str)
+@pytest.mark.parametrize("shape", [(1, 300, 16, 2), (1, 1, 1000, 2)], ids=str)
 def test_many_frames_or_channels(shape):
-    """In float32 if compiled only: the interpreter adds the channels up one after the other, a GPU in pairs."""
+    """In float32 if compiled only: the interpreter adds the channels up one after the other, a GPU in pairs.
+
+    With 16 channels, not 3: of 300 frames of 3 the least deviation is 0.06, by which the norm divides the errors that
+    PTX allows in a sigmoid.
+    """
     *inputs, _, dy = make_inputs(shape)
     dtype = torch.float64 if INTERPRETED else torch.float32
     assert_op_matches(glu_conv_norm_silu, ops.glu_conv_norm_silu, inputs, [dy], dtype)

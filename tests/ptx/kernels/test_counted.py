@@ -4,6 +4,7 @@ import pytest
 import torch
 import triton
 import triton.language as tl
+from silk_fast.kernels import fsq_quantize, snake
 
 from bench.counted import LARGE_SAMPLE, SMALL, Counting
 from tests.ptx.driver import install
@@ -79,3 +80,18 @@ def test_a_matrix_product(counting, dtype):
     assert counts.load_sectors == counts.load_bytes // 32
     assert counts.store_bytes == 4 * M * N
     assert launch.tensor_bytes == 2 * (M * K + K * N) + 4 * M * N
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+@pytest.mark.parametrize("op", ["snake of an odd number of elements", "codes of [B, D, F]"])
+def test_elements_side_by_side_share_a_sector(counting, op, dtype):
+    """But for the last program's in Snake, whose mask ends anywhere: there each lane's vector is cut into elements."""
+    if op.startswith("snake"):
+        x, alpha = torch.randn(1, 24, 4101).to(dtype), torch.rand(24) + 0.5
+        snake(x, alpha, alpha)
+    else:
+        fsq_quantize(torch.randn(4, 128, 32).to(dtype), [8] * 128, 1)
+    (launch,) = counting.launches
+    counts = launch.counts
+    assert counts.load_sectors <= 1.2 * counts.load_bytes / 32
+    assert counts.store_sectors <= 1.2 * counts.store_bytes / 32
