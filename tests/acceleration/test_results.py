@@ -76,6 +76,7 @@ def test_half_precision_is_close_and_keeps_the_interfaces_in_float32(codec, audi
     assert agree > 0.5 if dtype == torch.float16 else agree > 0
 
 
+@pytest.mark.not_interpreted("takes a minute; make test-compiled runs it")
 def test_accelerated_stream_equals_accelerated_whole(codec, audio):
     accelerate_(codec, deterministic=True)
     tokens = codec.encode(audio).tokens
