@@ -157,9 +157,9 @@ def _attention_bwd_dq_kernel(
             b_far_right += tl.sum(tl.where((distance <= -right) & (distance < left), b_ds, 0.0), 1)
 
     store_rows(dq_ptr, b_dqc + b_dqp, o_query, m_query, n_heads * HEAD_DIM, HEAD_DIM)
-    if CLIPPED:
-        b_dqc = b_far_left[:, None] * b_qc.to(COMPUTE)
-        b_dqp = b_far_right[:, None] * b_qc.to(COMPUTE)
+    if CLIPPED:  # loaded again, for registers could not hold it all the while without spilling
+        b_q = load_rows(qc_ptr, o_query, m_query, stride_q_t, HEAD_DIM, BLOCK_D).to(COMPUTE)
+        b_dqc, b_dqp = b_far_left[:, None] * b_q, b_far_right[:, None] * b_q
     o_d = tl.arange(0, BLOCK_D)
     sums_ptr += (i_pair * n_tiles + i_tile) * HEAD_DIM
     tl.store(sums_ptr + o_d, tl.sum(b_dqc, 0), mask=o_d < HEAD_DIM)
