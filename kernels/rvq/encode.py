@@ -103,6 +103,7 @@ def _rvq_encode(x: Tensor, codebooks: Tensor, euclidean: bool) -> Tensor:
         x, codebooks = x.contiguous(), codebooks.float().contiguous()
         dims = max(triton.next_power_of_2(n_dims), 16)
         tile = {"FRAMES": FRAMES, "DIMS": dims, "CODES": max(16, min(64, 8192 // dims)), "num_warps": 4}
+        tile["maxnreg"] = 255  # with no limit, the assembler spills a few bytes for occupancy that memory forbids
         n_blocks = triton.cdiv(n_frames, FRAMES)
         splits = _splits(n_blocks, n_codes, tile["CODES"], x.device)
         rests = torch.empty(2, n_frames, n_dims, dtype=torch.float32, device=x.device)

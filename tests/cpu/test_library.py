@@ -54,7 +54,7 @@ def test_threads_are_those_of_pytorch(two_threads):
     assert threading.get_native_id() in seen
     assert seen <= before
     ops.snake(torch.ones(1, 1, LARGE), torch.ones(1), torch.ones(1))
-    assert threads_of_process() == before
+    assert threads_of_process() <= before
 
 
 def test_one_thread_is_the_callers(built):

@@ -66,7 +66,8 @@ def test_what_are_no_tokens_is_named(codec, tokens, message):
     with pytest.raises(SilkInputError, match=message):
         codec.decode(tokens)
     if not isinstance(tokens, EncodedAudio):
-        with codec.streaming() as stream, pytest.raises(SilkInputError, match=message.replace("B, F", "1, F")):
+        message = message.replace("B, F", "1, F").replace(" or what encode returned", "")
+        with codec.streaming() as stream, pytest.raises(SilkInputError, match=message):
             stream.decode(tokens)
 
 
