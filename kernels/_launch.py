@@ -78,6 +78,11 @@ def capability() -> int:
     return 0 if INTERPRETED else triton.runtime.driver.active.get_current_target().arch
 
 
+def processors(device: torch.device) -> int:
+    """Count the multiprocessors of a card; where there is none, those of an RTX 3090."""
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 82
+
+
 def contiguous(x: Tensor | None) -> Tensor | None:
     """Make ``x`` contiguous; None stays None."""
     return None if x is None else x.contiguous()

@@ -6,12 +6,11 @@ import torch
 import triton
 from torch import Tensor
 
-from .._launch import AS_WRITTEN, capability, check_operand, contiguous, define_op, on_device
+from .._launch import AS_WRITTEN, capability, check_operand, contiguous, define_op, on_device, processors
 from .forward import _conv_fwd_kernel, _residual_unit_fwd_kernel
 from .weights import MAX_FUSED_WIDTH, PackedResidualUnit, check_half, pack_weights
 
 MAX_TIME = 1 << 29
-DEFAULT_PROCESSORS = 82  # of an RTX 3090, where there is no card to ask
 
 Padding = Literal["causal", "symmetric"]
 
@@ -49,8 +48,7 @@ def _check(x: Tensor, packed: PackedResidualUnit, dilation: int, context: Tensor
 
 def _fills_card(n_tiles: int, x: Tensor) -> bool:
     """Tell whether that many large tiles occupy at least half of the multiprocessors."""
-    n = torch.cuda.get_device_properties(x.device).multi_processor_count if x.is_cuda else DEFAULT_PROCESSORS
-    return 2 * n_tiles >= n
+    return 2 * n_tiles >= processors(x.device)
 
 
 def _launch(x: Tensor, packed: PackedResidualUnit, dilation: int, context: Tensor | None, padding: str) -> Tensor:

@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .._launch import AS_WRITTEN, INTERPRETED, check_dtype, check_operand, define_op, on_device
+from .._launch import AS_WRITTEN, check_dtype, check_operand, define_op, on_device, processors
 from .search import nearest_code
 
 FRAMES = 16
@@ -83,13 +83,8 @@ def _rvq_stage_kernel(
 
 def _splits(n_blocks: int, n_codes: int, codes: int, device: torch.device) -> int:
     """Parts of a codebook with which a launch fills the card, a power of two."""
-    n_processors = 4 if INTERPRETED or device.type != "cuda" else _processors(device)
-    wanted = triton.next_power_of_2(triton.cdiv(n_processors, n_blocks))
+    wanted = triton.next_power_of_2(triton.cdiv(processors(device), n_blocks))
     return min(wanted, triton.next_power_of_2(triton.cdiv(n_codes, codes)))
-
-
-def _processors(device: torch.device) -> int:
-    return torch.cuda.get_device_properties(device).multi_processor_count
 
 
 @define_op("rvq_encode")

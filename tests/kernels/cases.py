@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from silk_fast.kernels.residual_unit.launch import DEFAULT_PROCESSORS
+from silk_fast.kernels._launch import processors
 from torch import Tensor
 
 from silk_fast import kernels
@@ -48,8 +48,7 @@ def residual_unit_inputs(n_time: int, context: int | None = None) -> list[Tensor
 
 def filling_time() -> int:
     """Frames of two samples with which the residual unit takes its one-kernel form on this card."""
-    is_gpu = DEVICE == "cuda"
-    return 32 * (torch.cuda.get_device_properties(DEVICE).multi_processor_count if is_gpu else DEFAULT_PROCESSORS)
+    return 32 * processors(torch.device(DEVICE))
 
 
 # Named by the kernel, and after a comma by what else is exercised.
