@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from silk_fast.acceleration.folding import FoldedRelativeAttention, Folding
-from silk_fast.acceleration.forms import FollowsPolicy, Form, where
+from silk_fast.acceleration.forms import FollowsPolicy, Form, is_plain_inference, where
 from silk_fast.cpu import library
 from silk_fast.cpu import ops as cpu
 from silk_fast.reference import ops
@@ -21,13 +21,7 @@ from silk_fast.reference.state import ContextState
 
 def serves(x: Tensor) -> bool:
     """Tell whether the C library may compute on ``x``."""
-    return (
-        x.is_cpu
-        and not torch.is_grad_enabled()
-        and not torch.compiler.is_compiling()
-        and not torch.is_autocast_enabled("cpu")
-        and x.dtype in (torch.float32, torch.int32, torch.int64)
-    )
+    return x.is_cpu and is_plain_inference(x) and x.dtype in (torch.float32, torch.int32, torch.int64)
 
 
 def if_built(form: type[Form]) -> type[Form] | None:

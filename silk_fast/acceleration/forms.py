@@ -38,6 +38,15 @@ def where(serves: Callable[[Tensor], bool], operation: Callable, reference: Call
     return staticmethod(op)
 
 
+def is_plain_inference(x: Tensor) -> bool:
+    """Tell whether gradients and autocast are off where ``x`` is, and nothing is being compiled or exported."""
+    return (
+        not torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()
+        and not torch.is_autocast_enabled(x.device.type)
+    )
+
+
 class FollowsPolicy(Form):
     """A form that is given the policy of the model it is swapped into."""
 

@@ -18,7 +18,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from silk_fast.acceleration import cpu_forms
 from silk_fast.acceleration.folding import Folding
-from silk_fast.acceleration.forms import FollowsPolicy, Policy, own_class, replaced_class
+from silk_fast.acceleration.forms import FollowsPolicy, Policy, is_plain_inference, own_class, replaced_class
 from silk_fast.acceleration.table import Replacement
 from silk_fast.cpu import ops as cpu
 
@@ -144,12 +144,7 @@ class OnCpu(Place):
 
 def gpu_serves(x: Tensor) -> bool:
     """Tell whether a form for a GPU may compute on ``x``."""
-    return (
-        kernels().runs_on(x)
-        and not torch.is_grad_enabled()
-        and not torch.compiler.is_compiling()
-        and not torch.is_autocast_enabled(x.device.type)
-    )
+    return kernels().runs_on(x) and is_plain_inference(x)
 
 
 class OnGpu(Place):
