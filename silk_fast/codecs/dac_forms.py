@@ -4,16 +4,8 @@ from torch import Tensor
 from transformers.models.dac import modeling_dac as dac
 
 from silk_fast.codecs.factorized import FactorizedQuantizer
-from silk_fast.codecs.snake_family import (
-    CoderShape,
-    DecoderBlockShape,
-    EncoderBlockShape,
-    Forms,
-    OnCpu,
-    OnGpu,
-    SnakeShape,
-    UnitShape,
-)
+from silk_fast.codecs.places import Forms, OnCpu, OnGpu
+from silk_fast.codecs.snake_family import CoderShape, DecoderBlockShape, EncoderBlockShape, SnakeShape, UnitShape
 
 
 class CpuDacSnake(OnCpu, SnakeShape, dac.Snake1d): ...

@@ -10,9 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from silk_fast.acceleration.folding import Folding
-from silk_fast.acceleration.forms import replaced_class
-from silk_fast.acceleration.table import Replacement
-from silk_fast.codecs.snake_family import gpu_serves, kernels, weight_of, why_unfit
+from silk_fast.codecs.places import gpu_serves, kernels, weight_of
 from silk_fast.reference.ops import factorized_tables
 
 
@@ -91,8 +89,3 @@ class FactorizedQuantizer(Folding):
     def _back(self, entries: Tensor, stages: Stages) -> Tensor:
         """Sum of what the stages project back, ``[B, C, T]``."""
         return F.linear(entries, stages.back, stages.back_bias).transpose(1, 2)
-
-
-def replacement(form: type[FactorizedQuantizer]) -> Replacement:
-    """The entry of the table for a form; on a CPU the library's own quantiser serves."""
-    return Replacement(replaced_class(form), "rvq", lambda: form, why_unfit=lambda m: why_unfit(m, form, ()))

@@ -2,16 +2,8 @@
 
 from diffusers.models.autoencoders import autoencoder_oobleck as oobleck
 
-from silk_fast.codecs.snake_family import (
-    CoderShape,
-    DecoderBlockShape,
-    EncoderBlockShape,
-    Forms,
-    OnCpu,
-    OnGpu,
-    SnakeShape,
-    UnitShape,
-)
+from silk_fast.codecs.places import Forms, OnCpu, OnGpu
+from silk_fast.codecs.snake_family import CoderShape, DecoderBlockShape, EncoderBlockShape, SnakeShape, UnitShape
 
 
 class CpuOobleckSnake(OnCpu, SnakeShape, oobleck.Snake1d): ...

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from silk_fast.acceleration.forms import Form
 from silk_fast.codecs.factorized import FactorizedQuantizer
-from silk_fast.codecs.snake_family import Forms, OnCpu, OnGpu, Place, SnakeShape, UnitShape
+from silk_fast.codecs.places import Forms, OnCpu, OnGpu, Place
+from silk_fast.codecs.snake_family import SnakeShape, UnitShape
 
 OTHER_PARTS = (LocalMHA, nn.Tanh)
 
@@ -33,7 +34,8 @@ class SequenceShape(Place):
             if isinstance(part, layers.Snake1d):
                 snake = part
             elif isinstance(part, nn.Conv1d | nn.ConvTranspose1d):
-                x, snake = self._convolve(f"{i}", x, part, snake), None
+                convolve = self._transpose if isinstance(part, nn.ConvTranspose1d) else self._convolve
+                x, snake = convolve(f"{i}", x, part, snake), None
             elif isinstance(part, Form):
                 x = part(x)
             else:

@@ -21,7 +21,7 @@
 #define UNROLL _Pragma("GCC unroll 8")
 #endif
 
-/* One convolution; its input passes a Snake first, if alpha is not NULL. */
+/* One convolution; its input passes a Snake first, if alpha is not NULL, or an ELU. */
 typedef struct {
   const float *weight; /* [n_out / ROWS, n_in, stride, taps / stride, ROWS], zeros for channels that fill a block */
   const float *bias;   /* [n_out], or NULL */
@@ -31,6 +31,7 @@ typedef struct {
   int64_t n_parts;   /* weights are those of so many convolutions, one after another: convolution_parts.h */
   int64_t depthwise; /* every output channel reads its own input channel; weight is [n_out, taps] */
   int64_t half;      /* weights are pairs of bfloat16: [n_out / ROWS, (n_in * stride + 1) / 2, taps / stride, ROWS, 2] */
+  int64_t elu;
 } convolution;
 
 /* [n_batch, n_in, n_time], after n_left samples of context or, if that is NULL, zeros; and before zeros. */
@@ -93,6 +94,7 @@ typedef float vector4 __attribute__((vector_size(16)));
 #define LOAD(p) _mm256_loadu_ps(p)
 #define STORE(p, v) _mm256_storeu_ps(p, v)
 #define MULTIPLY_ADD(w, v, sum) _mm256_fmadd_ps(_mm256_set1_ps(w), v, sum)
+#define KEEP(v) __asm__("" : "+x"(v))
 #define SPANS 3
 #define FUSED 1
 #define PAIRS 0
@@ -189,16 +191,18 @@ int silk_conv_transpose1d(const convolution *c, const float *x, float *y, int64_
                    c->half ? transposed_tiles_half_loops : transposed_tiles_loops, threads);
 }
 
-/* y = x + pointwise(snake(dilated(snake(x)))), of the shape of x. Returns 1 for want of memory, else 0. */
+/* y = x + pointwise(hidden) with hidden = act(dilated(act(x))), of the shape of x; or, if the pointwise convolution reads
+ * the channels of x too, y = pointwise([hidden, x]). Returns 1 for want of memory, else 0. */
 int silk_residual_unit(const convolution *dilated, const convolution *pointwise, const float *x, const float *context,
                        float *y, int64_t n_batch, int64_t n_time, int64_t n_left, int threads) {
   const int64_t reach = (dilated->taps - 1) * dilated->dilation;
-  tiles job = {dilated, pointwise, {x, context, n_time, n_left}, x, y, n_time, 0, 0, reach, 0, 0, NULL};
+  const float *residual = pointwise->n_in > dilated->n_out ? NULL : x;
+  tiles job = {dilated, pointwise, {x, context, n_time, n_left}, residual, y, n_time, 0, 0, reach, 0, 0, NULL};
   if (dilated->n_parts == N_PRODUCTS) {
     const int64_t unit = 4 * dilated->dilation;
     return run_tiles(&job, 4 * dilated->n_in, n_batch, maximum(384 / unit, 1) * unit, unit, fast_unit_tiles_loops,
                      threads);
   }
-  return run_tiles(&job, 2 * dilated->n_in, n_batch, 96, 16, pointwise->half ? unit_tiles_half_loops : unit_tiles_loops,
-                   threads);
+  return run_tiles(&job, dilated->n_in + pointwise->n_in, n_batch, 96, 16,
+                   pointwise->half ? unit_tiles_half_loops : unit_tiles_loops, threads);
 }

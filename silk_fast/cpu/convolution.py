@@ -28,12 +28,12 @@ class _Convolution(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_void_p) for name in ("weight", "bias", "alpha", "scale")),
         *((name, ctypes.c_int64) for name in ("n_in", "n_out", "taps", "stride", "dilation")),
-        *((name, ctypes.c_int64) for name in ("n_parts", "depthwise", "half")),
+        *((name, ctypes.c_int64) for name in ("n_parts", "depthwise", "half", "elu")),
     ]
 
 
 class PackedConvolution:
-    """A convolution in the form that C reads, and the Snake before it, if any; copies of what it was made of.
+    """A convolution in the form that C reads, and the Snake or ELU before it, if any; copies of what it was made of.
 
     Args:
         weight: ``[C', C, K]``, or ``[C, 1, K]`` if ``depthwise``.
@@ -45,11 +45,13 @@ class PackedConvolution:
         depthwise: every channel is convolved by itself; for :func:`residual_unit`.
         fast: 7 taps with half the products, of sums (Toom and Cook's 4 outputs of 4 taps), whose rounding errors are
             up to four times PyTorch's; for :func:`residual_unit`, if C' is C.
+        elu: the input passes an ELU of alpha 1 first.
 
     Raises:
         TypeError: an argument is not floating-point.
         ValueError: a shape or device does not match, stride and dilation are both above 1, ``half`` where this
-            processor cannot, or with a stride that does not divide K, or ``fast`` with ``half`` or other taps.
+            processor cannot, or with a stride that does not divide K, ``fast`` with ``half`` or other taps, or
+            ``elu`` with a ``snake``.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class PackedConvolution:
         half: bool = False,
         depthwise: bool = False,
         fast: bool = False,
+        elu: bool = False,
     ) -> None:
         if weight.ndim != 3 or not weight.numel():
             raise ValueError(f"weight must be [C', C, K] and not empty, got {list(weight.shape)}")
@@ -83,7 +86,7 @@ class PackedConvolution:
             packed = _packed_pairs(weight, stride) if half else _packed(weight, stride)
         self.taps = weight.shape[2]
         self.kind = "depthwise" if depthwise else "fast" if fast else "plain"
-        self._keep(packed, bias, snake, (n_in, n_out, taps, stride, dilation), N_PRODUCTS if fast else 1, half)
+        self._keep(packed, bias, snake, (n_in, n_out, taps, stride, dilation), N_PRODUCTS if fast else 1, half, elu)
 
     def _keep(
         self,
@@ -93,8 +96,11 @@ class PackedConvolution:
         sizes: tuple[int, int, int, int, int],
         n_parts: int,
         half: bool,
+        elu: bool,
     ) -> None:
         """Remember what C reads; ``sizes`` are channels in and out, taps of a part, stride and dilation."""
+        if elu and snake is not None:
+            raise ValueError("elu must be False where there is a snake")
         if half and (reason := why_no_bfloat16()):
             raise ValueError(f"half must be False: {reason}")
         self.n_in, self.n_out, _, self.stride, self.dilation = sizes
@@ -105,7 +111,7 @@ class PackedConvolution:
         if snake is not None:
             alpha, beta = (parameters(n, x, self.n_in) for n, x in zip(("alpha", "beta"), snake, strict=True))
             self._tensors[2:] = alpha.clone(), 1.0 / (beta + SNAKE_EPSILON)
-        self._struct = _Convolution(*map(address, self._tensors), *sizes, n_parts, self.kind == "depthwise", half)
+        self._struct = _Convolution(*map(address, self._tensors), *sizes, n_parts, self.kind == "depthwise", half, elu)
         self.address = ctypes.addressof(self._struct)
 
     @property
@@ -115,18 +121,23 @@ class PackedConvolution:
 
 
 class PackedTransposed(PackedConvolution):
-    """A transposed convolution of ``2 * stride`` taps, for :func:`conv_transpose1d`; and the Snake before it, if any.
+    """A transposed convolution of ``2 * stride`` taps, for :func:`conv_transpose1d`, and what is before it.
 
     Args:
         weight: ``[C, C', 2 * s]``.
-        bias, snake, half: as there.
+        bias, snake, half, elu: as there.
 
     Raises:
         TypeError, ValueError: as there, or the number of taps is odd.
     """
 
     def __init__(
-        self, weight: Tensor, bias: Tensor | None = None, snake: tuple[Tensor, Tensor] | None = None, half: bool = False
+        self,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        snake: tuple[Tensor, Tensor] | None = None,
+        half: bool = False,
+        elu: bool = False,
     ) -> None:
         if weight.ndim != 3 or not weight.numel() or weight.shape[2] % 2:
             raise ValueError(f"weight must be [C, C', 2 * stride] and not empty, got {list(weight.shape)}")
@@ -135,7 +146,7 @@ class PackedTransposed(PackedConvolution):
         parts = weight.permute(1, 0, 2).unflatten(2, (2, -1)).flip(2).unbind(3)  # [C', C, 2], the earlier input first
         packed = torch.stack([(_packed_pairs if half else _packed)(part, 1) for part in parts])
         self.kind = "transposed"
-        self._keep(packed, bias, snake, (n_in, n_out, 2, 1, 1), len(parts), half)
+        self._keep(packed, bias, snake, (n_in, n_out, 2, 1, 1), len(parts), half, elu)
 
     @property
     def upsampling(self) -> int:
@@ -204,29 +215,29 @@ def conv1d(
     return y
 
 
-def conv_transpose1d(x: Tensor, convolution: PackedTransposed, padding: int = 0, output_padding: int = 0) -> Tensor:
+def conv_transpose1d(x: Tensor, convolution: PackedTransposed, crop: tuple[int, int] = (0, 0)) -> Tensor:
     """Convolve along time, transposed; an output is the same bits wherever its input lies in ``x``.
 
     Args:
         x: float32 ``[B, C, T]``.
         convolution: made of the weight.
-        padding, output_padding: outputs that are left out at both ends, and fewer of them at the end, as PyTorch has
-            them; the latter is not above the former.
+        crop: outputs that are left out at the start and at the end: PyTorch's ``padding``, and ``output_padding`` less
+            than that.
 
     Returns:
-        float32 ``[B, C', (T + 1) * s - 2 * padding + output_padding]``.
+        float32 ``[B, C', (T + 1) * s - sum(crop)]``.
     """
     c = convolution
     n_batch, _, n_time = _check(x, c, "transposed")
-    if not 0 <= output_padding <= padding:
-        raise ValueError(f"output_padding must be 0 to {padding}, the padding, got {output_padding}")
-    n_outputs = max(0, (n_time + 1) * c.upsampling - 2 * padding + output_padding)
+    if min(crop) < 0:
+        raise ValueError(f"crop must be two numbers of outputs, got {crop}")
+    n_outputs = max(0, (n_time + 1) * c.upsampling - sum(crop))
     x = x.contiguous()
     y = torch.empty((n_batch, c.n_out, n_outputs))
     if y.numel():
         threads = _threads(2 * y.numel() * c.n_in)
         addresses = (c.address, x.data_ptr(), y.data_ptr())
-        _done(load().silk_conv_transpose1d(*addresses, n_batch, n_time, n_outputs, padding, threads))
+        _done(load().silk_conv_transpose1d(*addresses, n_batch, n_time, n_outputs, crop[0], threads))
     return y
 
 
@@ -237,28 +248,37 @@ def residual_unit(
     context: Tensor | None = None,
     padding: str = "causal",
 ) -> Tensor:
-    """Compute ``x + pointwise(snake(dilated(snake(x))))``; the intermediate results never leave the cache.
+    """Compute ``x + pointwise(act(dilated(act(x))))``; the intermediate results never leave the cache.
+
+    A pointwise convolution of more channels has for the last of them ``x`` itself, which then is not added: the sum of
+    what a unit computes and of a convolution beside it is one convolution.
 
     Args:
         x: float32 ``[B, C, T]``.
-        dilated, pointwise: convolutions of C to C channels, each with its Snake; the latter of one tap. The former may
-            be ``fast`` or ``depthwise``.
+        dilated: of C to C' channels, with its Snake or ELU. It may be ``fast`` or, if C' is C, ``depthwise``.
+        pointwise: of one tap, with its Snake or ELU, of C' to C channels; or of C' + C channels to any number.
         context: float32 ``[B, C, (K - 1) * dilation]``, what comes before ``x``; None for zeros.
         padding: ``"causal"``, or ``"symmetric"``: half of the context before ``x``, as many zeros after.
 
     Returns:
-        float32 ``[B, C, T]``.
+        float32 ``[B, C, T]``, or of the channels that the pointwise convolution gives.
     """
     n_batch, n_channels, n_time = _check(x, dilated, "plain", "depthwise", "fast")
     if dilated.half != pointwise.half and dilated.kind != "depthwise":
         raise ValueError("both convolutions must be half or neither, unless the dilated one is depthwise")
+    n_beside = pointwise.n_in - dilated.n_out
+    if n_beside not in (0, n_channels) or (not n_beside and pointwise.n_out != n_channels):
+        expected = f"from {dilated.n_out} to {n_channels} channels, or from {dilated.n_out + n_channels}"
+        raise ValueError(f"pointwise must be {expected}, got from {pointwise.n_in} to {pointwise.n_out}")
     left = dilated.reach if padding == "causal" else dilated.reach // 2
     if context is not None:
         context = operand("context", context, (n_batch, n_channels, left), x)
     x = x.contiguous()
-    y = x.new_empty((n_batch, n_channels, n_time))
+    y = x.new_empty((n_batch, pointwise.n_out, n_time))
     if y.numel():
-        threads = _threads(y.numel() * n_channels * (dilated.taps + 1))
+        threads = _threads(
+            n_batch * n_time * (dilated.n_out * n_channels * dilated.taps + pointwise.n_out * pointwise.n_in)
+        )
         addresses = (dilated.address, pointwise.address, x.data_ptr(), address(context), y.data_ptr())
         _done(load().silk_residual_unit(*addresses, n_batch, n_time, left, threads))
     return y

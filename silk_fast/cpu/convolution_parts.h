@@ -124,7 +124,7 @@ TARGET static void AT(fast_unit_tiles)(const void *data, int64_t first, int64_t 
       AT(resolve)(outputs, n_channels * largest, n, c->bias ? c->bias[k] : 0.0f);
       for (int64_t i = 0; i < 4; i++, outputs += n_channels * largest)
         for (int64_t v = 0; v < n; v++) row[place[v] + i * d] = outputs[v];
-      AT(activate)(row, row, t.n, pointwise->alpha[k], pointwise->scale[k]);
+      AT(activate)(pointwise, k, row, row, t.n);
       memset(row + t.n, 0, WIDTH * sizeof(float));
     }
     const int64_t at = t.i_batch * n_channels * job->n_columns + t.start;

@@ -1,6 +1,7 @@
 /* The inner loops of convolution.c at one level of instructions: included once for each, after the definition of
  *
  *   VECTOR          type of WIDTH floats; LOAD(p), STORE(p, v), and MULTIPLY_ADD(w, v, sum) of a float and two vectors
+ *   KEEP(v)         optional: has the compiler load v once, into a register
  *   SPANS           vectors of time whose sums, for ROWS output channels, fit the registers
  *   FUSED           whether MULTIPLY_ADD rounds once
  *   PAIRS           1 if an element is two bfloat16, of two rows; MULTIPLY_ADD then adds two products of such pairs
@@ -9,11 +10,23 @@
  * An output is the same additions in the same order whatever its place in a tile or in the signal: cutting the signal,
  * or sharing it between threads, changes no bit. */
 
-/* Snake of n samples; scale is 1 / (beta + 1e-9). */
-TARGET static void AT(activate)(const float *x, float *y, int64_t n, float alpha, float scale) {
-  const turns t = per_pi(alpha);
-  INDEPENDENT
-  for (int64_t i = 0; i < n; i++) y[i] = fma32(sine_squared(x[i], t, FUSED), scale, x[i], FUSED);
+#ifndef KEEP
+#define KEEP(v)
+#endif
+
+/* What n samples of a channel pass before the convolution: a Snake, an ELU, or nothing. y may be x. */
+TARGET static void AT(activate)(const convolution *c, int64_t channel, const float *x, float *y, int64_t n) {
+  if (c->alpha) {
+    const turns t = per_pi(c->alpha[channel]);
+    const float scale = c->scale[channel];
+    INDEPENDENT
+    for (int64_t i = 0; i < n; i++) y[i] = fma32(sine_squared(x[i], t, FUSED), scale, x[i], FUSED);
+  } else if (c->elu) {
+    INDEPENDENT
+    for (int64_t i = 0; i < n; i++) y[i] = elu(x[i], FUSED);
+  } else if (y != x) {
+    memcpy(y, x, (size_t)n * sizeof(float));
+  }
 }
 
 /* Lays out what n_columns outputs of a convolution of stride s read, from output `start` on: s rows of each channel, of
@@ -31,8 +44,7 @@ TARGET static void AT(fill)(const convolution *c, const signal *s, int64_t i_bat
     float *out = stride == 1 ? rows : line, *end = out + n;
     for (int part = 0; part < 2; out += sizes[part++]) {
       if (!parts[part]) memset(out, 0, (size_t)sizes[part] * sizeof(float));
-      else if (c->alpha) AT(activate)(parts[part] + offsets[part], out, sizes[part], c->alpha[i], c->scale[i]);
-      else memcpy(out, parts[part] + offsets[part], (size_t)sizes[part] * sizeof(float));
+      else AT(activate)(c, i, parts[part] + offsets[part], out, sizes[part]);
     }
     memset(out, 0, (size_t)(end - out) * sizeof(float));
     for (int64_t j = 0; j < stride; j++) {
@@ -59,6 +71,18 @@ TARGET static void AT(pair)(float *rows, int64_t n_rows, int64_t row_size, int64
 #define PAIR(...)
 #endif
 
+/* Adds the products of one tap. */
+#define TAP(N, p)                                                                                  \
+  VECTOR b[N];                                                                                     \
+  UNROLL for (int n = 0; n < N; n++) {                                                             \
+    b[n] = LOAD((p) + n * WIDTH);                                                                  \
+    KEEP(b[n]);                                                                                    \
+  }                                                                                                \
+  UNROLL for (int m = 0; m < ROWS; m++) {                                                          \
+    UNROLL for (int n = 0; n < N; n++) sum[m][n] = MULTIPLY_ADD(weight[m], b[n], sum[m][n]);       \
+  }                                                                                                \
+  weight += ROWS;
+
 /* Writes `end` outputs of ROWS channels from `channel` on, of N vectors. Products are added up CHAIN at a time, so that
  * rounding errors do not grow with the number of channels. */
 #define BLOCK(N)                                                                                            \
@@ -66,24 +90,24 @@ TARGET static void AT(pair)(float *rows, int64_t n_rows, int64_t row_size, int64
                                    int64_t end, const float *residual, float *y, int64_t y_size) {          \
     const int64_t n_taps = c->taps / c->stride, n_more = c->taps % c->stride,                               \
                   n_rows = (c->n_in * c->stride + PAIRS) >> PAIRS;                                          \
-    const int64_t n_chain = CHAIN / (n_taps + 1) + 1;                                                       \
+    const int64_t n_chain = CHAIN / (n_taps + 1) + 1, jump = row_size - (n_taps - 1) * c->dilation;         \
     const float *weight = c->weight + channel * (PAIRS ? n_rows * n_taps : c->n_in * c->taps);              \
     VECTOR sum[ROWS][N], total[ROWS][N];                                                                    \
     int64_t i = 0, j = 0;                                                                                   \
     do {                                                                                                    \
       const int64_t begin = i;                                                                              \
       UNROLL for (int m = 0; m < ROWS; m++) { UNROLL for (int n = 0; n < N; n++) sum[m][n] = (VECTOR){0}; } \
-      for (; i < minimum(begin + n_chain, n_rows); i++, x += row_size) {                                    \
-        const float *p = x;                                                                                 \
-        for (int64_t k = n_taps + (j < n_more); k > 0; k--, p += c->dilation, weight += ROWS) {             \
-          VECTOR b[N];                                                                                      \
-          UNROLL for (int n = 0; n < N; n++) b[n] = LOAD(p + n * WIDTH);                                    \
-          UNROLL for (int m = 0; m < ROWS; m++) {                                                           \
-            UNROLL for (int n = 0; n < N; n++) sum[m][n] = MULTIPLY_ADD(weight[m], b[n], sum[m][n]);        \
-          }                                                                                                 \
-        }                                                                                                   \
-        j = j + 1 < c->stride ? j + 1 : 0;                                                                  \
+      const int64_t last = minimum(begin + n_chain, n_rows);                                                \
+      int64_t k = 0;                                                                                        \
+      for (int64_t left = n_more ? 0 : (last - i) * n_taps; left > 0; left--) {                             \
+        TAP(N, x)                                                                                           \
+        k = k + 1 == n_taps ? 0 : k + 1;                                                                    \
+        x += k ? c->dilation : jump;                                                                        \
       }                                                                                                     \
+      for (; n_more && i < last; i++, x += row_size, j = j + 1 < c->stride ? j + 1 : 0) {                   \
+        for (k = 0; k < n_taps + (j < n_more); k++) { TAP(N, x + k * c->dilation) }                         \
+      }                                                                                                     \
+      i = last;                                                                                             \
       UNROLL for (int m = 0; m < ROWS; m++) {                                                               \
         UNROLL for (int n = 0; n < N; n++) {                                                                \
           if (begin) sum[m][n] += total[m][n];                                                              \
@@ -120,6 +144,7 @@ BLOCK(5)
 BLOCK(6)
 #endif
 #undef BLOCK
+#undef TAP
 
 typedef void (*AT(block))(const convolution *, int64_t, const float *, int64_t, int64_t, const float *, float *,
                           int64_t);
@@ -180,8 +205,10 @@ TARGET static void AT(conv1d_tiles)(const void *data, int64_t first, int64_t las
 TARGET static void AT(unit_tiles)(const void *data, int64_t first, int64_t last) {
   const tiles *job = data;
   const convolution *c = job->convolution, *pointwise = job->pointwise;
+  const convolution beside = {.n_in = pointwise->n_in - c->n_out, .stride = 1}; /* channels of x that it reads too */
+  const signal x = {job->signal.x, NULL, job->signal.n_time, 0};
   const int64_t row_size = job->size + job->reach + WIDTH, hidden_size = job->size + WIDTH;
-  float *rows = malloc((size_t)(c->n_in * row_size + c->n_out * hidden_size) * sizeof(float));
+  float *rows = malloc((size_t)(c->n_in * row_size + pointwise->n_in * hidden_size) * sizeof(float));
   if (!rows) atomic_store(job->failed, 1);
   for (int64_t i = first; rows && i < last; i++) {
     const tile t = tile_of(job, i);
@@ -194,12 +221,14 @@ TARGET static void AT(unit_tiles)(const void *data, int64_t first, int64_t last)
     for (int64_t k = 0; k < c->n_out; k++) {
       float *row = hidden + k * hidden_size;
       if (c->depthwise) AT(multiply_channel)(c, k, rows + k * row_size, row, t.n);
-      AT(activate)(row, row, t.n, pointwise->alpha[k], pointwise->scale[k]);
+      AT(activate)(pointwise, k, row, row, t.n);
       memset(row + t.n, 0, WIDTH * sizeof(float));
     }
-    PAIR(hidden, c->n_out, hidden_size, t.n + WIDTH);
-    const int64_t at = t.i_batch * c->n_in * job->n_columns + t.start;
-    AT(multiply)(pointwise, hidden, hidden_size, t.n, job->residual + at, job->y + at, job->n_columns);
+    AT(fill)(&beside, &x, t.i_batch, t.start, t.n, hidden + c->n_out * hidden_size, hidden_size, NULL);
+    PAIR(hidden, pointwise->n_in, hidden_size, t.n + WIDTH);
+    const int64_t at = t.i_batch * pointwise->n_out * job->n_columns + t.start;
+    const float *residual = job->residual ? job->residual + at : NULL;
+    AT(multiply)(pointwise, hidden, hidden_size, t.n, residual, job->y + at, job->n_columns);
   }
   free(rows);
 }
@@ -211,6 +240,7 @@ TARGET static void AT(unit_tiles)(const void *data, int64_t first, int64_t last)
 #undef LOAD
 #undef STORE
 #undef MULTIPLY_ADD
+#undef KEEP
 #undef SPANS
 #undef FUSED
 #undef PAIRS

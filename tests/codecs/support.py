@@ -3,9 +3,10 @@
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from importlib.resources import files
-from typing import Any
+from types import ModuleType
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -13,30 +14,30 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from silk_fast.audio import load
+from silk_fast.codecs import dac, encodec, mimi, oobleck, snac
 
 
 @dataclass(frozen=True)
 class Codec:
-    """One configuration of a codec.
+    """One configuration of a codec; a subclass knows its library.
 
     Args:
-        library: the package that it is of.
         build: makes the model, of random weights.
         rate, n_channels: of the audio that it takes.
     """
 
-    library: str
     build: Callable[[], nn.Module]
     rate: int
     n_channels: int = 1
 
-    @property
-    def has_codes(self) -> bool:
-        return self.library != "diffusers"
+    registration: ClassVar[ModuleType]
+    margin: ClassVar[float] = 1e-5
+    """Codes may differ where the two nearest entries differ by less, as :meth:`margins` has it."""
 
     def make(self) -> nn.Module:
         """The model in evaluation mode, the caller's own; the test is skipped where the library is not installed."""
-        pytest.importorskip(self.library, reason=f"needs the package {self.library}")
+        package = self.registration.LIBRARY.distribution
+        pytest.importorskip(package, reason=f"needs the package {package}")
         return copy.deepcopy(_made(self))
 
     def speech(self, seconds: float) -> Tensor:
@@ -44,21 +45,41 @@ class Codec:
         n = int(seconds * self.rate)
         return torch.from_numpy(_speech(self.rate)[: n * self.n_channels].copy()).view(1, self.n_channels, n)
 
-    def encode(self, model: nn.Module, audio: Tensor) -> list[Tensor]:
-        """Codes of every stage ``[B, T]`` or, of Oobleck, the parameters of its distribution."""
-        if self.library == "diffusers":
-            return [model.encode(audio).latent_dist.parameters]
-        codes = model.encode(audio)
-        return list(codes.audio_codes.unbind(1)) if self.library == "transformers" else codes
+    # what a subclass says
 
-    def decode(self, model: nn.Module, encoded: list[Tensor]) -> Tensor:
+    def encode(self, model: nn.Module, audio: Tensor) -> Any:
+        """What the library's ``encode`` gives."""
+        return model.encode(audio, **self.options(model))
+
+    def options(self, model: nn.Module) -> dict[str, Any]:
+        """Options of ``encode`` that are not the library's defaults."""
+        return {}
+
+    def results(self, encoded: Any) -> list[Tensor]:
+        """Codes of every stage ``[B, T]`` or, of Oobleck, the parameters of its distribution."""
+        raise NotImplementedError
+
+    def decode(self, model: nn.Module, encoded: Any) -> Tensor:
         """Audio ``[B, n_channels, T]``; random numbers are those of seed 1."""
-        torch.manual_seed(1)
-        if self.library == "diffusers":
-            return model.decode(decoder_input(self, encoded[0])).sample
-        if self.library == "transformers":
-            return model.decode(audio_codes=torch.stack(encoded, 1)).audio_values[:, None]
-        return model.decode(encoded)
+        raise NotImplementedError
+
+    def latents(self, model: nn.Module, audio: Tensor) -> Tensor:
+        """What the quantiser gets, ``[B, C, T]``."""
+        return model.encoder(audio)
+
+    def synthesise(self, model: nn.Module, latents: Tensor) -> Tensor:
+        """What the decoder makes of them."""
+        return model.decoder(latents)
+
+    def initialise(self, model: nn.Module) -> None:
+        """Random weights that are not the library's own."""
+
+    def fit(self, model: nn.Module, latents: Tensor) -> None:
+        """Take the entries of every stage from the latents of speech: of random ones few would be used."""
+
+    def margins(self, model: nn.Module, audio: Tensor, codes: list[Tensor]) -> list[Tensor]:
+        """By how much the entry of each of ``codes`` is nearer to its latent than the next; residuals are theirs."""
+        raise NotImplementedError
 
 
 @cache
@@ -71,136 +92,194 @@ def _made(codec: Codec) -> nn.Module:
     torch.manual_seed(0)
     with torch.no_grad():  # or the hooks of weight norm leave weights that cannot be copied
         model = codec.build().eval()
-    for module in model.modules():
-        if codec.library == "transformers" and isinstance(module, nn.Conv1d):
-            module.reset_parameters()  # its own are so small that all frames are alike
-        for name in ("alpha", "beta"):
-            if type(module).__name__ == "Snake1d" and hasattr(module, name):
-                nn.init.uniform_(getattr(module, name), *((-0.5, 0.5) if hasattr(module, "logscale") else (0.5, 2.0)))
-    if codec.has_codes:
-        with torch.no_grad():
-            _fit_codebooks(model, latents_of(codec, model, codec.speech(1.5)))
+        codec.initialise(model)
+        codec.fit(model, codec.latents(model, codec.speech(1.5)))
     return model
 
 
-def latents_of(codec: Codec, model: nn.Module, audio: Tensor) -> Tensor:
-    """What the quantiser gets, ``[B, C, T]``."""
-    return model.encoder(model.preprocess(audio) if codec.library == "snac" else audio)
+def _reset_convolutions(model: nn.Module) -> None:
+    for module in model.modules():
+        if isinstance(module, nn.Conv1d):
+            module.reset_parameters()
 
 
-def decoder_input(codec: Codec, latents: Tensor) -> Tensor:
-    """What a decoder may get for what an encoder gave: of Oobleck's distribution, the mean."""
-    return latents if codec.has_codes else latents.chunk(2, 1)[0]
+def _amplify(model: nn.Module, ending: str) -> None:
+    """Have convolutions keep the variance of their inputs, so that not all frames are alike."""
+    for name, parameter in model.named_parameters():
+        if name.endswith(ending):
+            parameter.mul_(1.7)
 
 
-def _fit_codebooks(model: nn.Module, latents: Tensor) -> None:
-    """Centre what a stage quantises, and take its entries from that of speech: of random ones few would be used."""
-    for stage in model.quantizer.quantizers:
-        pooled = F.avg_pool1d(latents, stage.stride) if getattr(stage, "stride", 1) > 1 else latents
-        stage.in_proj.bias -= stage.in_proj(pooled).mean((0, 2))
-        frames = stage.in_proj(pooled)[0].T
-        entries = frames[torch.randint(len(frames), (stage.codebook.num_embeddings,))]
-        stage.codebook.weight.copy_(entries + 0.3 * frames.std(0) * torch.randn(entries.shape))
-        latents = latents - stage(latents)[0]
+def _spread_snakes(model: nn.Module, **ranges: tuple[float, float]) -> None:
+    for module in model.modules():
+        for name, (low, high) in ranges.items() if type(module).__name__ == "Snake1d" else ():
+            nn.init.uniform_(getattr(module, name), low, high)
 
 
-def _dac(**options: Any) -> nn.Module:
-    from transformers import DacConfig, DacModel
-
-    return DacModel(DacConfig(**options))
-
-
-def _snac(**options: Any) -> nn.Module:
-    from snac import SNAC
-
-    return SNAC(**options)
+def _like(frames: Tensor, n_entries: int) -> Tensor:
+    """Entries drawn from ``frames`` ``[N, D]``, and moved."""
+    entries = frames[torch.randint(len(frames), (n_entries,))]
+    return entries + 0.3 * frames.std(0) * torch.randn(entries.shape)
 
 
-def _oobleck(**options: Any) -> nn.Module:
-    from diffusers import AutoencoderOobleck
-
-    return AutoencoderOobleck(**options)
-
-
-TINY_SNAC = {
-    "encoder_dim": 16,
-    "encoder_rates": [2, 3],
-    "decoder_dim": 64,
-    "decoder_rates": [3, 2],
-    "codebook_size": 64,
-    "vq_strides": [2, 1],
-}
-SNAC_24 = {
-    "sampling_rate": 24_000,
-    "encoder_dim": 48,
-    "encoder_rates": [2, 4, 8, 8],
-    "decoder_dim": 1024,
-    "decoder_rates": [8, 8, 4, 2],
-    "attn_window_size": None,
-    "vq_strides": [4, 2, 1],
-}
-HALF_OOBLECK = {"encoder_hidden_size": 64, "decoder_channels": 64, "decoder_input_channels": 32}
-
-CODECS = {
-    "dac 16 kHz": Codec("transformers", partial(_dac, n_codebooks=12), 16_000),
-    "dac 44.1 kHz": Codec(
-        "transformers", partial(_dac, n_codebooks=9, downsampling_ratios=[2, 4, 8, 8], sampling_rate=44_100), 44_100
-    ),
-    "snac 24 kHz": Codec("snac", partial(_snac, **SNAC_24), 24_000),
-    "snac 44 kHz": Codec("snac", _snac, 44_100),
-    "oobleck stereo": Codec("diffusers", partial(_oobleck, **HALF_OOBLECK), 44_100, 2),
-    "oobleck mono": Codec(
-        "diffusers",
-        partial(_oobleck, **HALF_OOBLECK, audio_channels=1, downsampling_ratios=[2, 3, 5], channel_multiples=[1, 2, 5]),
-        16_000,
-    ),
-}
-"""Configurations of real size."""
-
-TINY = {
-    "dac": Codec(
-        "transformers",
-        partial(
-            _dac,
-            encoder_hidden_size=16,
-            decoder_hidden_size=64,
-            downsampling_ratios=[2, 5],
-            n_codebooks=3,
-            codebook_size=64,
-        ),
-        16_000,
-    ),
-    "snac": Codec("snac", partial(_snac, **TINY_SNAC, attn_window_size=None), 24_000),
-    "snac with attention": Codec("snac", partial(_snac, **TINY_SNAC, attn_window_size=8), 24_000),
-    "oobleck": Codec(
-        "diffusers",
-        partial(
-            _oobleck,
-            encoder_hidden_size=16,
-            decoder_channels=16,
-            decoder_input_channels=8,
-            downsampling_ratios=[2, 4],
-            channel_multiples=[1, 2],
-        ),
-        44_100,
-        2,
-    ),
-}
-"""Configurations small enough for kernels in the interpreter."""
+def _gaps(distances: Tensor) -> Tensor:
+    """How much nearer the nearest entry is than the next, of ``distances`` ``[B, entries, T]``."""
+    nearest = distances.topk(2, 1, largest=False).values
+    return nearest[:, 1] - nearest[:, 0]
 
 
-def margins(codec: Codec, model: nn.Module, audio: Tensor, codes: list[Tensor]) -> list[Tensor]:
-    """By how much the entry of each of ``codes`` is nearer to its latent than the next one, in squared distance.
+class Factorized(Codec):
+    """DAC and SNAC: entries and latents of a few dimensions, both on the unit sphere, where margins are at most 4."""
 
-    Both lie on the unit sphere, where squared distances are at most 4. The residuals are those of ``codes``.
-    """
-    latents = latents_of(codec, model, audio)
-    differences = []
-    for stage, ours in zip(model.quantizer.quantizers, codes, strict=True):
-        stride = getattr(stage, "stride", 1)
-        frames = F.normalize(stage.in_proj(F.avg_pool1d(latents, stride) if stride > 1 else latents), dim=1)
-        distances = 2 - 2 * F.normalize(stage.codebook.weight) @ frames  # [B, entries, T]
-        nearest = distances.topk(2, 1, largest=False).values
-        differences.append(nearest[:, 1] - nearest[:, 0])
-        latents = latents - stage.out_proj(stage.codebook(ours).transpose(1, 2)).repeat_interleave(stride, -1)
-    return differences
+    def fit(self, model: nn.Module, latents: Tensor) -> None:
+        for stage in model.quantizer.quantizers:
+            pooled = F.avg_pool1d(latents, stage.stride) if getattr(stage, "stride", 1) > 1 else latents
+            stage.in_proj.bias -= stage.in_proj(pooled).mean((0, 2))
+            stage.codebook.weight.copy_(_like(stage.in_proj(pooled)[0].T, stage.codebook.num_embeddings))
+            latents = latents - stage(latents)[0]
+
+    def margins(self, model: nn.Module, audio: Tensor, codes: list[Tensor]) -> list[Tensor]:
+        latents, margins = self.latents(model, audio), []
+        for stage, ours in zip(model.quantizer.quantizers, codes, strict=True):
+            stride = getattr(stage, "stride", 1)
+            frames = F.normalize(stage.in_proj(F.avg_pool1d(latents, stride) if stride > 1 else latents), dim=1)
+            margins.append(_gaps(2 - 2 * F.normalize(stage.codebook.weight) @ frames))
+            latents = latents - stage.out_proj(stage.codebook(ours).transpose(1, 2)).repeat_interleave(stride, -1)
+        return margins
+
+
+class Dac(Factorized):
+    registration = dac
+
+    def results(self, encoded: Any) -> list[Tensor]:
+        return list(encoded.audio_codes.unbind(1))
+
+    def decode(self, model: nn.Module, encoded: Any) -> Tensor:
+        return model.decode(audio_codes=encoded.audio_codes).audio_values[:, None]
+
+    def initialise(self, model: nn.Module) -> None:
+        _reset_convolutions(model)  # its own are so small that all frames are alike
+        _spread_snakes(model, alpha=(0.5, 2.0))
+
+
+class Snac(Factorized):
+    registration = snac
+
+    def results(self, encoded: Any) -> list[Tensor]:
+        return encoded
+
+    def decode(self, model: nn.Module, encoded: Any) -> Tensor:
+        torch.manual_seed(1)
+        return model.decode(encoded)
+
+    def latents(self, model: nn.Module, audio: Tensor) -> Tensor:
+        return model.encoder(model.preprocess(audio))
+
+    def synthesise(self, model: nn.Module, latents: Tensor) -> Tensor:
+        torch.manual_seed(1)
+        return model.decoder(latents)
+
+    def initialise(self, model: nn.Module) -> None:
+        _spread_snakes(model, alpha=(0.5, 2.0))
+
+
+class Oobleck(Codec):
+    registration = oobleck
+
+    def results(self, encoded: Any) -> list[Tensor]:
+        return [encoded.latent_dist.parameters]
+
+    def decode(self, model: nn.Module, encoded: Any) -> Tensor:
+        return model.decode(encoded.latent_dist.mean).sample
+
+    def synthesise(self, model: nn.Module, latents: Tensor) -> Tensor:
+        return model.decoder(latents.chunk(2, 1)[0])
+
+    def initialise(self, model: nn.Module) -> None:
+        _spread_snakes(model, alpha=(-0.5, 0.5), beta=(-0.5, 0.5))
+
+
+def _euclidean_margins(stages: Any, latents: Tensor, codes: list[Tensor]) -> list[Tensor]:
+    """Of squared distances, as a share of the squares that they are made of."""
+    margins = []
+    for stage, ours in zip(stages, codes, strict=True):
+        entries = stage.codebook.embed
+        squares = latents.square().sum(1, keepdim=True), entries.square().sum(1)[:, None]
+        margins.append(_gaps(squares[0] - 2 * entries @ latents + squares[1]) / (squares[0][:, 0] + squares[1].max()))
+        latents = latents - entries[ours].transpose(1, 2)
+    return margins
+
+
+class Encodec(Codec):
+    registration = encodec
+
+    def initialise(self, model: nn.Module) -> None:
+        _amplify(model, "original0")
+
+    def options(self, model: nn.Module) -> dict[str, Any]:
+        return {"bandwidth": model.config.target_bandwidths[-1]}
+
+    def results(self, encoded: Any) -> list[Tensor]:
+        codes = torch.cat(list(encoded.audio_codes), -1)  # of chunks one after another, [B, Q, T]
+        return list(codes[..., : codes.shape[-1] - (encoded.last_frame_pad_length or 0)].unbind(1))
+
+    def decode(self, model: nn.Module, encoded: Any) -> Tensor:
+        options = {"last_frame_pad_length": encoded.last_frame_pad_length or 0}
+        return model.decode(encoded.audio_codes, encoded.audio_scales, **options).audio_values
+
+    def latents(self, model: nn.Module, audio: Tensor) -> Tensor:
+        config = model.config
+        if config.chunk_length is None:
+            return model.encoder(audio)
+        chunks = [audio[..., at : at + config.chunk_length] for at in range(0, audio.shape[-1], config.chunk_stride)]
+        scales = [chunk.mean(1, keepdim=True).square().mean(-1, keepdim=True).sqrt() + 1e-8 for chunk in chunks]
+        return torch.cat([model.encoder(chunk / scale) for chunk, scale in zip(chunks, scales, strict=True)], -1)
+
+    def fit(self, model: nn.Module, latents: Tensor) -> None:
+        for stage in model.quantizer.layers:
+            stage.codebook.embed.copy_(_like(latents[0].T, stage.codebook.codebook_size))
+            latents = latents - stage.decode(stage.encode(latents))
+
+    def margins(self, model: nn.Module, audio: Tensor, codes: list[Tensor]) -> list[Tensor]:
+        return _euclidean_margins(model.quantizer.layers, self.latents(model, audio), codes)
+
+
+class Mimi(Codec):
+    registration = mimi
+
+    def results(self, encoded: Any) -> list[Tensor]:
+        return list(encoded.audio_codes.unbind(1))
+
+    def decode(self, model: nn.Module, encoded: Any) -> Tensor:
+        return model.decode(encoded.audio_codes).audio_values
+
+    def latents(self, model: nn.Module, audio: Tensor) -> Tensor:
+        return model.encoder(audio).latents
+
+    def synthesise(self, model: nn.Module, latents: Tensor) -> Tensor:
+        return model.decoder(latents).audio_values
+
+    def _quantizers(self, model: nn.Module) -> list[Any]:
+        return [model.quantizer.semantic_residual_vector_quantizer, model.quantizer.acoustic_residual_vector_quantizer]
+
+    def initialise(self, model: nn.Module) -> None:
+        _reset_convolutions(model)  # its own give audio far beyond 1
+        _amplify(model, "conv.weight")
+        for module in model.modules():
+            if type(module).__name__ == "MimiLayerScale":
+                nn.init.constant_(module.scale, 0.3)
+
+    def fit(self, model: nn.Module, latents: Tensor) -> None:
+        for quantizer in self._quantizers(model):
+            residual = quantizer.input_proj(latents)
+            for stage in quantizer.layers:
+                codebook = stage.codebook
+                codebook.embed_sum.copy_(_like(residual[0].T, codebook.codebook_size))
+                residual = residual - stage.decode(stage.encode(residual))
+
+    def margins(self, model: nn.Module, audio: Tensor, codes: list[Tensor]) -> list[Tensor]:
+        latents, margins = self.latents(model, audio), []
+        for quantizer in self._quantizers(model):
+            some = codes[len(margins) : len(margins) + len(quantizer.layers)]
+            margins += _euclidean_margins(quantizer.layers, quantizer.input_proj(latents), some)
+        return margins

@@ -10,63 +10,61 @@ from torch.nn.utils import parametrizations, weight_norm
 from silk_fast import accelerate_, restore_
 from silk_fast.acceleration import Form
 from silk_fast.cpu.ops import why_no_bfloat16
-from tests.codecs.support import CODECS, TINY, Codec, decoder_input, latents_of, margins
+from tests.codecs.configurations import CODECS, TINY
+from tests.codecs.support import Codec, Encodec, Mimi
 
 pytestmark = pytest.mark.usefixtures("on_cpu")
-
-MARGIN = 1e-5
-"""Codes may differ where the two nearest entries differ by less, in squared distance on the unit sphere."""
 
 every_tiny = pytest.mark.parametrize("codec", TINY.values(), ids=TINY)
 every_codec = pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
 
 
-def count_ties(codec: Codec, model: nn.Module, audio: Tensor, ours: list[Tensor], theirs: list[Tensor]) -> int:
-    """How many codes differ at near ties; others must not, but for those of later stages of the same frames."""
+def share_of_ties(codec: Codec, model: nn.Module, audio: Tensor, ours: list[Tensor], theirs: list[Tensor]) -> float:
+    """The share of codes that differ at near ties; others must not, but for later stages of the same frames."""
     base = max(code.shape[-1] for code in theirs)
     changed = torch.zeros(audio.shape[0], base, dtype=torch.bool)
     n_ties = 0
-    for mine, code, margin in zip(ours, theirs, margins(codec, model, audio, ours), strict=True):
+    for mine, code, margin in zip(ours, theirs, codec.margins(model, audio, ours), strict=True):
         stride = base // code.shape[-1]
         differs = (mine != code) & ~changed.unfold(-1, stride, stride).any(-1)
-        assert (margin[differs] < MARGIN).all()
+        assert (margin[differs] < codec.margin).all()
         n_ties += int(differs.sum())
         changed |= differs.repeat_interleave(stride, -1)
-    return n_ties
+    return n_ties / sum(code.numel() for code in theirs)
 
 
-def assert_same_results(codec: Codec, seconds: float) -> int:
+def assert_same_results(codec: Codec, seconds: float) -> None:
     model, audio = codec.make(), codec.speech(seconds)
     twin = copy.deepcopy(model)
     accelerate_(twin)
-    n_ties = 0
     with torch.no_grad():
         theirs, ours = (codec.encode(m, audio) for m in (model, twin))
-        if codec.has_codes:
-            n_ties = count_ties(codec, model, audio, ours, theirs)
+        results = codec.results(ours), codec.results(theirs)
+        if results[0][0].is_floating_point():
+            torch.testing.assert_close(*results, rtol=0, atol=1e-5)
         else:
-            torch.testing.assert_close(ours[0], theirs[0], rtol=0, atol=1e-5)
+            assert share_of_ties(codec, model, audio, *results) <= 0.002
         expected = codec.decode(model, theirs)
         peak = expected.abs().max().item()
-        assert 0.05 < peak < 2
+        assert 0.05 < peak < 5
         torch.testing.assert_close(codec.decode(twin, theirs), expected, rtol=0, atol=1e-4 * peak)
-    return n_ties
 
 
 @every_tiny
 def test_codes_are_equal_and_audio_is_within_a_ten_thousandth_of_its_peak(codec):
-    assert assert_same_results(codec, 0.3) <= 1
+    assert_same_results(codec, 0.3)
 
 
 @pytest.mark.slow
 @every_codec
 def test_of_real_size_too(codec):
-    assert assert_same_results(codec, 3) <= 1
+    assert_same_results(codec, 3)
 
 
 @pytest.mark.skipif(bool(why_no_bfloat16()), reason=why_no_bfloat16())
-@pytest.mark.parametrize("codec", [TINY[name] for name in ("dac", "snac", "oobleck")], ids=lambda codec: codec.library)
-def test_the_error_of_bfloat16_is_at_most_twice_the_librarys_own(codec):
+@pytest.mark.parametrize("name", ["dac", "encodec", "mimi", "snac", "oobleck"])
+def test_the_error_of_bfloat16_is_at_most_twice_the_librarys_own(name):
+    codec = TINY[name]
     model, audio = codec.make(), codec.speech(0.2)
     for name, parameter in model.named_parameters():
         if ".linear." in name and name.endswith("original0"):  # SNAC's noise, of other numbers in bfloat16
@@ -79,12 +77,11 @@ def test_the_error_of_bfloat16_is_at_most_twice_the_librarys_own(codec):
         return (ours.float() - exact).square().mean().sqrt().item()
 
     with torch.no_grad():
-        exact = latents_of(codec, model, audio)
-        ours = latents_of(codec, half, audio)
+        exact = codec.latents(model, audio)
+        ours = codec.latents(half, audio)
         assert ours.dtype == torch.float32
-        assert 0 < error(ours, exact) <= 2 * error(latents_of(codec, theirs, audio.bfloat16()), exact)
-        z = decoder_input(codec, exact)
-        decoded = [m.decoder(x) for m, x in ((half, z), (theirs, z.bfloat16()), (model, z))]
+        assert 0 < error(ours, exact) <= 2 * error(codec.latents(theirs, audio.bfloat16()), exact)
+        decoded = [codec.synthesise(m, x) for m, x in ((half, exact), (theirs, exact.bfloat16()), (model, exact))]
         assert 0 < error(decoded[0], decoded[2]) <= 2 * error(decoded[1], decoded[2])
 
 
@@ -94,9 +91,12 @@ def test_a_clip_of_a_batch_has_the_bits_that_it_has_alone(codec):
     clips = torch.cat([audio[..., :4000], audio[..., -4000:]])
     accelerate_(model)
     with torch.no_grad():
-        together = model.encoder(clips if codec.library != "snac" else model.preprocess(clips))
-        alone = [latents_of(codec, model, clip[None]) for clip in clips]
-    assert torch.equal(together, torch.cat(alone))
+        together = codec.latents(model, clips)
+        alone = [codec.latents(model, clip[None]) for clip in clips]
+    if isinstance(codec, Encodec):  # PyTorch's LSTM has other bits in a batch
+        torch.testing.assert_close(together, torch.cat(alone), rtol=1e-5, atol=1e-6)
+    else:
+        assert torch.equal(together, torch.cat(alone))
 
 
 @every_tiny
@@ -107,8 +107,14 @@ def test_training_is_the_librarys_own(codec):
         if accelerated:
             accelerate_(model)
         torch.manual_seed(2)
-        out = model(codec.speech(0.1)) if codec.library != "transformers" else model(codec.speech(0.1)).audio_values
-        out = out[0] if isinstance(out, tuple) else getattr(out, "sample", out)
+        out = model(codec.speech(0.1))
+        out = (
+            out[0]
+            if isinstance(out, tuple)
+            else getattr(out, "sample", None)
+            if codec is TINY["oobleck"]
+            else out.audio_values
+        )
         out.square().sum().backward()
         gradients.append({name: p.grad for name, p in model.named_parameters()})
     assert any(gradient is not None for gradient in gradients[0].values())
@@ -122,16 +128,19 @@ def test_autocast_and_what_is_compiled_are_the_librarys_own(codec):
     twin = copy.deepcopy(model)
     accelerate_(twin)
     with torch.no_grad():
-        z = latents_of(codec, model, audio)
+        z = codec.latents(model, audio)
         with torch.autocast("cpu", torch.bfloat16):
             decoded = []
             for m in (model, twin):
                 torch.manual_seed(1)
-                decoded.append(m.decoder(decoder_input(codec, z)))
+                decoded.append(codec.synthesise(m, z))
             assert torch.equal(*decoded)
-            assert torch.equal(latents_of(codec, twin, audio), latents_of(codec, model, audio))
-        compiled = torch.compile(twin.encoder, backend="eager")
-        assert torch.equal(compiled(audio if codec.library != "snac" else twin.preprocess(audio)), z)
+            assert torch.equal(codec.latents(twin, audio), codec.latents(model, audio))
+        twin.encoder = torch.compile(twin.encoder, backend="eager")
+        if isinstance(codec, Encodec | Mimi):  # whose graphs break: what lies between is not compiled
+            torch.testing.assert_close(codec.latents(twin, audio), z, rtol=1e-4, atol=1e-5)
+        else:
+            assert torch.equal(codec.latents(twin, audio), z)
 
 
 @every_tiny
@@ -139,22 +148,22 @@ def test_results_follow_the_weights(codec):
     model, audio = codec.make(), codec.speech(0.1)
     accelerate_(model)
     with torch.no_grad():
-        before = latents_of(codec, model, audio)
+        before = codec.latents(model, audio)
         for parameter in model.encoder.parameters():
             parameter.mul_(1.1)
         assert_follows(codec, model, audio, before)
-        before = latents_of(codec, model, audio)
+        before = codec.latents(model, audio)
         model.load_state_dict(codec.make().state_dict())
         assert_follows(codec, model, audio, before)
 
 
 def assert_follows(codec: Codec, model: nn.Module, audio: Tensor, before: Tensor) -> None:
     """The latents are not those ``before``, but those of the library with the weights as they are."""
-    ours = latents_of(codec, model, audio)
+    ours = codec.latents(model, audio)
     assert not torch.allclose(ours, before, rtol=1e-3)
     twin = copy.deepcopy(model)
     restore_(twin)
-    torch.testing.assert_close(ours, latents_of(codec, twin, audio), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ours, codec.latents(twin, audio), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("apply", [parametrizations.weight_norm, weight_norm], ids=["parametrised", "hooks"])
@@ -172,7 +181,7 @@ def test_weight_norm_of_either_kind_is_folded(apply, first):
     if first == "weight norm":
         accelerate_(model)
     with torch.no_grad():
-        before = latents_of(codec, model, audio)
+        before = codec.latents(model, audio)
         for name, parameter in model.encoder.named_parameters():
             if name.endswith(("original0", "weight_g")):
                 parameter.mul_(1.2)
@@ -203,9 +212,9 @@ def test_a_model_in_another_dtype_is_left_to_the_library(codec):
     accelerate_(twin)
     audio = codec.speech(0.1).double()
     with torch.no_grad():
-        assert torch.equal(latents_of(codec, twin, audio), latents_of(codec, model, audio))
+        assert torch.equal(codec.latents(twin, audio), codec.latents(model, audio))
         with pytest.raises(RuntimeError):
-            latents_of(codec, twin, audio.float())
+            codec.latents(twin, audio.float())
 
 
 def test_a_snake_by_itself():

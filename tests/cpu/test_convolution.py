@@ -33,7 +33,7 @@ def weights(n_in: int, n_out: int, taps: int) -> tuple[Tensor, Tensor]:
 
 
 @shapes
-@pytest.mark.parametrize("options", ["plain", "context", "snake", "residual"])
+@pytest.mark.parametrize("options", ["plain", "context", "snake", "elu", "residual"])
 def test_conv1d(shape, options):
     n_in, n_out, taps, stride, dilation, n_time = shape
     left = max(0, (taps - 1) * dilation + 1 - stride)
@@ -44,7 +44,7 @@ def test_conv1d(shape, options):
         return (context if options == "context" else None), (residual if options == "residual" else None)
 
     def ours(x, weight, bias, *rest):
-        packed = ops.PackedConvolution(weight, bias, stride, dilation, snake)
+        packed = ops.PackedConvolution(weight, bias, stride, dilation, snake, elu=options == "elu")
         return ops.conv1d(x, packed, *arguments_of(x, *rest), padding=(left, 0))
 
     def theirs(x, weight, bias, *rest):
@@ -52,6 +52,8 @@ def test_conv1d(shape, options):
         extended = torch.cat([x.new_zeros(2, n_in, left) if context is None else context, x], -1)
         if snake:
             extended = reference.snake(extended, *(constant.to(x) for constant in snake))
+        if options == "elu":
+            extended = F.elu(extended)
         y = F.conv1d(extended, weight, bias, stride, dilation=dilation)
         return y if residual is None else y + residual
 
@@ -76,7 +78,7 @@ def test_conv_transpose1d(shape, with_snake):
     snake = (positive(n_in, seed=3), positive(n_in, seed=4)) if with_snake else None
 
     def ours(x, weight, bias):
-        return ops.conv_transpose1d(x, ops.PackedTransposed(weight, bias, snake), padding, output_padding)
+        return ops.conv_transpose1d(x, ops.PackedTransposed(weight, bias, snake), (padding, padding - output_padding))
 
     def theirs(x, weight, bias):
         x = reference.snake(x, *(constant.to(x) for constant in snake)) if snake else x
@@ -92,7 +94,7 @@ def test_no_batch_and_no_number_of_threads_changes_a_bit_of_a_transposed_convolu
     monkeypatch.setattr("silk_fast.cpu.convolution.SMALL", 0)
     packed = ops.PackedTransposed(normal(n_in, n_out, 2 * stride, seed=1), None)
     x = normal(3, n_in, n_time)
-    assert_same_bits(lambda x: ops.conv_transpose1d(x, packed, padding, output_padding), x)
+    assert_same_bits(lambda x: ops.conv_transpose1d(x, packed, (padding, padding - output_padding)), x)
 
 
 def assert_same_bits(function: Callable[[Tensor], Tensor], x: Tensor) -> None:
@@ -105,6 +107,52 @@ def assert_same_bits(function: Callable[[Tensor], Tensor], x: Tensor) -> None:
         assert torch.equal(function(x), whole)
     finally:
         torch.set_num_threads(n_threads)
+
+
+ELU_UNITS = [(32, 16, 3, 1, 700), (5, 3, 3, 2, 100), (64, 20, 1, 1, 61), (1, 1, 7, 3, 1)]
+
+
+@pytest.mark.parametrize("is_beside", [False, True])
+@pytest.mark.parametrize(("n_channels", "n_hidden", "taps", "dilation", "n_time"), ELU_UNITS)
+def test_residual_unit_with_elus_and_another_convolution_beside(
+    n_channels, n_hidden, taps, dilation, n_time, is_beside, monkeypatch
+):
+    monkeypatch.setattr("silk_fast.cpu.convolution.SMALL", 0)
+
+    def ours(x, context, w1, bias1, w2, bias2, beside, bias):
+        weight, bias = (torch.cat([w2, beside], 1), bias2 + bias) if is_beside else (w2, bias2)
+        units = (
+            ops.PackedConvolution(w1, bias1, dilation=dilation, elu=True),
+            ops.PackedConvolution(weight, bias, elu=True),
+        )
+        whole = ops.residual_unit(x, *units, context)
+        assert_same_bits(lambda x: ops.residual_unit(x, *units), x)
+        n_left = context.shape[-1]
+        if n_time > n_left:
+            late = ops.residual_unit(x[..., n_left:], *units, x[..., :n_left])
+            assert torch.equal(late, whole[..., n_left:])
+        return whole
+
+    def theirs(x, context, w1, bias1, w2, bias2, beside, bias):
+        hidden = F.conv1d(F.elu(torch.cat([context, x], -1)), w1, bias1, dilation=dilation)
+        return F.conv1d(F.elu(hidden), w2, bias2) + (F.conv1d(x, beside, bias) if is_beside else x)
+
+    context = normal(2, n_channels, (taps - 1) * dilation, seed=7)
+    operands = [
+        *weights(n_channels, n_hidden, taps),
+        *weights(n_hidden, n_channels, 1),
+        *weights(n_channels, n_channels, 1),
+    ]
+    assert_op_matches(ours, theirs, [normal(2, n_channels, n_time), context, *operands], torch.float32)
+
+
+def test_elu_is_exact_beside_zero_and_far_from_it():
+    x = torch.cat([-torch.logspace(-30, 3, 1000), torch.logspace(-30, 3, 1000), torch.tensor([0.0, -0.0])])
+    x = torch.cat([x, torch.tensor([torch.inf, -torch.inf, torch.nan])])
+    identity = ops.PackedConvolution(torch.ones(1, 1, 1), elu=True)
+    exact = F.elu(x.double())
+    ours = ops.conv1d(x[None, None], identity)[0, 0].double()
+    torch.testing.assert_close(ours, exact, rtol=2.5e-7, atol=0, equal_nan=True)
 
 
 UNITS = [(32, 1, 700), (5, 9, 100), (96, 3, 64), (1, 1, 1), (20, 30, 400)]
@@ -221,9 +269,19 @@ def test_nan_and_infinity_reach_what_reads_them_and_no_more():
         (lambda x, c: ops.PackedTransposed(x), ValueError, r"weight must be \[C, C', 2 \* stride\]"),
         (lambda x, c: ops.conv_transpose1d(x, c), ValueError, "convolution must be transposed, got one that is plain"),
         (
-            lambda x, c: ops.conv_transpose1d(x, ops.PackedTransposed(x.transpose(0, 1)[..., :4]), 1, 2),
+            lambda x, c: ops.conv_transpose1d(x, ops.PackedTransposed(x.transpose(0, 1)[..., :4]), (1, -1)),
             ValueError,
-            "output_padding must be 0 to 1, the padding, got 2",
+            r"crop must be two numbers of outputs, got \(1, -1\)",
+        ),
+        (
+            lambda x, c: ops.PackedConvolution(x, snake=(x[0, :, 0].abs(),) * 2, elu=True),
+            ValueError,
+            "elu must be False where there is a snake",
+        ),
+        (
+            lambda x, c: ops.residual_unit(x, c, c),
+            ValueError,
+            "pointwise must be from 4 to 2 channels, or from 6, got from 2 to 4",
         ),
     ],
 )
@@ -252,7 +310,7 @@ def test_half_transposed_convolution(shape):
     packed = ops.PackedTransposed(weight, bias, half=True)
     operands = (x.bfloat16().double(), weight.bfloat16().double(), bias.double())
     exact = F.conv_transpose1d(*operands, stride, padding, output_padding)
-    ours = ops.conv_transpose1d(x, packed, padding, output_padding).double()
+    ours = ops.conv_transpose1d(x, packed, (padding, padding - output_padding)).double()
     torch.testing.assert_close(ours, exact, rtol=0, atol=1e-5)
 
 
