@@ -24,15 +24,15 @@ demo: .venv/installed
 	$(BIN)/silk demo --force
 
 test: .venv/installed
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 test-all: test
-	$(BIN)/python -m pytest -n auto -m slow
+	$(BIN)/python -m pytest -n auto --dist worksteal -m slow
 
 test-compiled: $(ARCH:%=test-compiled-%)
 
 test-compiled-%: .venv/installed
-	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -n auto -m '' --emulate $* $(COMPILED)
+	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -n auto --dist worksteal -m '' --emulate $* $(COMPILED)
 
 lint: .venv/installed
 	$(BIN)/ruff check .
