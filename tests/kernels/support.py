@@ -17,9 +17,9 @@ SIZES = [1, 7, 63, 500, 1000]
 MANY_KEYS = 2_000 if INTERPRETED else 20_000  # of an attention, in tiles of 16 or more
 
 
-def in_turn(cases: Sequence, dtypes: Sequence[torch.dtype]) -> list[tuple]:
-    """Pair every case with one of the dtypes, in turn: what does not depend on both need not see every pair."""
-    return list(zip(cases, itertools.cycle(dtypes)))
+def in_turn(cases: Sequence, others: Sequence) -> list[tuple]:
+    """Pair every case with one of the others, in turn: what does not depend on both need not see every pair."""
+    return list(zip(cases, itertools.cycle(others)))
 
 
 def single_and_half(cases: Sequence) -> list[tuple]:
