@@ -48,6 +48,7 @@ COLUMNS = [
     *("mma", "mufu", "instructions", "verdict"),
 ]
 INSTRUCTION_BYTES = 16
+OPCODE = re.compile(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ +)?([A-Z][\w.]*)", re.MULTILINE)  # of a line of SASS
 WIDTHS = {"128": 16, "64": 8, "U16": 2, "S16": 2, "U8": 1, "S8": 1}  # bytes a thread, by suffix; without, 4
 
 MOSTLY_NARROW = {
@@ -180,7 +181,7 @@ def disassemble(cubins: Sequence[bytes], arch: int) -> list[list[str]]:
     codes = [instructions(cubin) for cubin in cubins]
     target = sm_arch_from_capability(arch).replace("sm_", "SM")
     sass = run_tool("nvdisasm", f"--binary {target}", b"".join(codes))
-    opcodes = iter(re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ +)?([A-Z][\w.]*)", sass, re.MULTILINE))
+    opcodes = iter(OPCODE.findall(sass))
     kernels = [list(islice(opcodes, len(code) // INSTRUCTION_BYTES)) for code in codes]
     if sum(map(len, kernels)) * INSTRUCTION_BYTES != sum(map(len, codes)) or next(opcodes, None):
         raise RuntimeError(f"nvdisasm for {target} printed another number of instructions than there are")
