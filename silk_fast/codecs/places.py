@@ -75,7 +75,7 @@ class Place(Folding, FollowsPolicy):
     _transpose: Any
     _residual_unit: Any
 
-    # what a shape defines: its result, and the parts that it reads or calls
+    # what a shape defines: its result, and the parts that it reads or calls, asked of modules before they are swapped
     _run: Callable[[Tensor], Tensor]
     _parts: Callable[..., tuple[nn.Module, ...]]
 
