@@ -21,10 +21,8 @@ INLINE int32_t nearest_integer(float shifted) { return (int32_t)float_to_bits(sh
 /* 2^i for i in -126 .. 127. */
 INLINE float power_of_2(int32_t i) { return bits_to_float((uint32_t)(i + 127) << 23); }
 
-/* e^x; relative error of the polynomial 4e-9. 0 below -104, infinity above 88.73. */
-INLINE float exp32(float x, int fused) {
-  x = at_least(at_most(x, 89.0f), -105.0f);
-  float shifted = fma32(x, 1.44269504f, ROUND_MAGIC, fused);
+/* e^r - 1 of the remainder r of x by log 2, of which `shifted` has the multiple; relative error 4e-9. */
+INLINE float exp_of_remainder(float x, float shifted, int fused) {
   float n = nearest(shifted);
   float r = fma32(n, 2.1219444005469057e-04f, fma32(n, -355.0f / 512, x, fused), fused);
   float p = 1.3814180856570601e-03f;
@@ -32,9 +30,24 @@ INLINE float exp32(float x, int fused) {
   p = fma32(p, r, 4.166840761899948e-02f, fused);
   p = fma32(p, r, 1.666651964187622e-01f, fused);
   p = fma32(p, r, 4.999999403953552e-01f, fused);
-  p = 1.0f + fma32(p, r * r, r, fused);
+  return fma32(p, r * r, r, fused);
+}
+
+/* e^x. 0 below -104, infinity above 88.73. */
+INLINE float exp32(float x, int fused) {
+  x = at_least(at_most(x, 89.0f), -105.0f);
+  float shifted = fma32(x, 1.44269504f, ROUND_MAGIC, fused);
+  float p = 1.0f + exp_of_remainder(x, shifted, fused);
   int32_t i = nearest_integer(shifted), half = i >> 1; /* in two steps: 2^i itself may be no float32 */
   return p * power_of_2(half) * power_of_2(i - half);
+}
+
+/* x, or e^x - 1 where it is negative: as exact beside 0 as elsewhere. */
+INLINE float elu(float x, int fused) {
+  float v = at_least(at_most(x, 0.0f), -30.0f);
+  float shifted = fma32(v, 1.44269504f, ROUND_MAGIC, fused), power = power_of_2(nearest_integer(shifted));
+  float below = fma32(exp_of_remainder(v, shifted, fused), power, power - 1.0f, fused);
+  return x > 0.0f ? x : below;
 }
 
 INLINE float sigmoid(float x, int fused) { return 1.0f / (1.0f + exp32(-x, fused)); }
