@@ -1,17 +1,29 @@
 """The nearest entry of a codebook, on chip: shared by both searches."""
 
+import torch
 import triton
 import triton.language as tl
+
+HALVES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 @triton.jit
 def nearest_code(
-    b_x, codes_ptr, offsets_ptr, i_first, n_last, D: tl.constexpr, EUCLIDEAN: tl.constexpr, CODES: tl.constexpr
+    b_x,
+    columns_ptr,
+    squares_ptr,
+    i_first,
+    n_last,
+    n_codes,
+    D: tl.constexpr,
+    ADD_SQUARES: tl.constexpr,
+    EUCLIDEAN: tl.constexpr,
+    CODES: tl.constexpr,
 ):
     """Score and index of the best of codes ``i_first .. n_last`` for each row of ``b_x`` [FRAMES, DIMS >= D].
 
-    ``score = (2 x . e - |x|^2) + offset``, in IEEE products; EUCLIDEAN takes the root of a distance, which makes more
-    of them equal. The first of equals; index ``i_first`` where every score is NaN.
+    ``score = (2 x . e - |x|^2) - |e|^2``, in IEEE products; ADD_SQUARES adds the last; EUCLIDEAN takes the root of a
+    distance, which makes more of them equal. The first of equals; index ``i_first`` where every score is NaN.
     """
     FRAMES: tl.constexpr = b_x.shape[0]
     DIMS: tl.constexpr = b_x.shape[1]
@@ -23,10 +35,12 @@ def nearest_code(
         i_code = i_start + o_code
         m_code = i_code < n_last
         m_entry = m_code[None, :] & (o_dim < D)[:, None]
-        b_codes = tl.load(codes_ptr + i_code[None, :] * D + o_dim[:, None], mask=m_entry, other=0.0)
-        b_offset = tl.load(offsets_ptr + i_code, mask=m_code, other=0.0)
+        b_codes = tl.load(columns_ptr + o_dim[:, None] * n_codes + i_code[None, :], mask=m_entry, other=0.0)
+        b_added = tl.load(squares_ptr + i_code, mask=m_code, other=0.0)
+        if not ADD_SQUARES:
+            b_added = -b_added
         b_dot = tl.dot(b_x, b_codes, input_precision="ieee")
-        b_score = (2.0 * b_dot - b_square[:, None]) + b_offset[None, :]
+        b_score = (2.0 * b_dot - b_square[:, None]) + b_added[None, :]
         if EUCLIDEAN:
             b_score = -tl.sqrt_rn(tl.where(b_score > 0.0, 0.0, -b_score))
         b_score = tl.where(m_code[None, :], b_score, float("-inf"))
