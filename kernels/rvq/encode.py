@@ -70,6 +70,7 @@ def _rvq_stage_kernel(
         o_stage = i_stage.to(tl.int64) * n_codes
         b_best, b_index = nearest_code(
             b_x,
+            tl.sum(b_x * b_x, 1)[:, None],
             columns_ptr + o_stage * D,
             squares_ptr + o_stage,
             i_first,
@@ -79,6 +80,7 @@ def _rvq_stage_kernel(
             False,
             EUCLIDEAN,
             CODES,
+            False,
         )
         o_mine = i_stage % 2 * n_parts + i_split * n_frames + i_frame
         tl.store(scores_ptr + o_mine, b_best, mask=m_frame)

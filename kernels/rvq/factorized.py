@@ -8,8 +8,10 @@ entry c of stage k changes stage j > k by a row of a table that depends on weigh
 
 A program keeps the projections of FRAMES frames of all Q stages on chip, corrects them after every stage by one gather,
 and searches directions: entries and projections are scaled to length one. Of 10 s of DAC at 44.1 kHz it reads 862
-frames of 72 floats; codebooks (32 KiB a stage) and tables stay in the cache. A stage that works at a lower rate (SNAC)
-takes the mean over each group of frames, which commutes with its projection but for rounding.
+frames of 72 floats; codebooks (32 KiB a stage) and tables stay in the cache. Products of few dimensions (8) are sums in
+registers, of coordinates that a thread takes from the latents just written and of columns that it reads 16 bytes at a
+time; so 4 frames are enough for a program, and seconds fill a card. A stage that works at a lower rate (SNAC) takes the
+mean over each group of frames, which commutes with its projection but for rounding.
 """
 
 from collections.abc import Sequence
@@ -25,7 +27,7 @@ from .columns import PackedCodebooks, packed_or_pack
 from .search import HALVES, nearest_code
 
 LENGTH_EPSILON = tl.constexpr(1e-12)  # of F.normalize
-CODES = 64
+FEW = 16  # dimensions up to which products are sums in registers; ``tl.dot`` takes no fewer, of no fewer frames
 
 
 @triton.jit
@@ -37,6 +39,21 @@ def _mean_of_groups(b_x, STRIDE: tl.constexpr):
     DIMS: tl.constexpr = b_x.shape[1]
     b_mean = tl.sum(tl.reshape(b_x, FRAMES // STRIDE, STRIDE, DIMS), 1) / STRIDE
     return tl.reshape(tl.broadcast_to(b_mean[:, None, :], FRAMES // STRIDE, STRIDE, DIMS), FRAMES, DIMS)
+
+
+@triton.jit
+def _direction(ptr, m_frame, D: tl.constexpr):
+    """Coordinates of the direction of D numbers from ``ptr`` [FRAMES, 1], a tuple, and the sum of their squares."""
+    b_x, b_sum = (), tl.zeros(m_frame.shape, tl.float32)
+    for i in tl.static_range(D):
+        b_x = b_x + (tl.load(ptr + i, mask=m_frame, other=0.0),)
+        b_sum += b_x[i] * b_x[i]
+    b_length = tl.maximum(tl.sqrt_rn(b_sum), LENGTH_EPSILON)
+    b_unit, b_square = (), tl.zeros(m_frame.shape, tl.float32)
+    for i in tl.static_range(D):
+        b_unit = b_unit + (tl.div_rn(b_x[i], b_length),)
+        b_square += b_unit[i] * b_unit[i]
+    return b_unit, b_square
 
 
 @triton.jit
@@ -56,6 +73,7 @@ def _stage(
     D: tl.constexpr,
     ADD_SQUARES: tl.constexpr,
     CODES: tl.constexpr,
+    IN_REGISTERS: tl.constexpr,
 ):
     """Search one stage; give the projections [FRAMES, STAGES, DIMS] less what its entries change of later ones."""
     o_stage, o_dim = tl.arange(0, b_rest.shape[1]), tl.arange(0, b_rest.shape[2])
@@ -63,11 +81,18 @@ def _stage(
     b_latent = _mean_of_groups(b_latent, STRIDE)
     o_latent = i_frame[:, None] * (Q * D) + i_stage * D + o_dim[None, :]
     tl.store(latents_ptr + o_latent, b_latent, mask=m_frame[:, None] & (o_dim < D)[None, :])
-    b_length = tl.maximum(tl.sqrt_rn(tl.sum(b_latent * b_latent, 1)), LENGTH_EPSILON)
-    b_unit = tl.div_rn(b_latent, tl.broadcast_to(b_length[:, None], b_latent.shape))
+    if IN_REGISTERS:  # coordinates come back from memory, each to the threads that multiply it
+        tl.debug_barrier()
+        b_unit, b_square = _direction(latents_ptr + i_frame[:, None] * (Q * D) + i_stage * D, m_frame[:, None], D)
+    else:
+        b_length = tl.maximum(tl.sqrt_rn(tl.sum(b_latent * b_latent, 1)), LENGTH_EPSILON)
+        b_unit = tl.div_rn(b_latent, tl.broadcast_to(b_length[:, None], b_latent.shape))
+        b_square = tl.sum(b_unit * b_unit, 1)[:, None]
     o_codes = i_stage * n_codes
     pointers = columns_ptr + o_codes * D, squares_ptr + o_codes
-    _, b_index = nearest_code(b_unit, *pointers, 0, n_codes, n_codes, D, ADD_SQUARES, False, CODES)
+    _, b_index = nearest_code(
+        b_unit, b_square, *pointers, 0, n_codes, n_codes, D, ADD_SQUARES, False, CODES, IN_REGISTERS
+    )
     tl.store(indices_ptr + i_frame * Q + i_stage, b_index.to(tl.int64), mask=m_frame)
     o_entry = (o_codes + b_index).to(tl.int64)[:, None, None] * (Q * D)
     o_column = o_stage[None, :, None] * D + o_dim[None, None, :]
@@ -93,6 +118,7 @@ def _factorized_rvq_kernel(
     STAGES: tl.constexpr,
     DIMS: tl.constexpr,
     CODES: tl.constexpr,
+    IN_REGISTERS: tl.constexpr,
 ):
     """STRIDES empty: 1 everywhere, and a loop that is not unrolled."""
     i_frame = tl.program_id(0).to(tl.int64) * FRAMES + tl.arange(0, FRAMES)
@@ -104,11 +130,24 @@ def _factorized_rvq_kernel(
     pointers = columns_ptr, squares_ptr, tables_ptr, indices_ptr, latents_ptr
     if len(STRIDES) == 0:
         for i_stage in range(Q):
-            b_rest = _stage(b_rest, i_stage, i_frame, m_frame, *pointers, n_codes, 1, Q, D, ADD_SQUARES, CODES)
+            b_rest = _stage(
+                b_rest, i_stage, i_frame, m_frame, *pointers, n_codes, 1, Q, D, ADD_SQUARES, CODES, IN_REGISTERS
+            )
     else:
         for i_stage in tl.static_range(Q):
             b_rest = _stage(
-                b_rest, i_stage, i_frame, m_frame, *pointers, n_codes, STRIDES[i_stage], Q, D, ADD_SQUARES, CODES
+                b_rest,
+                i_stage,
+                i_frame,
+                m_frame,
+                *pointers,
+                n_codes,
+                STRIDES[i_stage],
+                Q,
+                D,
+                ADD_SQUARES,
+                CODES,
+                IN_REGISTERS,
             )
 
 
@@ -129,8 +168,10 @@ def _factorized_rvq_encode(
     indices = torch.empty(n_batch, n_time, n_stages, dtype=torch.int64, device=projections.device)
     latents = torch.empty_like(projections)
     if indices.numel():
+        few = n_dims <= FEW
         tile = {"STAGES": triton.next_power_of_2(n_stages), "DIMS": max(16, triton.next_power_of_2(n_dims))}
-        tile["FRAMES"] = max(16, *strides)
+        tile["FRAMES"] = max(4 if few else 16, *strides)
+        tile["CODES"] = 128 if few else 64
         with on_device("projections", projections):
             _factorized_rvq_kernel[(triton.cdiv(n_batch * n_time, tile["FRAMES"]),)](
                 projections,
@@ -144,7 +185,7 @@ def _factorized_rvq_encode(
                 D=n_dims,
                 STRIDES=tuple(strides) if max(strides) > 1 else (),
                 ADD_SQUARES=score == "dac",
-                CODES=CODES,
+                IN_REGISTERS=few,
                 num_warps=4,
                 **AS_WRITTEN,
                 **tile,
