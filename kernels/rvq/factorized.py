@@ -44,12 +44,13 @@ def _mean_of_groups(b_x, STRIDE: tl.constexpr):
 @triton.jit
 def _direction(ptr, m_frame, D: tl.constexpr):
     """Coordinates of the direction of D numbers from ``ptr`` [FRAMES, 1], a tuple, and the sum of their squares."""
-    b_x, b_sum = (), tl.zeros(m_frame.shape, tl.float32)
+    b_x: tl.tuple = ()
+    b_unit: tl.tuple = ()
+    b_sum, b_square = tl.zeros(m_frame.shape, tl.float32), tl.zeros(m_frame.shape, tl.float32)
     for i in tl.static_range(D):
         b_x = b_x + (tl.load(ptr + i, mask=m_frame, other=0.0),)
         b_sum += b_x[i] * b_x[i]
     b_length = tl.maximum(tl.sqrt_rn(b_sum), LENGTH_EPSILON)
-    b_unit, b_square = (), tl.zeros(m_frame.shape, tl.float32)
     for i in tl.static_range(D):
         b_unit = b_unit + (tl.div_rn(b_x[i], b_length),)
         b_square += b_unit[i] * b_unit[i]
