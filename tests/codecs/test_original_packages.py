@@ -51,7 +51,7 @@ def check(model, n_channels, gain):
         torch.testing.assert_close(model.encoder(audio), latents, rtol=0, atol=1e-5 * latents.abs().max().item())
         decoded = model.decoder(latents)
         torch.testing.assert_close(decoded, expected, rtol=0, atol=1e-5 * expected.abs().max().item())
-        assert 0.01 < expected.std() < 0.9 and not torch.equal(decoded, expected), expected
+        assert 0.01 < expected.std() < 2 and not torch.equal(decoded, expected), expected
     restore_(model)
     assert [type(module) for module in model.modules()] == kinds
     with torch.no_grad():
