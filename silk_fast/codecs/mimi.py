@@ -66,6 +66,11 @@ def _attention(transformer: Any) -> Callable[[Tensor, Any], tuple[Tensor, Any]]:
     return middle
 
 
+def sizes(model: Any) -> tuple[int, int]:
+    """Codebooks, and the entries of each."""
+    return model.config.num_quantizers, model.config.codebook_size
+
+
 MODEL = "MimiModel"
 LIBRARY = Library("transformers", "transformers.models.mimi.modeling_mimi", tested=("5.0", "5.24"))
 register(replacements, LIBRARY)
