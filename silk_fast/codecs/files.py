@@ -99,8 +99,12 @@ def write_codes(target: str | os.PathLike, codes: Codes) -> None:
         metadata["last_chunk_frames"] = str(codes.last_chunk_frames)
     tensors = {name: tensor.contiguous() for name, tensor in codes.tensors.items()}
     metadata["crc32"] = _crc32(metadata, tensors)
+    data = save(tensors)  # without metadata, which it would write in another order every time
+    n_header = int.from_bytes(data[:8], "little")
+    header = json.dumps({"__metadata__": metadata, **json.loads(data[8 : 8 + n_header])}).encode()
+    header += b" " * (-len(header) % 8)  # tensors are aligned
     with atomic_file(target) as file:
-        file.write(save(tensors, metadata))
+        file.write(len(header).to_bytes(8, "little") + header + data[8 + n_header :])
 
 
 def _crc32(metadata: dict[str, str], tensors: dict[str, Tensor]) -> str:
