@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from silk_fast import EncodedAudio, SilkCodec, SilkConfig, SilkError, SilkModelError, accelerate_, container, restore_
 from silk_fast.audio import AudioReader, AudioWriter, load, resample_blocks, resampled_length, save
-from silk_fast.codecs.files import read_codes
+from silk_fast.codecs.files import Codes, read_codes, write_codes
 from silk_fast.config import PRESETS
 from silk_fast.reference import pretrained
 from silk_fast.runtime.transcode import open_silk
@@ -115,6 +115,16 @@ FILE = io.BytesIO()
 with container.SilkWriter(FILE, HEADER) as writer:
     writer.write(ENCODED.tokens[0].numpy())
     writer.close(9600)
+CODES = Codes(
+    codec="dac",
+    library="transformers 5.0",
+    sample_rate=16_000,
+    n_channels=1,
+    n_samples=9,
+    weights="model",
+    weights_sha256="0" * 64,
+    tensors={"tokens": torch.zeros(1, 3, dtype=torch.int32)},
+)
 BYTES, WAV = FILE.getvalue(), wav_bytes(bytes(2000))
 
 
@@ -316,6 +326,7 @@ def folder(model, tmp_path, monkeypatch):
     (tmp_path / "model").symlink_to(model)
     (tmp_path / "a.wav").write_bytes(WAV)
     (tmp_path / "a.silk").write_bytes(BYTES)
+    write_codes("a.safetensors", CODES)
 
 
 @pytest.mark.usefixtures("folder")

@@ -86,11 +86,11 @@ def test_the_file_says_what_made_it(saved, short, capsys):
     assert silk("info", path) == 0
     out = capsys.readouterr().out
     n_frames = -(-N // 10)
-    for text in ("codes of encodec, version 1", f"tokens [{n_frames}, 3]", "bandwidth 40.0", str(saved("encodec"))):
+    for text in ("codes of encodec, version 1", f"tokens [{n_frames}, 2]", "bandwidth 40.0", str(saved("encodec"))):
         assert text in out
     assert silk("info", path, "--json") == 0
     described = json.loads(capsys.readouterr().out)["described"][0]
-    assert (described["samples"], described["frames"], described["tokens"]) == (N, n_frames, 3 * n_frames)
+    assert (described["samples"], described["frames"], described["tokens"]) == (N, n_frames, 2 * n_frames)
 
 
 @pytest.mark.parametrize("name", ["dac", "mimi"])
