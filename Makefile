@@ -5,6 +5,7 @@
 #   test-all  the slow ones too: every kernel compiled for every GPU target
 #   test-compiled  kernels compiled for a GPU and executed by an emulator of PTX, which needs a C++ compiler:
 #                  make test-compiled ARCH=90, or ARCH="80 86 89 90 120" for all targets
+#   test-oldest  codecs of other libraries in the oldest versions that are accelerated, which .venv/oldest gets
 #   lint    ruff and mypy; format applies what ruff asks for
 #   bench   time ops and codec on this CPU, within 15 minutes; results go to bench/results/
 #   bench-gpu  check, then time everything on the GPU, within 8 minutes; takes the system's torch where there is no .venv
@@ -18,7 +19,11 @@ ARCH := 86
 # Kernels, and the codec that they accelerate: all tests that launch any.
 COMPILED := tests/ptx/kernels tests/kernels $(patsubst %,tests/acceleration/test_%.py,results autocast compiling folding)
 
-.PHONY: demo test test-all test-compiled lint format bench bench-gpu report static counted clean
+# Of codecs, in older versions of their libraries: swapping, quantisers, codes and audio.
+OLDEST := $(patsubst %,tests/codecs/test_%,swapping.py quantizers.py \
+  results.py::test_codes_are_equal_and_audio_is_within_a_ten_thousandth_of_its_peak)
+
+.PHONY: demo test test-all test-compiled test-oldest lint format bench bench-gpu report static counted clean
 
 demo: .venv/installed
 	$(BIN)/silk demo --force
@@ -33,6 +38,14 @@ test-compiled: $(ARCH:%=test-compiled-%)
 
 test-compiled-%: .venv/installed
 	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -n auto --dist worksteal -m '' --emulate $* $(COMPILED)
+
+# What is installed there comes before what .venv has.
+test-oldest: .venv/installed
+	$(BIN)/python -m venv --without-pip .venv/oldest
+	$(BIN)/python -c 'import site, pathlib; [path] = pathlib.Path(".venv/oldest").glob("lib/*/site-packages"); \
+	  (path / "base.pth").write_text(f"import site; site.addsitedir({site.getsitepackages()[0]!r})")'
+	.venv/oldest/bin/python -m pip install --quiet --no-warn-conflicts transformers==5.0.0 diffusers==0.35.0 snac==1.2.0
+	.venv/oldest/bin/python -m pytest -n auto --dist worksteal $(OLDEST)
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -16,18 +16,21 @@ import importlib
 import os
 import pkgutil
 import re
+import struct
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from functools import cache
+from itertools import islice
 from pathlib import Path
 
 import torch
 import triton
 from triton.backends.compiler import GPUTarget
-from triton.backends.nvidia.compiler import CUDABackend
+from triton.backends.nvidia.compiler import CUDABackend, sm_arch_from_capability
 from triton.compiler import CompiledKernel
 from triton.runtime.jit import JITFunction
 
@@ -38,12 +41,14 @@ from silk_fast.benchmark.rows import dtype_name
 ARCHITECTURES = {80: 163, 86: 99, 89: 99, 90: 227, 120: 99}  # KiB of shared memory one block may have
 FAMILIES = ((80, 86, 89), (90,), (120,))  # the PTX of a family differs in the name of the target alone
 OUTPUT = Path(__file__).with_name("static")
-CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+TOOLS = Path(triton.__file__).parent / "backends/nvidia/bin"
 COLUMNS = [
     *("op", "shape", "dtype", "kernel", "warps", "registers", "shared_bytes", "spill_bytes"),
     *("loads_16", "loads_narrow", "stores_16", "stores_narrow", "load_bytes_narrow", "store_bytes_narrow"),
     *("mma", "mufu", "instructions", "verdict"),
 ]
+INSTRUCTION_BYTES = 16
+OPCODE = re.compile(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ +)?([A-Z][\w.]*)", re.MULTILINE)  # of a line of SASS
 WIDTHS = {"128": 16, "64": 8, "U16": 2, "S16": 2, "U8": 1, "S8": 1}  # bytes a thread, by suffix; without, 4
 
 MOSTLY_NARROW = {
@@ -138,6 +143,7 @@ def compiling(arch: int, front_end: int | None = None) -> Iterator[list]:
         _launch.DEVICES.discard("cpu")
 
 
+@cache  # cases share kernels
 def assemble(kernel: CompiledKernel, arch: int) -> bytes:
     """Machine code for ``arch`` of a kernel that may be compiled for another target of its family."""
     if kernel.metadata.target.arch == arch:
@@ -151,17 +157,41 @@ def width(opcode: str) -> int:
     return next((WIDTHS[part] for part in opcode.split(".") if part in WIDTHS), 4)
 
 
-def inspect_cubin(cubin: bytes) -> dict[str, int]:
-    """Registers, spills and instruction counts of one kernel."""
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(cubin)
+def run_tool(name: str, option: str, content: bytes) -> str:
+    """Print what one of the tools that come with Triton says about a file."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(content)
         file.flush()
-        usage, sass = (
-            subprocess.run([CUOBJDUMP, option, file.name], capture_output=True, text=True, check=True).stdout
-            for option in ("--dump-resource-usage", "--dump-sass")
-        )
+        command = [TOOLS / name, *option.split(), file.name]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def instructions(cubin: bytes) -> bytes:
+    """The section of an ELF file of one kernel that holds its code."""
+    (headers,) = struct.unpack_from("<Q", cubin, 0x28)
+    size, n_sections, i_names = struct.unpack_from("<3H", cubin, 0x3A)
+    sections = [struct.unpack_from("<IIQQQQ", cubin, headers + i * size) for i in range(n_sections)]
+    names = sections[i_names][4]
+    (code,) = [(start, n) for name, *_, start, n in sections if cubin.startswith(b".text.", names + name)]
+    return cubin[code[0] : sum(code)]
+
+
+def disassemble(cubins: Sequence[bytes], arch: int) -> list[list[str]]:
+    """Opcodes of every kernel. One call serves all: to start takes the disassembler as long as ten kernels do."""
+    codes = [instructions(cubin) for cubin in cubins]
+    target = sm_arch_from_capability(arch).replace("sm_", "SM")
+    sass = run_tool("nvdisasm", f"--binary {target}", b"".join(codes))
+    opcodes = iter(OPCODE.findall(sass))
+    kernels = [list(islice(opcodes, len(code) // INSTRUCTION_BYTES)) for code in codes]
+    if sum(map(len, kernels)) * INSTRUCTION_BYTES != sum(map(len, codes)) or next(opcodes, None):
+        raise RuntimeError(f"nvdisasm for {target} printed another number of instructions than there are")
+    return kernels
+
+
+def count(cubin: bytes, opcodes: Sequence[str]) -> dict[str, int]:
+    """Registers, spills and instruction counts of one kernel."""
+    usage = run_tool("cuobjdump", "--dump-resource-usage", cubin)
     counts = {name: int(number) for name, number in re.findall(r"(REG|STACK|LOCAL):(\d+)", usage)}
-    opcodes = re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ +)?([A-Z][\w.]*)", sass, re.MULTILINE)
     loads = [width(o) for o in opcodes if re.match(r"(LDG|LDGSTS)\b", o)]
     stores = [width(o) for o in opcodes if re.match(r"STG\b", o)]
     bulk_copies = [o for o in opcodes if re.match(r"UTMALDG|UTMASTG|UBLKCP", o)]
@@ -215,17 +245,24 @@ def is_excused(row: dict, kind: str, excuses: dict[str, str]) -> bool:
     return any(re.fullmatch(pattern, name) for pattern in excuses)
 
 
-def inspect_case(case: StaticCase, arch: int, front_end: int) -> list[dict]:
-    """One row per distinct kernel that the case launches."""
+def kernels_of(case: StaticCase, arch: int, front_end: int) -> list[tuple[str, CompiledKernel]]:
+    """Name and kernel of each distinct kernel that the case launches."""
     with compiling(arch, front_end) as compiled:
         case.run()
     if not compiled:
         raise RuntimeError(f"{case.op} {case.shape} launched no kernel")
+    return list({kernel.hash: (name, kernel) for name, kernel in compiled}.values())
+
+
+def inspect_cases(cases: Sequence[StaticCase], arch: int, front_end: int) -> list[dict]:
+    """One row per distinct kernel of every case."""
+    launched = [(case, *each) for case in cases for each in kernels_of(case, arch, front_end)]
+    cubins = [assemble(kernel, arch) for _, _, kernel in launched]
     rows = []
-    for name, kernel in {kernel.hash: (name, kernel) for name, kernel in compiled}.values():
+    for (case, name, kernel), cubin, opcodes in zip(launched, cubins, disassemble(cubins, arch), strict=True):
         row = {"op": case.op, "shape": case.shape, "dtype": dtype_name(case.dtype), "kernel": name}
         row |= {"warps": kernel.metadata.num_warps, "shared_bytes": kernel.metadata.shared}
-        row |= inspect_cubin(assemble(kernel, arch))
+        row |= count(cubin, opcodes)
         rows.append({**row, "verdict": judge(row, case, arch)})
     return rows
 
@@ -242,7 +279,7 @@ def inspect(op: str, architectures: Sequence[int]) -> dict[int, list[dict]]:
     """Rows of all cases of one op, by target; the targets are of one family."""
     torch.set_num_threads(1)
     front_end, cases = architectures[0], static_cases(op)
-    return {arch: [row for case in cases for row in inspect_case(case, arch, front_end)] for arch in architectures}
+    return {arch: inspect_cases(cases, arch, front_end) for arch in architectures}
 
 
 def write(arch: int, rows: list[dict]) -> None:

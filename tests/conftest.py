@@ -31,6 +31,21 @@ NOBODY = 65534
 pytest_plugins = ["tests.ptx.plugin"]  # --emulate
 
 
+def pytest_collection_finish() -> None:
+    """Spare Triton's interpreter to patch its language at every call of a device function, most of its time.
+
+    A launch has patched ``triton.language`` already; ``triton.language.core``, which the functions of Triton's own
+    library see, stays patched.
+    """
+    if "triton" not in sys.modules or os.environ.get("TRITON_INTERPRET") != "1":
+        return
+    from triton.language import sum as library_function
+    from triton.runtime import interpreter
+
+    interpreter._patch_lang(library_function.fn)
+    interpreter.InterpretedFunction.__call__ = lambda self, *args, **kwargs: self.rewrite()(*args, **kwargs)
+
+
 @pytest.fixture(scope="module")
 def espeak(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """espeak-ng on the path: the program itself or, where it is not installed, one that buzzes in its place."""

@@ -90,15 +90,20 @@ class Library:
     def is_imported(self) -> bool:
         return self.package in sys.modules
 
+    def installed(self) -> str:
+        """The version that is installed; empty if that is unknown."""
+        try:
+            return metadata.version(self.distribution)
+        except metadata.PackageNotFoundError:
+            return ""
+
     def why_not(self) -> str:
         """Why the installed version is left alone; empty for a tested one."""
-        oldest, newest = map(_release, self.tested)
+        oldest, newest = map(release_of, self.tested)
         tested = f"tested are {self.tested[0]} to {self.tested[1]}"
-        try:
-            installed = metadata.version(self.distribution)
-        except metadata.PackageNotFoundError:
+        if not (installed := self.installed()):
             return f"the version of {self.distribution} is unknown; {tested}"
-        release = _release(installed)
+        release = release_of(installed)
         if oldest <= release and release[: len(newest)] <= newest:
             return ""
         return f"{self.distribution} {installed} is not a tested version; {tested}"
@@ -108,7 +113,7 @@ class Library:
         return any(f"{base.__module__}.".startswith(f"{self.package}.") for base in type(module).__mro__)
 
 
-def _release(version: str) -> tuple[int, ...]:
+def release_of(version: str) -> tuple[int, ...]:
     """The numbers of a released version, ``(5, 24, 0)``; none for one before its release, such as ``5.24.0.dev1``."""
     match = re.fullmatch(r"(\d+(?:\.\d+)*)(?:\.post\d+)?(?:\+.*)?", version)
     return tuple(map(int, match[1].split("."))) if match else ()

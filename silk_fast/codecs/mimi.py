@@ -7,9 +7,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from silk_fast.acceleration.forms import replaced_class
-from silk_fast.acceleration.table import Library, Replacement, register
+from silk_fast.acceleration.table import Library, Replacement, register, release_of
 from silk_fast.arguments import whole_number
 from silk_fast.codecs.cuts import Chain, Chained, Cuts, reach
+from silk_fast.errors import SilkInputError
 
 
 def replacements() -> list[Replacement]:
@@ -23,6 +24,11 @@ def replacements() -> list[Replacement]:
 
 def cuts(model: Any, num_quantizers: int | None = None) -> Cuts:
     config, quantizer = model.config, model.quantizer
+    if release_of(LIBRARY.installed()) < CARRIES_ON:
+        raise SilkInputError(
+            f"Mimi in pieces needs transformers {'.'.join(map(str, CARRIES_ON))} or later, got {LIBRARY.installed()}, "
+            "in which attention with cached keys differs from attention over all"
+        )
     if num_quantizers is not None:
         whole_number("num_quantizers", num_quantizers, config.num_semantic_quantizers, config.num_quantizers)
     convolve, transform, lower = _halves(model, "encoder", "encoder_transformer", "downsample")
@@ -72,5 +78,6 @@ def sizes(model: Any) -> tuple[int, int]:
 
 
 MODEL = "MimiModel"
+CARRIES_ON = 5, 4  # since then a cache gives the results of one call
 LIBRARY = Library("transformers", "transformers.models.mimi.modeling_mimi", tested=("5.0", "5.24"))
 register(replacements, LIBRARY)

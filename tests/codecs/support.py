@@ -254,10 +254,17 @@ class Mimi(Codec):
         return model.decode(encoded.audio_codes).audio_values
 
     def latents(self, model: nn.Module, audio: Tensor) -> Tensor:
-        return model.encoder(audio).latents
+        encoded = model.encoder(audio)
+        if not isinstance(encoded, Tensor):
+            return encoded.latents
+        hidden = model.encoder_transformer(encoded.transpose(1, 2)).last_hidden_state  # before 5.24
+        return model.downsample(hidden.transpose(1, 2))
 
     def synthesise(self, model: nn.Module, latents: Tensor) -> Tensor:
-        return model.decoder(latents).audio_values
+        if hasattr(model.decoder, "decoder_seanet"):
+            return model.decoder(latents).audio_values
+        hidden = model.decoder_transformer(model.upsample(latents).transpose(1, 2)).last_hidden_state
+        return model.decoder(hidden.transpose(1, 2))
 
     def _quantizers(self, model: nn.Module) -> list[Any]:
         return [model.quantizer.semantic_residual_vector_quantizer, model.quantizer.acoustic_residual_vector_quantizer]

@@ -77,36 +77,35 @@ CALLS: dict[str, Call] = {
         lambda: [normal(2, 33, 64), normal(2, 33, 64), positive(64), normal(64)],
     ),
     "glu_conv_norm_silu": Call(
-        kernels.glu_conv_norm_silu,
-        lambda: [normal(2, 33, 64), normal(32, 15) / 4, normal(32), positive(32), normal(32)],
+        kernels.glu_conv_norm_silu, lambda: [normal(2, 18, 64), normal(32, 5) / 2, normal(32), positive(32), normal(32)]
     ),
     "glu_conv_norm_silu, context": Call(
         lambda x, weight, bias, gain, shift, context: kernels.glu_conv_norm_silu(
             x, weight, bias, gain, shift, context=context
         ),
-        lambda: [normal(2, 5, 64), normal(32, 15) / 4, normal(32), positive(32), normal(32), normal(2, 14, 64)],
+        lambda: [normal(2, 5, 64), normal(32, 5) / 2, normal(32), positive(32), normal(32), normal(2, 4, 64)],
     ),
     "rel_attention": Call(
         lambda q, k, v, pos, u, v_bias: kernels.rel_attention(q, k, v, pos, u, v_bias, (15, 0)),
-        lambda: [*(normal(2, 4, 40, 16) for _ in range(3)), normal(4, 16, 16), normal(4, 16), normal(4, 16)],
+        lambda: [*(normal(2, 2, 20, 16) for _ in range(3)), normal(2, 16, 16), normal(2, 16), normal(2, 16)],
     ),
     "rel_attention, lengths and starts": Call(
         lambda q, k, v, pos, u, v_bias, lengths, starts: kernels.rel_attention(
             q, k, v, pos, u, v_bias, (15, 0), lengths, starts
         ),
         lambda: [
-            *(normal(2, 4, n, 16) for n in (7, 40, 40)),
-            *(normal(4, 16, 16), normal(4, 16), normal(4, 16)),
-            *(integers(40, 36), integers(0, 38)),  # the second sample has no key
+            *(normal(2, 2, n, 16) for n in (7, 20, 20)),
+            *(normal(2, 16, 16), normal(2, 16), normal(2, 16)),
+            *(integers(20, 16), integers(0, 18)),  # the second sample has no key
         ],
     ),
     "rel_key_attention": Call(
         lambda q, k, v, table: kernels.rel_key_attention(q, k, v, table, 6, 3),
-        lambda: [*(normal(2, 4, 40, 16) for _ in range(3)), normal(10, 16)],
+        lambda: [*(normal(2, 2, 20, 16) for _ in range(3)), normal(10, 16)],
     ),
     "rel_key_attention, lengths": Call(
         lambda q, k, v, table, lengths: kernels.rel_key_attention(q, k, v, table, 6, 3, lengths),
-        lambda: [*(normal(2, 4, 40, 16) for _ in range(3)), normal(10, 16), integers(40, 0)],
+        lambda: [*(normal(2, 2, 20, 16) for _ in range(3)), normal(10, 16), integers(20, 0)],
     ),
     "polar_istft": Call(
         lambda m, p: kernels.polar_istft(m, p, hann(64), 16, "causal"),

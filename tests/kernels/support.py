@@ -1,8 +1,10 @@
 """How every kernel is tested: device, dtypes, the three-way bound."""
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import torch
+from silk_fast.kernels import INTERPRETED
 from torch import Tensor
 
 from bench.bound import ATOL as ATOL  # the tests import it from here
@@ -12,6 +14,17 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 # The interpreter is silently wrong for bfloat16 arithmetic, so bfloat16 is tested on a GPU only.
 DTYPES = [torch.float32, torch.float16] + ([torch.bfloat16] if DEVICE == "cuda" else [])
 SIZES = [1, 7, 63, 500, 1000]
+MANY_KEYS = 2_000 if INTERPRETED else 20_000  # of an attention, in tiles of 16 or more
+
+
+def in_turn(cases: Sequence, others: Sequence) -> list[tuple]:
+    """Pair every case with one of the others, in turn: what does not depend on both need not see every pair."""
+    return list(zip(cases, itertools.cycle(others)))
+
+
+def single_and_half(cases: Sequence) -> list[tuple]:
+    """Pair every case with float32, and with one half precision in turn: these share tiles and paths of a kernel."""
+    return in_turn(cases, [torch.float32]) + in_turn(cases, [dtype for dtype in DTYPES if dtype != torch.float32])
 
 
 def run(function: Callable, inputs: Sequence, grads: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor | None]:

@@ -12,10 +12,12 @@ from tests.kernels.support import (
     ATOL,
     DEVICE,
     DTYPES,
+    MANY_KEYS,
     assert_matches,
     assert_op_matches,
     assert_same_bits,
     head_layouts,
+    single_and_half,
 )
 
 BERT = (64, 8)
@@ -33,13 +35,15 @@ def on_device(tensors, dtype=torch.float32):
 
 
 # With extents 34 and 33 the last distance that is not clipped falls on the corner of a tile.
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(
-    ("n_frames", "head_dim", "extents"),
-    [(1, 64, BERT), (7, 64, BERT), (63, 64, BERT), (100, 16, (34, 33)), (63, 128, (5, 0)), (63, 24, (0, 0))],
+    ("sizes", "dtype"),
+    single_and_half(
+        [(1, 64, BERT), (7, 64, BERT), (63, 24, (0, 0)), (63, 64, BERT), (100, 16, (34, 33)), (63, 128, (5, 0))]
+    ),
     ids=str,
 )
-def test_matches_reference_forward_and_backward(n_frames, head_dim, extents, dtype):
+def test_matches_reference_forward_and_backward(sizes, dtype):
+    n_frames, head_dim, extents = sizes
     inputs = [*make_inputs(1, 2, n_frames, head_dim, *extents), *extents]
     grads = [torch.randn(inputs[0].shape)]
     assert_op_matches(rel_key_attention, ops.rel_key_attention, inputs, grads, dtype)
@@ -75,23 +79,21 @@ def test_a_sample_alone_and_padded_in_a_batch_agree_bit_for_bit(dtype):
     assert torch.equal(padded[:1, :, :37], alone)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("layout", ["joined", "projections", "unaligned"])
+@pytest.mark.parametrize(("layout", "dtype"), single_and_half(["joined", "unaligned", "projections"]), ids=str)
 def test_any_strides_give_the_same_bits(layout, dtype):
     inputs = on_device(make_inputs(2, 2, 40, 16, 10, 3), dtype)
     others = [head_layouts(x)[layout] for x in inputs[:3]] + inputs[3:]
     assert_same_bits(lambda *x: rel_key_attention(*x, 10, 3), inputs, others, head_layouts(inputs[2])[layout])
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_non_contiguous_inputs_and_gradients(dtype):
+def test_non_contiguous_inputs_and_gradients():
     def function(f, q, k, v, embedding):
         return f(q.transpose(2, 3), k.transpose(1, 2), v[:, :1].expand(-1, 2, -1, -1), embedding.T, 5, 2)
 
     shapes = [(1, 2, 8, 19), (1, 19, 2, 8), (1, 2, 19, 8), (8, 8)]
     inputs, grad = [torch.randn(s) for s in shapes], torch.randn(1, 2, 8, 19).transpose(2, 3)
     ours, reference = partial(function, rel_key_attention), partial(function, ops.rel_key_attention)
-    assert_op_matches(ours, reference, inputs, [grad], dtype)
+    assert_op_matches(ours, reference, inputs, [grad], torch.float32)
 
 
 @pytest.mark.parametrize(("n_batch", "n_frames"), [(0, 5), (2, 0)])
@@ -129,6 +131,7 @@ def test_gradcheck():
     assert torch.autograd.gradcheck(lambda *t: rel_key_attention(*t, 1, 1), tensors)
 
 
+@pytest.mark.not_emulated("what it asks of PyTorch it asks where kernels are interpreted, too")
 def test_registration_is_sound():
     tensors = [x.requires_grad_() for x in on_device(make_inputs(2, 2, 5, 8, 3, 1))]
     lengths = torch.tensor([5, 4], device=DEVICE)
@@ -140,8 +143,8 @@ def test_registration_is_sound():
 
 
 def test_a_few_queries_over_many_keys():
-    """The last 3 rows of 20 000 frames, by the kernel alone: the op wants as many queries as keys."""
-    q, k, v, table = make_inputs(1, 1, 20_000, 8, *BERT)
+    """The last 3 rows of many frames, by the kernel alone: the op wants as many queries as keys."""
+    q, k, v, table = make_inputs(1, 1, MANY_KEYS, 8, *BERT)
     inputs = [q[:, :, -3:], k, v, table]
     ours, _ = attention_forward(*on_device(inputs), (None, None), *BERT, True, None, None)
     eager, exact = (last_rows(*(x.to(dtype) for x in inputs), *BERT) for dtype in (torch.float32, torch.float64))

@@ -8,7 +8,7 @@ from silk_fast.kernels import INTERPRETED, pack_weights, residual_unit, residual
 from torch import Tensor
 
 from silk_fast.reference import ops
-from tests.kernels.support import DEVICE, DTYPES, assert_op_matches
+from tests.kernels.support import DEVICE, DTYPES, assert_op_matches, in_turn
 
 module = importlib.import_module("silk_fast.kernels.residual_unit.launch")
 
@@ -45,20 +45,23 @@ def assert_same(a: Tensor, b: Tensor) -> None:
     torch.testing.assert_close(a, b, **tolerance)
 
 
-@pytest.mark.parametrize("dtype", SERVED, ids=str)
 @pytest.mark.parametrize(
-    ("shape", "dilation", "padding"),
-    [
-        ((1, 16, 1), 1, "causal"),
-        ((3, 32, 7), 9, "causal"),
-        ((2, 32, 63), 3, "symmetric"),
-        ((1, 48, 63), 9, "symmetric"),
-        ((2, 96, 20), 3, "causal"),
-    ],
+    ("case", "dtype"),
+    in_turn(
+        [
+            ((1, 16, 1), 1, "causal"),
+            ((3, 32, 7), 9, "causal"),
+            ((2, 32, 63), 3, "symmetric"),
+            ((1, 48, 63), 9, "symmetric"),
+            ((2, 96, 20), 3, "causal"),
+        ],
+        SERVED,
+    ),
     ids=str,
 )
 @pytest.mark.usefixtures("form")
-def test_matches_reference(shape, dilation, padding, dtype):
+def test_matches_reference(case, dtype):
+    shape, dilation, padding = case
     torch.manual_seed(0)
     inputs = [torch.randn(shape), *make_parameters(shape[1]), dilation, None, padding]
     assert_op_matches(residual_unit, ops.residual_unit, inputs, [], dtype)
@@ -127,8 +130,7 @@ def test_context_matches_reference(dtype):
     assert_op_matches(residual_unit, ops.residual_unit, inputs, [], dtype)
 
 
-@pytest.mark.parametrize("dtype", SERVED, ids=str)
-@pytest.mark.parametrize("dilation", [1, 9])
+@pytest.mark.parametrize(("dilation", "dtype"), in_turn([1, 9], SERVED), ids=str)
 @pytest.mark.usefixtures("form")
 def test_matches_dac_of_transformers(dilation, dtype):
     dac = pytest.importorskip("transformers.models.dac.modeling_dac")

@@ -53,6 +53,25 @@ def test_ptx_of_a_family_of_targets_is_the_same(op):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+SAME_OPCODES = """
+import sys
+from bench.static import OPCODE, assemble, disassemble, kernels_of, run_tool, static_cases
+
+arch = int(sys.argv[1])
+cubins = [assemble(kernel, arch) for _, kernel in kernels_of(static_cases("bias_silu")[0], arch, arch)]
+alone = [OPCODE.findall(run_tool("cuobjdump", "--dump-sass", cubin)) for cubin in cubins]
+assert len(cubins) == 2 and disassemble(cubins, arch) == alone
+"""
+
+
+@pytest.mark.not_emulated(reason="it compiles for every target in a process of its own, and runs nothing")
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", [80, 90, 120])
+def test_kernels_disassembled_together_have_the_opcodes_of_each_alone(arch):
+    done = run_compiling("-c", SAME_OPCODES, str(arch))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize(
     ("opcode", "n_bytes"),
     [("LDG.E.128.CONSTANT", 16), ("STG.E.64", 8), ("LDG.E", 4), ("LDG.E.U16", 2), ("STG.E.U8", 1)],
