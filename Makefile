@@ -5,7 +5,8 @@
 #   test-all  the slow ones too: every kernel compiled for every GPU target
 #   test-compiled  kernels compiled for a GPU and executed by an emulator of PTX, which needs a C++ compiler:
 #                  make test-compiled ARCH=90, or ARCH="80 86 89 90 120" for all targets
-#   test-oldest  codecs of other libraries in the oldest versions that are accelerated, which .venv/oldest gets
+#   test-oldest  codecs of other libraries in the oldest versions that are accelerated, which .venv/oldest gets, and
+#                  the packages of DAC's and EnCodec's authors
 #   lint    ruff and mypy; format applies what ruff asks for
 #   bench   time ops and codec on this CPU, within 15 minutes; results go to bench/results/
 #   bench-gpu  check, then time everything on the GPU, within 8 minutes; takes the system's torch where there is no .venv
@@ -20,7 +21,7 @@ ARCH := 86
 COMPILED := tests/ptx/kernels tests/kernels $(patsubst %,tests/acceleration/test_%.py,results autocast compiling folding)
 
 # Of codecs, in older versions of their libraries: swapping, quantisers, codes and audio.
-OLDEST := $(patsubst %,tests/codecs/test_%,swapping.py quantizers.py \
+OLDEST := $(patsubst %,tests/codecs/test_%,swapping.py quantizers.py original_packages.py \
   results.py::test_codes_are_equal_and_audio_is_within_a_ten_thousandth_of_its_peak)
 
 .PHONY: demo test test-all test-compiled test-oldest lint format bench bench-gpu report static counted clean
@@ -45,6 +46,7 @@ test-oldest: .venv/installed
 	$(BIN)/python -c 'import site, pathlib; [path] = pathlib.Path(".venv/oldest").glob("lib/*/site-packages"); \
 	  (path / "base.pth").write_text(f"import site; site.addsitedir({site.getsitepackages()[0]!r})")'
 	.venv/oldest/bin/python -m pip install --quiet --no-warn-conflicts transformers==5.0.0 diffusers==0.35.0 snac==1.2.0
+	.venv/oldest/bin/python -m pip install --quiet --no-deps descript-audio-codec==1.0.0 encodec==0.1.1
 	.venv/oldest/bin/python -m pytest -n auto --dist worksteal $(OLDEST)
 
 lint: .venv/installed

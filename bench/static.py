@@ -88,11 +88,11 @@ NARROW = {
         "every dimension loads the int32 of its group, all but the first from L1; Silk's 19 are 76 bytes, beside 512 "
         "stored in full width"
     ),
-    r"snake, Silk 75 Hz, .*, _snake_short_bwd_kernel, .*": (
+    r"(snake, Silk|elu, EnCodec) 75 Hz, .*, _(snake|elu)_short_bwd_kernel, .*": (
         "its sums are those of whole rows, and rows of 150 elements start at no multiple of 16 bytes; a warp takes 32 "
         "neighbouring elements at a time"
     ),
-    r"snake, 24 channels, .*": (
+    r"(snake|elu), 24 channels, .*": (
         "B * C * T is no multiple of 16, so the mask cuts the accesses of the last program; the others have none"
     ),
 }

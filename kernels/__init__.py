@@ -14,24 +14,28 @@ if __name__ == "silk_fast.kernels":  # from a checkout, transformers imports the
     from .attention import rel_attention, rel_key_attention
     from .bias_silu import bias_silu
     from .conv1d_ieee import conv1d_ieee
+    from .elu import elu
     from .fsq import fsq_pack, fsq_quantize, fsq_unpack
     from .glu_conv_norm_silu import glu_conv_norm_silu
     from .inverse_stft import polar_istft, polar_istft_stream, polar_overlap_add
     from .residual_unit import PackedResidualUnit, pack_weights, residual_unit, residual_unit_channels_last
-    from .rvq import factorized_rvq_encode, rvq_decode, rvq_encode
+    from .rvq import PackedCodebooks, factorized_rvq_encode, pack_codebooks, rvq_decode, rvq_encode
     from .snake import snake
 
 __all__ = [
     "INTERPRETED",
+    "PackedCodebooks",
     "PackedResidualUnit",
     "add_layer_norm",
     "bias_silu",
     "conv1d_ieee",
+    "elu",
     "factorized_rvq_encode",
     "fsq_pack",
     "fsq_quantize",
     "fsq_unpack",
     "glu_conv_norm_silu",
+    "pack_codebooks",
     "pack_weights",
     "polar_istft",
     "polar_istft_stream",

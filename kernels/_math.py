@@ -1,4 +1,4 @@
-"""Device mathematics that several kernels share: rounding, sine and cosine, SiLU, the cast that saturates.
+"""Device mathematics that several kernels share: rounding, sine and cosine, powers, ELU, SiLU, the cast that saturates.
 
 Everything is float32, or float64 for float64. As kernels are compiled without contraction (``AS_WRITTEN``), a
 multiplication and an addition share a rounding where :func:`fma` says so, and nowhere else.
@@ -131,6 +131,29 @@ def sincos(b_x):
         b_r = less_multiples(b_x, b_quarter, (201 / 128, 253 / 524288, 1.2675907950567314e-06))
         b_r = tl.where(tl.abs(b_r) > 1.0, 0.0, b_r)  # so large that it is not known to a quarter turn
         return sincos_of_quarters(b_r, i_quarter)
+
+
+@triton.jit
+def by_powers_of_2(b_x):
+    """``r`` in [-0.35, 0.35] and the power of two of ``e^x = e^r * power``, for float32 between -87 and 88."""
+    b_n, i_n = nearest(b_x, LOG2_E)
+    # log 2 in parts short enough that multiples below 2^13 of the first are exact
+    b_r = less_multiples(b_x, b_n, (355 / 512, -2.1219444005469057e-04))
+    return b_r, ((i_n << 23) + 0x3F800000).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def elu(b_v):
+    """``v``, or ``e^v - 1`` where it is negative: relative error 1e-7, beside 0 as well; NaN for NaN."""
+    b_x = tl.clamp(b_v, -40.0, 0.0, tl.PropagateNan.ALL)  # e^-40 is lost beside 1
+    if b_x.dtype == tl.float64:
+        b_e = tl.exp(b_x)  # what its rounding adds to x, its logarithm has too (Kahan)
+        b_below = tl.where(b_e == 1.0, b_x, (b_e - 1.0) * (b_x / tl.log(tl.where(b_e == 1.0, 2.0, b_e))))
+    else:
+        b_r, b_power = by_powers_of_2(b_x)
+        b_p = polynomial(b_r, (0.00138141809, 0.0083689196, 0.0416684076, 0.166665196, 0.49999994))
+        b_below = fma(fma(b_p, b_r * b_r, b_r), b_power, b_power - 1.0)
+    return tl.where(b_x < 0.0, b_below, b_v)
 
 
 @triton.jit

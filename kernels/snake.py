@@ -3,10 +3,8 @@
 Source: Ziyin et al., 2020; beta as in BigVGAN (Lee et al., 2023).
 
 Memory-bound: 2 accesses per element forward (3 with a residual), 3 backward; 14 float32 operations forward, 26
-backward. The tensor is walked as one flat axis, so accesses are 16 bytes wide for every T; only the last program masks,
-and narrows, its own where B * C * T is no multiple of 16. A program no longer than a row meets two rows at most: it
-derives the constants of both once, as scalars, and an element only selects; of shorter rows, each element gathers its
-own.
+backward. The tensor is walked as one flat axis (``_flat.py``): a program no longer than a row derives the constants of
+two channels once.
 
 The error of y in float32 is at most 1e-6 times the largest of 1, ``|v|`` and ``1 / beta``. Backward recomputes the
 sine. Each program stores its sums per row and ``torch.sum`` adds these up, always in the same order.
@@ -17,11 +15,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ._flat import SHORT, channels, flat_tile, load_flat, store_flat, two_channels
 from ._launch import AS_WRITTEN, check_dtype, check_operand, compute_dtype, contiguous, define_op, on_device, wide_dtype
 from ._math import cos_pi, fma, half_turns, per_pi, sin_pi
 
 EPSILON = tl.constexpr(1e-9)
-SHORT = 256  # elements; shorter rows are gathered (forward) or tiled whole (backward)
 
 
 @triton.jit
@@ -48,36 +46,6 @@ def _load_constants(alpha_ptr, beta_ptr, bias_ptr, i_channel, COMPUTE: tl.conste
 
 
 @triton.jit
-def _two_channels(i_row, n_channels):
-    """Channels of a row and of the next."""
-    i_channel = i_row.to(tl.int32) % n_channels
-    return i_channel, tl.where(i_channel + 1 == n_channels, 0, i_channel + 1)
-
-
-@triton.jit
-def _load_flat(ptr, i_start, o_block, n_elements):
-    """``BLOCK`` elements from ``i_start``, 0 beyond ``n_elements``. Only the last program needs a mask, whose end at no
-    multiple of 16 would cut every access to the width of an element."""
-    BLOCK: tl.constexpr = o_block.shape[0]
-    if i_start + BLOCK <= n_elements:
-        b_x = tl.load(ptr + i_start + o_block)
-    else:
-        b_x = tl.load(ptr + i_start + o_block, mask=i_start + o_block < n_elements, other=0.0)
-    return b_x
-
-
-@triton.jit
-def _store_flat(ptr, b_x, i_start, o_block, n_elements):
-    """Inverse of :func:`_load_flat`, in the dtype of ``ptr``."""
-    BLOCK: tl.constexpr = o_block.shape[0]
-    b_x = b_x.to(ptr.dtype.element_ty)
-    if i_start + BLOCK <= n_elements:
-        tl.store(ptr + i_start + o_block, b_x)
-    else:
-        tl.store(ptr + i_start + o_block, b_x, mask=i_start + o_block < n_elements)
-
-
-@triton.jit
 def _snake_fwd_kernel(
     x_ptr,
     alpha_ptr,
@@ -97,23 +65,22 @@ def _snake_fwd_kernel(
     n_first = (i_row + 1) * n_time - i_start  # elements until the next row starts
     o_block = tl.arange(0, BLOCK)
     if TWO_ROWS:
-        i_channel, i_next = _two_channels(i_row, n_channels)
+        i_channel, i_next = two_channels(i_row, n_channels)
         h0, l0, s0, _, v0 = _load_constants(alpha_ptr, beta_ptr, bias_ptr, i_channel, COMPUTE)
         h1, l1, s1, _, v1 = _load_constants(alpha_ptr, beta_ptr, bias_ptr, i_next, COMPUTE)
         m_next = o_block >= n_first
         b_high, b_low = tl.where(m_next, h1, h0), tl.where(m_next, l1, l0)
         b_scale, b_bias = tl.where(m_next, s1, s0), tl.where(m_next, v1, v0)
     else:
-        i_block_row = (o_block + (n_time - n_first).to(tl.int32)) // n_time
-        i_channel = ((i_row % n_channels).to(tl.int32) + i_block_row) % n_channels
+        i_channel = channels(i_row, n_first, o_block, n_time, n_channels)
         b_high, b_low, b_scale, _, b_bias = _load_constants(alpha_ptr, beta_ptr, bias_ptr, i_channel, COMPUTE)
-    b_v = _load_flat(x_ptr, i_start, o_block, n_elements).to(COMPUTE)
+    b_v = load_flat(x_ptr, i_start, o_block, n_elements).to(COMPUTE)
     if bias_ptr is not None:
         b_v += b_bias
     b_y = snake_value(b_v, b_high, b_low, b_scale)
     if residual_ptr is not None:
-        b_y += _load_flat(residual_ptr, i_start, o_block, n_elements).to(COMPUTE)
-    _store_flat(y_ptr, b_y, i_start, o_block, n_elements)
+        b_y += load_flat(residual_ptr, i_start, o_block, n_elements).to(COMPUTE)
+    store_flat(y_ptr, b_y, i_start, o_block, n_elements)
 
 
 @triton.jit
@@ -158,17 +125,17 @@ def _snake_bwd_kernel(
     i_row = i_start // n_time
     n_first = (i_row + 1) * n_time - i_start
     o_block = tl.arange(0, BLOCK)
-    i_channel, i_next = _two_channels(i_row, n_channels)
+    i_channel, i_next = two_channels(i_row, n_channels)
     h0, l0, scale0, slope0, v0 = _load_constants(alpha_ptr, beta_ptr, bias_ptr, i_channel, COMPUTE)
     h1, l1, scale1, slope1, v1 = _load_constants(alpha_ptr, beta_ptr, bias_ptr, i_next, COMPUTE)
     m_next = o_block >= n_first
     b_high, b_low, b_slope = tl.where(m_next, h1, h0), tl.where(m_next, l1, l0), tl.where(m_next, slope1, slope0)
-    b_dy = _load_flat(dy_ptr, i_start, o_block, n_elements).to(COMPUTE)
-    b_v = _load_flat(x_ptr, i_start, o_block, n_elements).to(COMPUTE)
+    b_dy = load_flat(dy_ptr, i_start, o_block, n_elements).to(COMPUTE)
+    b_v = load_flat(x_ptr, i_start, o_block, n_elements).to(COMPUTE)
     if bias_ptr is not None:
         b_v += tl.where(m_next, v1, v0)
     b_dv, b_a, b_b = _gradients(b_dy, b_v, b_high, b_low, b_slope)
-    _store_flat(dx_ptr, b_dv, i_start, o_block, n_elements)
+    store_flat(dx_ptr, b_dv, i_start, o_block, n_elements)
 
     sums_ptr += i_row * n_parts
     o_part = tl.program_id(0) - i_row * n_time // BLOCK
@@ -224,12 +191,6 @@ def _check(x: Tensor, alpha: Tensor, beta: Tensor, bias: Tensor | None, residual
         check_operand("residual", residual, x.shape, x, dtypes=None)
 
 
-def _flat_tile(x: Tensor) -> dict[str, int]:
-    """Take 32 bytes per thread where T is long enough; a program meets two rows at most wherever T allows."""
-    block = 4096 // x.element_size()
-    return {"BLOCK": block, "num_warps": 4} if x.shape[-1] >= block else {"BLOCK": SHORT, "num_warps": 1}
-
-
 @define_op("snake")
 def _snake(
     x: Tensor, alpha: Tensor, beta: Tensor, bias: Tensor | None = None, residual: Tensor | None = None
@@ -238,7 +199,7 @@ def _snake(
     x = x.contiguous()
     y = torch.empty_like(x)
     n_channels, n_time = x.shape[1:]
-    tile = _flat_tile(x)
+    tile = flat_tile(n_time, x.dtype)
     if n_elements := x.numel():
         with on_device("x", x):
             _snake_fwd_kernel[(triton.cdiv(n_elements, tile["BLOCK"]),)](
@@ -268,7 +229,7 @@ def _snake_backward(
     dx = torch.empty_like(operands[1])
     n_batch, n_channels, n_time = x.shape
     n_rows, n_elements = n_batch * n_channels, x.numel()
-    tile = _flat_tile(x)
+    tile = flat_tile(n_time, x.dtype)
     n_parts = 1 if n_time < SHORT else triton.cdiv(n_time, tile["BLOCK"]) + 1
     n_sums = 2 if bias is None else 3
     sums = torch.zeros(n_sums, n_batch, n_channels, n_parts, dtype=wide_dtype(x.dtype), device=x.device)

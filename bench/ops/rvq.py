@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.cases import Point, Source, StaticCase, TimingCase, all_cases, both, frames
+from bench.cases import Point, Source, StaticCase, TimingCase, all_cases, both, frames, kernels
 
 WIDE = {  # frames per second, stages, codes, dimensions, roots of distances
     "EnCodec 24 kHz": (75, 8, 1024, 128, False),
@@ -55,8 +55,9 @@ def timing_cases(points: Sequence[Point], dtypes: Sequence[torch.dtype]) -> list
 
 
 def _describe(op: str, name: str, point: Point, *_: object) -> dict:
+    layouts: dict[str, Callable] = {}
     if op == "factorized_rvq_encode":
-        layer = FACTORIZED[name]
+        layer, layouts = FACTORIZED[name], {"ours": partial(_with_packed, True)}
         make, calls, (_, n_codes, strides, _) = partial(_factorized, layer, point), both(partial(_search, layer)), layer
         n_stages, n_dims = len(strides), DIMS
     else:
@@ -66,10 +67,16 @@ def _describe(op: str, name: str, point: Point, *_: object) -> dict:
             partial(_wide if encodes else _indices, layer, point),
             both(partial(_encode, layer) if encodes else _decode),
         )
+        layouts = {"ours": partial(_with_packed, False)} if encodes else {}
         _, n_stages, n_codes, n_dims, _ = layer
     dims = (point[0], _frames(layer, point), n_dims)
     sizes = {"N": dims[0] * dims[1], "Q": n_stages, "K": n_codes, "D": n_dims}
-    return {"sizes": sizes, "dims": dims, "make": make, "calls": calls}
+    return {"sizes": sizes, "dims": dims, "make": make, "calls": calls, "layouts": layouts}
+
+
+def _with_packed(directions: bool, first: Tensor, books: Tensor, *tables: Tensor) -> list:
+    """Inputs of a search, and its codebooks packed, as a model packs them once."""
+    return [first, books, *tables, kernels().pack_codebooks(books, directions)]
 
 
 def _frames(layer: tuple, point: Point) -> int:
@@ -110,13 +117,13 @@ def _factorized(layer: tuple, point: Point, source: Source) -> list[Tensor]:
     return [projections, books, tables]
 
 
-def _encode(layer: tuple, ops, x: Tensor, books: Tensor) -> Tensor:
-    return ops.rvq_encode(x, books, layer[4])
+def _encode(layer: tuple, ops, x: Tensor, books: Tensor, *packed) -> Tensor:
+    return ops.rvq_encode(x, books, layer[4], *packed)
 
 
 def _decode(ops, indices: Tensor, books: Tensor) -> Tensor:
     return ops.rvq_decode(indices, books)
 
 
-def _search(layer: tuple, ops, projections: Tensor, books: Tensor, tables: Tensor) -> tuple[Tensor, Tensor]:
-    return ops.factorized_rvq_encode(projections, books, tables, layer[2], layer[3])
+def _search(layer: tuple, ops, projections: Tensor, books: Tensor, tables: Tensor, *packed) -> tuple[Tensor, Tensor]:
+    return ops.factorized_rvq_encode(projections, books, tables, layer[2], layer[3], *packed)

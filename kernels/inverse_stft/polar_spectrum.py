@@ -20,7 +20,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .._launch import AS_WRITTEN, check_dtype, check_operand, compute_dtype, define_op, on_device, wide_dtype
-from .._math import LOG2_E, fma, less_multiples, nearest, sincos, sincos_of_quarters
+from .._math import LOG2_E, by_powers_of_2, fma, nearest, sincos, sincos_of_quarters
 
 BLOCK_N = 32  # frames per program: 128 bytes where time is contiguous, as in a transposed convolution output
 BLOCK_K = 32  # bins, and as many mirrored
@@ -37,10 +37,8 @@ def exp_limited(b_x):
         return tl.exp(b_x)
     else:
         b_x = tl.where(b_x < -87.0, -87.0, b_x)  # 1e-38
-        b_power, i_power = nearest(b_x, LOG2_E)
-        # log 2 in parts short enough that multiples below 2^13 of the first are exact
-        b_r = less_multiples(b_x, b_power, (355 / 512, -2.1219444005469057e-04))
-        return tl.exp2(b_r * LOG2_E) * ((i_power << 23) + 0x3F800000).to(tl.float32, bitcast=True)
+        b_r, b_power = by_powers_of_2(b_x)
+        return tl.exp2(b_r * LOG2_E) * b_power
 
 
 @triton.jit

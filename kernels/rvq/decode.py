@@ -10,7 +10,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .._launch import AS_WRITTEN, INTEGERS, check_dtype, define_op, on_device
-from .encode import HALVES
+from .search import HALVES
 
 
 @triton.jit

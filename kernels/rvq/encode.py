@@ -1,10 +1,11 @@
 """Search of codebooks as wide as the vectors: one launch a stage, and one more.
 
 A stage is a product of residuals [N, D] with a codebook [K, D], 2 N K D FLOPs in IEEE float32 (TF32 gives other codes),
-and memory traffic of the codebook alone: residuals stay in the cache. A program takes FRAMES residuals and one of
-SPLITS parts of the codebook, so that short signals fill a card too: 10 s of Mimi are 125 frames against 2048 codes. It
-begins by choosing the winner of the stage before among the parts and subtracting it, each program for itself: no launch
-is spent on that. Which part or tile an entry is in changes no bit of its score, so no index depends on the batch.
+and memory traffic of the codebook alone, by columns (``columns.py``): residuals stay in the cache. A program takes
+FRAMES residuals and one of SPLITS parts of the codebook, so that short signals fill a card too: 10 s of Mimi are 125
+frames against 2048 codes. It begins by choosing the winner of the stage before among the parts and subtracting it, each
+program for itself: no launch is spent on that. Which part or tile an entry is in changes no bit of its score, so no
+index depends on the batch.
 """
 
 import torch
@@ -13,10 +14,10 @@ import triton.language as tl
 from torch import Tensor
 
 from .._launch import AS_WRITTEN, check_dtype, check_operand, define_op, on_device, processors
-from .search import nearest_code
+from .columns import PackedCodebooks, packed_or_pack
+from .search import HALVES, nearest_code
 
 FRAMES = 16
-HALVES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 @triton.jit(do_not_specialize=["i_stage"])
@@ -24,7 +25,8 @@ def _rvq_stage_kernel(
     x_ptr,
     rest_ptr,
     codebooks_ptr,
-    offsets_ptr,
+    columns_ptr,
+    squares_ptr,
     scores_ptr,
     winners_ptr,
     indices_ptr,
@@ -68,13 +70,17 @@ def _rvq_stage_kernel(
         o_stage = i_stage.to(tl.int64) * n_codes
         b_best, b_index = nearest_code(
             b_x,
-            codebooks_ptr + o_stage * D,
-            offsets_ptr + o_stage,
+            tl.sum(b_x * b_x, 1)[:, None],
+            columns_ptr + o_stage * D,
+            squares_ptr + o_stage,
             i_first,
             tl.minimum(i_first + n_split, n_codes),
+            n_codes,
             D,
+            False,
             EUCLIDEAN,
             CODES,
+            False,
         )
         o_mine = i_stage % 2 * n_parts + i_split * n_frames + i_frame
         tl.store(scores_ptr + o_mine, b_best, mask=m_frame)
@@ -88,7 +94,9 @@ def _splits(n_blocks: int, n_codes: int, codes: int, device: torch.device) -> in
 
 
 @define_op("rvq_encode")
-def _rvq_encode(x: Tensor, codebooks: Tensor, euclidean: bool) -> Tensor:
+def _rvq_encode(
+    x: Tensor, codebooks: Tensor, euclidean: bool, columns: Tensor | None = None, squares: Tensor | None = None
+) -> Tensor:
     _check(x, codebooks)
     n_batch, n_time, n_dims = x.shape
     n_stages, n_codes, _ = codebooks.shape
@@ -104,7 +112,8 @@ def _rvq_encode(x: Tensor, codebooks: Tensor, euclidean: bool) -> Tensor:
         rests = torch.empty(2, n_frames, n_dims, dtype=torch.float32, device=x.device)
         scores = torch.empty(2, splits, n_frames, dtype=torch.float32, device=x.device)
         winners = torch.empty(2, splits, n_frames, dtype=torch.int32, device=x.device)
-        operands = codebooks, -codebooks.square().sum(-1), scores, winners, indices
+        packed = packed_or_pack(codebooks, columns, squares, directions=False)
+        operands = codebooks, *packed, scores, winners, indices
         with on_device("x", x):
             for i in range(n_stages + 1):
                 source = x if i < 2 else rests[i % 2]
@@ -137,11 +146,11 @@ def _check(x: Tensor, codebooks: Tensor) -> None:
 
 
 @_rvq_encode.register_fake
-def _(x, codebooks, euclidean):
+def _(x, codebooks, euclidean, columns=None, squares=None):
     return x.new_empty(x.shape[0], codebooks.shape[0], x.shape[1], dtype=torch.int64)
 
 
-def rvq_encode(x: Tensor, codebooks: Tensor, euclidean: bool = False) -> Tensor:
+def rvq_encode(x: Tensor, codebooks: Tensor, euclidean: bool = False, packed: PackedCodebooks | None = None) -> Tensor:
     """Find the entry that is nearest to what earlier stages left, stage after stage; computed in IEEE float32.
 
     Not differentiable. No index depends on the batch.
@@ -151,6 +160,7 @@ def rvq_encode(x: Tensor, codebooks: Tensor, euclidean: bool = False) -> Tensor:
         codebooks: ``[Q, K, D]``, of any of these dtypes.
         euclidean: compare roots of squared distances, of which more are equal, as ``torch.cdist`` gives them (Mimi);
             else squared distances in the order of additions of EnCodec.
+        packed: what ``pack_codebooks`` made of ``codebooks``; None to make it in this call.
 
     Returns:
         int64 ``[B, Q, T]``; the first of equally near entries, and 0 for NaN.
@@ -161,4 +171,4 @@ def rvq_encode(x: Tensor, codebooks: Tensor, euclidean: bool = False) -> Tensor:
 
     Source: Zeghidour et al., 2021 (SoundStream); Défossez et al., 2022 (EnCodec).
     """
-    return _rvq_encode(x, codebooks, euclidean)
+    return _rvq_encode(x, codebooks, euclidean, *(packed or ()))

@@ -9,7 +9,7 @@ from silk_fast.acceleration import silk  # noqa: F401  its import fills the tabl
 from silk_fast.acceleration.forms import FollowsPolicy, Form, Policy
 from silk_fast.acceleration.swap import Report, Swap, accelerate_, restore_
 from silk_fast.acceleration.table import Library, Replacement, known_ops, register
-from silk_fast.codecs import dac, encodec, mimi, oobleck, snac  # noqa: F401  and so do those of libraries, once imported
+from silk_fast.codecs import dac, descript, encodec, mimi, oobleck, seanet, snac  # noqa: F401  and so do those of libraries, once imported
 
 __all__ = [
     "FollowsPolicy",

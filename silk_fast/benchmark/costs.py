@@ -80,6 +80,13 @@ def _snake(backward: bool, size: int, *, B: int, C: int, T: int, bias: bool = Fa
     return Cost(size * ((2 + residual) * n + parameters), (5 + bias + residual) * n, False)
 
 
+def _elu(backward: bool, size: int, *, B: int, C: int, T: int, bias: bool = False, residual: bool = False) -> Cost:
+    n = B * C * T
+    if backward:  # from the output, which stands for x, bias and residual; the gradients of x and residual are one
+        return Cost(size * (3 * n + bias * C), (3 + bias) * n, False)
+    return Cost(size * ((2 + residual) * n + bias * C), (2 + bias + residual) * n, False)
+
+
 def _fsq_quantize(backward: bool, size: int, *, N: int, D: int, group_size: int = 1) -> Cost:
     return Cost((4 + (1 + backward) * size) * N * D, 6 * N * D, False)
 
@@ -182,7 +189,7 @@ def _residual_unit(backward: bool, size: int, *, B: int, C: int, T: int, context
 FORMULAS: dict[str, Callable[..., Cost]] = {
     formula.__name__[1:]: formula
     for formula in (
-        *(_snake, _fsq_pack, _fsq_unpack, _fsq_quantize, _rel_attention, _rel_key_attention, _bias_silu),
+        *(_snake, _elu, _fsq_pack, _fsq_unpack, _fsq_quantize, _rel_attention, _rel_key_attention, _bias_silu),
         *(_add_layer_norm, _glu_conv_norm_silu, _polar_istft, _polar_istft_stream, _residual_unit),
         *(_rvq_encode, _rvq_decode, _factorized_rvq_encode),
     )

@@ -20,6 +20,7 @@ class Stages(NamedTuple):
     Args:
         into: ``[Q * D, C]``, and its bias ``[Q * D]``: projections of all stages.
         codebooks: ``[Q, K, D]``.
+        packed: they, as the kernel searches them.
         tables: ``[Q, K, Q * D]``.
         back: ``[C, Q * D]``, and the sum of its biases ``[C]``.
     """
@@ -27,6 +28,7 @@ class Stages(NamedTuple):
     into: Tensor
     into_bias: Tensor
     codebooks: Tensor
+    packed: Any
     tables: Tensor
     back: Tensor
     back_bias: Tensor
@@ -41,6 +43,7 @@ def _stack(stages: list[Any]) -> Stages:
         into.flatten(0, 1),
         torch.cat([stage.in_proj.bias for stage in stages]).float(),
         codebooks,
+        kernels().pack_codebooks(codebooks, directions=True),
         factorized_tables(into, codebooks, back, biases),
         back.transpose(0, 1).flatten(1),
         biases.sum(0),
@@ -78,7 +81,8 @@ class FactorizedQuantizer(Folding):
         """Indices ``[B, Q, T]`` and latents ``[B, T, Q * D]`` of ``x`` ``[B, C, T]``, in IEEE float32."""
         with _ieee_products():
             projections = F.linear(x.transpose(1, 2), stages.into, stages.into_bias)
-        return kernels().factorized_rvq_encode(projections, stages.codebooks, stages.tables, strides, score)
+        operands = projections, stages.codebooks, stages.tables
+        return kernels().factorized_rvq_encode(*operands, strides, score, stages.packed)
 
     def _entries(self, indices: Tensor, stages: Stages) -> Tensor:
         """Entries ``[B, T, Q * D]`` that indices ``[B, Q, T]`` name, one gather for all stages."""

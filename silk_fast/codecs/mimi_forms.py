@@ -32,7 +32,7 @@ class StreamingConvShape(Streaming, ConvShape):
         x = hidden_states.to(self._half() or hidden_states.dtype)
         context = padding_cache.update(hidden_states, self.layer_idx).to(x.dtype)
         padding = (context.shape[-1], 0)
-        return self._convolve("conv", x, self.conv, None, padding, context).to(hidden_states.dtype)
+        return self._convolve("conv", x, self.plain, None, padding, context).to(hidden_states.dtype)
 
 
 class StreamingBlockShape(Streaming, BlockShape): ...

@@ -75,7 +75,7 @@ class Place(Folding, FollowsPolicy):
     _transpose: Any
     _residual_unit: Any
 
-    # what a shape defines: its result, and the parts that it reads or calls
+    # what a shape defines: its result, and the parts that it reads or calls, asked of modules before they are swapped
     _run: Callable[[Tensor], Tensor]
     _parts: Callable[..., tuple[nn.Module, ...]]
 
@@ -198,9 +198,9 @@ class OnGpu(Place):
         return kernels().snake(x, *self._of(name, lambda: constants_of(snake), snake), bias)
 
     def _activated(self, name: str, x: Tensor, before: Any | None) -> Tensor:
-        if before is None or isinstance(before, nn.ELU):
-            return x if before is None else before(x)
-        return self._snake(f"{name} snake", x, before)
+        if before is None:
+            return x
+        return kernels().elu(x) if isinstance(before, nn.ELU) else self._snake(f"{name} snake", x, before)
 
     def _convolve(
         self,

@@ -25,8 +25,21 @@ class ConvShape(Place):
     pad_mode: str
     _pad1d: Any
 
+    @property
+    def plain(self) -> Any:
+        """The convolution itself."""
+        return self.conv
+
+    @property
+    def normalisation(self: Any) -> nn.Module | None:
+        """What follows the convolution, if anything."""
+        return getattr(self, "norm", None)
+
     def _parts(self: Any) -> tuple[nn.Module, ...]:
         return (self.conv, self.norm) if hasattr(self, "norm") else (self.conv,)
+
+    def _first(self) -> nn.Module:
+        return self.plain
 
     def _serves(self, x: Tensor) -> bool:
         return self.total >= 0 and super()._serves(x)
@@ -34,7 +47,7 @@ class ConvShape(Place):
     @property
     def total(self) -> int:
         """Samples of padding, beside those that complete the last stride."""
-        return (self.conv.kernel_size[0] - 1) * self.conv.dilation[0] + 1 - self.conv.stride[0]
+        return (self.plain.kernel_size[0] - 1) * self.plain.dilation[0] + 1 - self.plain.stride[0]
 
     def _run(self, x: Tensor) -> Tensor:
         return self.convolve(x)
@@ -42,40 +55,35 @@ class ConvShape(Place):
     def convolve(self: Any, x: Tensor, elu: nn.ELU | None = None) -> Tensor:
         """The module's result for ``x``, or for the ELU of ``x``."""
         n_right = 0 if self.causal else self.total // 2
-        n_left, n_right = self.total - n_right, n_right + -x.shape[-1] % self.conv.stride[0]
+        n_left, n_right = self.total - n_right, n_right + -x.shape[-1] % self.plain.stride[0]
         context = None
         if self.pad_mode == "reflect" and n_left < x.shape[-1] and not n_right:
             context = self._context(x, n_left)
         elif self.pad_mode != "constant" and n_left + n_right:
             x = self._pad1d(x, (n_left, n_right), self.pad_mode)
             n_left = n_right = 0
-        y = self._convolve(_name(elu), x, self.conv, elu, (n_left, n_right), context)
-        return self.norm(y) if hasattr(self, "norm") else y
+        y = self._convolve(_name(elu), x, self.plain, elu, (n_left, n_right), context)
+        return self.normalisation(y) if self.normalisation else y
 
     def _context(self, x: Tensor, n_left: int) -> Tensor | None:
         """What comes before ``x``, longer than that, where nothing is padded after it; None for zeros."""
         return x[..., 1 : n_left + 1].flip(-1) if self.pad_mode == "reflect" else None
 
 
-class TransposeShape(Place):
+class TransposeShape(ConvShape):
     """A transposed convolution whose output is cut, with or without a normalisation before that."""
 
-    conv: Any
-
-    def _parts(self: Any) -> tuple[nn.Module, ...]:
-        return (self.conv, self.norm) if hasattr(self, "norm") else (self.conv,)
-
-    def _run(self, x: Tensor) -> Tensor:
-        return self.convolve(x)
+    def _serves(self, x: Tensor) -> bool:
+        return Place._serves(self, x)
 
     def convolve(self: Any, x: Tensor, elu: nn.ELU | None = None) -> Tensor:
         """The module's result for ``x``, or for the ELU of ``x``."""
-        total = self.conv.kernel_size[0] - self.conv.stride[0]
+        total = self.plain.kernel_size[0] - self.plain.stride[0]
         n_right = math.ceil(total * self.trim_right_ratio) if self.causal else total // 2
         crop = total - n_right, n_right
-        if not hasattr(self, "norm"):
-            return self._transpose(_name(elu), x, self.conv, elu, crop)
-        y = self.norm(self._transpose(_name(elu), x, self.conv, elu, (0, 0)))
+        if not self.normalisation:
+            return self._transpose(_name(elu), x, self.plain, elu, crop)
+        y = self.normalisation(self._transpose(_name(elu), x, self.plain, elu, (0, 0)))
         return y[..., crop[0] : y.shape[-1] - crop[1]]
 
 
@@ -89,16 +97,16 @@ class BlockShape(Place):
         return *self.block, self.shortcut
 
     def _first(self) -> nn.Conv1d:
-        return self.block[1].conv
+        return self.block[1].plain
 
     def _run(self, x: Tensor) -> Tensor:
         elu1, conv1, elu2, conv2 = self.block
         if not self._is_one_loop(x):
             y = conv2.convolve(conv1.convolve(x, elu1), elu2)
             return self.shortcut(x) + y
-        shortcut = self.shortcut.conv if isinstance(self.shortcut, ConvShape) else None
+        shortcut = self.shortcut.plain if isinstance(self.shortcut, ConvShape) else None
         context = conv1._context(x, conv1.total)
-        parts = elu1, conv1.conv, elu2, conv2.conv
+        parts = elu1, conv1.plain, elu2, conv2.plain
         return self._residual_unit(x, *parts, shortcut=shortcut, context=context, padding="causal")
 
     def _is_one_loop(self, x: Tensor) -> bool:
@@ -107,10 +115,10 @@ class BlockShape(Place):
         return (
             isinstance(self, OnCpu)
             and (conv1.pad_mode == "constant" or (conv1.pad_mode == "reflect" and conv1.total < x.shape[-1]))
-            and all(conv.causal and not hasattr(conv, "norm") for conv in (conv1, *others))
-            and all(conv.conv.kernel_size == conv.conv.stride == (1,) for conv in others)
-            and all(conv.conv.bias is not None and conv.conv.groups == 1 for conv in (conv1, *others))
-            and conv1.conv.stride == (1,)
+            and all(conv.causal and not conv.normalisation for conv in (conv1, *others))
+            and all(conv.plain.kernel_size == conv.plain.stride == (1,) for conv in others)
+            and all(conv.plain.bias is not None and conv.plain.groups == 1 for conv in (conv1, *others))
+            and conv1.plain.stride == (1,)
         )
 
 
@@ -122,15 +130,20 @@ class CoderShape(Place):
     def _parts(self: Any) -> tuple[nn.Module, ...]:
         return tuple(self.layers)
 
+    @property
+    def steps(self) -> Any:
+        """Its modules, in their order."""
+        return self.layers
+
     def _first(self) -> nn.Conv1d:
-        return self.layers[0].conv
+        return self.steps[0].plain
 
     def _run(self, x: Tensor) -> Tensor:
         elu = None
-        for layer in self.layers:
+        for layer in self.steps:
             if isinstance(layer, nn.ELU):
                 elu = layer
-            elif isinstance(layer, ConvShape | TransposeShape):
+            elif isinstance(layer, ConvShape):
                 x, elu = layer.convolve(x, elu), None
             elif isinstance(layer, BlockShape):
                 x = layer(x)

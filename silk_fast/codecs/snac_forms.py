@@ -7,40 +7,11 @@ from snac import layers, vq
 from snac.attention import LocalMHA
 from torch import Tensor, nn
 
-from silk_fast.acceleration.forms import Form
 from silk_fast.codecs.factorized import FactorizedQuantizer
 from silk_fast.codecs.places import Forms, OnCpu, OnGpu, Place
-from silk_fast.codecs.snake_family import SnakeShape, UnitShape
+from silk_fast.codecs.snake_family import SequenceShape, SnakeShape, UnitSequenceShape
 
 OTHER_PARTS = (LocalMHA, nn.Tanh)
-
-
-class SnacUnitShape(UnitShape):
-    """A residual unit whose parts are in a sequence; with a depthwise convolution, but for the oldest models."""
-
-    def _parts(self: Any) -> tuple[nn.Module, ...]:
-        return tuple(self.block)
-
-
-class SequenceShape(Place):
-    """Modules one after another; a Snake goes with the convolution that follows it."""
-
-    def _parts(self: Any) -> tuple[nn.Module, ...]:
-        return tuple(self.model if hasattr(self, "model") else self.block)
-
-    def _run(self, x: Tensor) -> Tensor:
-        snake = None
-        for i, part in enumerate(self._parts()):
-            if isinstance(part, layers.Snake1d):
-                snake = part
-            elif isinstance(part, nn.Conv1d | nn.ConvTranspose1d):
-                convolve = self._transpose if isinstance(part, nn.ConvTranspose1d) else self._convolve
-                x, snake = convolve(f"{i}", x, part, snake), None
-            elif isinstance(part, Form):
-                x = part(x)
-            else:
-                x = part(x.to(next(self.parameters()).dtype)).to(x.dtype)
-        return x
 
 
 class NoiseShape(Place):
@@ -60,7 +31,7 @@ class NoiseShape(Place):
 class CpuSnacSnake(OnCpu, SnakeShape, layers.Snake1d): ...
 
 
-class CpuSnacResidualUnit(OnCpu, SnacUnitShape, layers.ResidualUnit): ...
+class CpuSnacResidualUnit(OnCpu, UnitSequenceShape, layers.ResidualUnit): ...
 
 
 class CpuSnacNoise(OnCpu, NoiseShape, layers.NoiseBlock): ...
@@ -81,7 +52,7 @@ class CpuSnacDecoder(OnCpu, SequenceShape, layers.Decoder): ...
 class GpuSnacSnake(OnGpu, SnakeShape, layers.Snake1d): ...
 
 
-class GpuSnacResidualUnit(OnGpu, SnacUnitShape, layers.ResidualUnit): ...
+class GpuSnacResidualUnit(OnGpu, UnitSequenceShape, layers.ResidualUnit): ...
 
 
 class GpuSnacNoise(OnGpu, NoiseShape, layers.NoiseBlock): ...

@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from silk_fast.acceleration.forms import Form
 from silk_fast.codecs.places import Place
 
 
@@ -11,6 +12,7 @@ class SnakeFamily(Place):
     """What the modules have."""
 
     block: Any
+    model: Any
     conv1: Any
     conv2: Any
     conv_t1: Any
@@ -76,3 +78,31 @@ class CoderShape(SnakeFamily):
             x = block(x)
         x = self._convolve("conv2", x, self.conv2, self.snake1)
         return self.tanh(x) if hasattr(self, "tanh") else x
+
+
+class UnitSequenceShape(UnitShape):
+    """A residual unit whose parts are in a sequence; SNAC's convolution is depthwise, but for the oldest models."""
+
+    def _parts(self: Any) -> tuple[nn.Module, ...]:
+        return tuple(self.block)
+
+
+class SequenceShape(SnakeFamily):
+    """Modules one after another; a Snake goes with the convolution that follows it."""
+
+    def _parts(self: Any) -> tuple[nn.Module, ...]:
+        return tuple(self.model if hasattr(self, "model") else self.block)
+
+    def _run(self, x: Tensor) -> Tensor:
+        snake = None
+        for i, part in enumerate(self._parts()):
+            if isinstance(part, SnakeShape):
+                snake = part
+            elif isinstance(part, nn.Conv1d | nn.ConvTranspose1d):
+                convolve = self._transpose if isinstance(part, nn.ConvTranspose1d) else self._convolve
+                x, snake = convolve(f"{i}", x, part, snake), None
+            elif isinstance(part, Form):
+                x = part(x)
+            else:
+                x = part(x.to(next(self.parameters()).dtype)).to(x.dtype)
+        return x

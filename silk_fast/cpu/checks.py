@@ -56,6 +56,20 @@ def operand(name: str, tensor: Tensor, shape: tuple[int, ...], like: Tensor, mai
     return tensor.contiguous()
 
 
+def destination(out: Tensor | None, x: Tensor) -> Tensor:
+    """Give where a result of the shape and dtype of ``x``, which is contiguous, goes: ``out``, or new memory for None.
+
+    Raises:
+        TypeError: the dtype of ``out`` is another.
+        ValueError: ``out`` has another shape, is on another device or not contiguous.
+    """
+    if out is None:
+        return torch.empty_like(x)
+    if operand("out", out, x.shape, x) is not out:
+        raise ValueError(f"out must be contiguous, got strides {list(out.stride())}")
+    return out
+
+
 def parameters(name: str, tensor: Tensor, *shape: int) -> Tensor:
     """Give parameters of any floating dtype as float32, contiguous.
 

@@ -26,6 +26,12 @@ def snake(dy: Tensor, x: Tensor, alpha: Tensor, beta: Tensor, bias: Tensor | Non
     return dx, torch.stack([s.sum((0, 2)) for s in (sums if bias is not None else sums[:2])])
 
 
+def elu(dy: Tensor, y: Tensor, with_bias: bool) -> tuple[Tensor, Tensor]:
+    """Give dx ``[B, C, T]`` from the output ``y``, and the gradient of a bias ``[C]``, empty if there is none."""
+    dx = dy * (1 + y.clamp(max=0))
+    return dx, dx.sum((0, 2)) if with_bias else dx.new_empty(0)
+
+
 def bias_silu(dy: Tensor, x: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     """Give dx ``[..., C]`` and dbias ``[C]``."""
     dx = _silu(dy, x + bias)

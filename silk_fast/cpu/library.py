@@ -21,6 +21,7 @@ _HERE = Path(__file__).parent
 _POINTER, _INT64, _INT, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_float
 _SIGNATURES = {
     "silk_snake": (*6 * [_POINTER], *3 * [_INT64], *2 * [_INT]),
+    "silk_elu": (*4 * [_POINTER], *3 * [_INT64], *2 * [_INT]),
     "silk_bias_silu": (*3 * [_POINTER], *2 * [_INT64], *2 * [_INT]),
     "silk_add_layer_norm": (*6 * [_POINTER], *2 * [_INT64], *2 * [_FLOAT], *2 * [_INT]),
     "silk_glu_conv_norm_silu": (*8 * [_POINTER], *4 * [_INT64], _FLOAT, *2 * [_INT]),

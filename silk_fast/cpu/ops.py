@@ -19,6 +19,7 @@ from silk_fast.cpu.convolution import (
     residual_unit,
     why_no_bfloat16,
 )
+from silk_fast.cpu.elu import elu
 from silk_fast.cpu.fsq import fsq_pack, fsq_quantize, fsq_unpack
 from silk_fast.cpu.inverse_stft import overlap_add, polar_istft, polar_istft_stream, polar_overlap_add, polar_spectrum
 from silk_fast.cpu.snake import snake
@@ -30,6 +31,7 @@ __all__ = [
     "bias_silu",
     "conv1d",
     "conv_transpose1d",
+    "elu",
     "fsq_pack",
     "fsq_quantize",
     "fsq_unpack",

@@ -59,6 +59,8 @@ def _backward(gradient: Callable, *like: int | None) -> Callable:
 _OPS: dict[str, Callable] = {
     "snake": _forward(ops.snake),
     "snake_backward": _backward(gradients.snake, 1, None),
+    "elu": _forward(ops.elu),
+    "elu_backward": _backward(gradients.elu, 1, None),
     "bias_silu": _forward(ops.bias_silu),
     "bias_silu_backward": _backward(gradients.bias_silu, 1, 2),
     "add_layer_norm": _add_layer_norm,

@@ -1,9 +1,8 @@
 """Snake (Ziyin et al., 2020; beta as in BigVGAN): ``snake.c``."""
 
-import torch
 from torch import Tensor
 
-from silk_fast.cpu.checks import address, check_dtype, is_half, operand, parameters, threads
+from silk_fast.cpu.checks import address, check_dtype, destination, is_half, operand, parameters, threads
 from silk_fast.cpu.library import load
 
 
@@ -40,12 +39,7 @@ def snake(
         bias = parameters("bias", bias, n_channels)
     if residual is not None:
         residual = operand("residual", residual, shape, x)
-    if out is None:
-        y = torch.empty_like(x)
-    else:
-        y = operand("out", out, shape, x)
-        if y is not out:
-            raise ValueError(f"out must be contiguous, got strides {list(out.stride())}")
+    y = destination(out, x)
     load().silk_snake(
         *(x.data_ptr(), alpha.data_ptr(), beta.data_ptr(), address(bias), address(residual), y.data_ptr()),
         *(n_batch, n_channels, n_time, is_half(x), threads(n_batch * n_channels * n_time)),

@@ -25,7 +25,7 @@ LOG_MAGNITUDE_LIMIT = math.log(100.0)
 
 Alignment = Literal["center", "same", "causal"]
 
-# ---------------------------------------------------------------- Snake and the residual unit
+# ---------------------------------------------------------------- Snake, ELU and the residual unit
 
 
 def snake(x: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
@@ -40,6 +40,20 @@ def snake(x: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
         ``[B, C, T]``.
     """
     return x + torch.sin(alpha[:, None] * x).square() / (beta[:, None] + SNAKE_EPSILON)
+
+
+def elu(x: Tensor, bias: Tensor | None = None, residual: Tensor | None = None) -> Tensor:
+    """Apply ELU to ``residual + (x + bias)``: ``v``, or ``e^v - 1`` where it is negative (Clevert et al., 2016).
+
+    Args:
+        x, residual: ``[B, C, T]``.
+        bias: ``[C]``.
+
+    Returns:
+        ``[B, C, T]``.
+    """
+    v = x if bias is None else x + bias[:, None]
+    return F.elu(v if residual is None else residual + v)
 
 
 def extend(

@@ -44,6 +44,8 @@ def inputs(op: str, dtype: torch.dtype) -> tuple[dict, list, dict]:
 
     if op == "snake":
         return {"B": 2, "C": 3, "T": 50, "bias": False, "residual": False}, [t(2, 3, 50), t(3), t(3)], {}
+    if op == "elu":
+        return {"B": 2, "C": 3, "T": 50, "bias": True, "residual": True}, [t(2, 3, 50), t(3), t(2, 3, 50)], {}
     if op == "fsq_quantize":
         return {"N": 6, "D": 10, "group_size": 7}, [t(6, 10)], {"levels": SILK}
     if op == "fsq_pack":
@@ -109,6 +111,8 @@ def test_backward_bytes_are_those_of_incoming_gradients_inputs_and_gradients(for
     read = tensors([arguments, options])
     wanted = [x for x in read if x.requires_grad]
     gradients = torch.autograd.grad(outputs, wanted, [torch.ones_like(x) for x in outputs])
+    if op == "elu":  # the output stands for all inputs, and x and residual have one gradient
+        read, gradients = outputs, gradients[:2]
     if op == "add_layer_norm":  # the sum stands for x and residual, and the bias of the norm is not needed
         read = [read[0], read[2]]
     if op == "polar_istft_stream":  # the overlap is only added
@@ -156,6 +160,13 @@ def test_snake_arithmetic_is_one_per_element_and_operation():
     with torch.no_grad(), Elements() as counted:
         ops.snake(x, alpha, beta)
     assert counted.count == op_cost("snake", "forward", SINGLE, **sizes).flops + beta.numel()  # beta + 1e-9
+
+
+def test_elu_arithmetic_is_that_of_the_sum_a_comparison_and_a_power():
+    sizes, arguments, _ = inputs("elu", SINGLE)
+    with torch.no_grad(), Elements() as counted:
+        ops.elu(*arguments)
+    assert counted.count + arguments[0].numel() == op_cost("elu", "forward", SINGLE, **sizes).flops
 
 
 @pytest.mark.parametrize("direction", ["forward", "backward"])

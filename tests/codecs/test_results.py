@@ -9,6 +9,7 @@ from torch.nn.utils import parametrizations, weight_norm
 
 from silk_fast import accelerate_, restore_
 from silk_fast.acceleration import Form
+from silk_fast.codecs import places
 from silk_fast.cpu.ops import why_no_bfloat16
 from tests.codecs.configurations import CODECS, TINY
 from tests.codecs.support import Codec, Encodec, Mimi
@@ -242,3 +243,27 @@ def test_the_encoder_of_stable_audio_gives_43_means_and_variances_of_two_seconds
         distribution = model.encode(CODECS["oobleck stereo"].speech(2)).latent_dist
     assert distribution.mean.shape == distribution.logvar.shape == (1, 64, 43)
     assert distribution.mean.isfinite().all()
+
+
+def test_a_stream_of_mimi_is_the_librarys(monkeypatch):
+    """Convolutions with the cache of a stream run in C; what the cache holds is the library's own."""
+    codec = TINY["mimi"]
+    model, audio = codec.make(), codec.speech(0.2)
+    twin = copy.deepcopy(model)
+    accelerate_(twin)
+    conv1d, calls = places.cpu.conv1d, []
+    monkeypatch.setattr(places.cpu, "conv1d", lambda *a, **k: calls.append(a[2]) or conv1d(*a, **k))
+    caches: list[dict] = [{}, {}]
+    with torch.no_grad():
+        for chunk in audio.split(1200, dim=-1):  # whole frames
+            outputs = []
+            for m, cache in zip((model, twin), caches, strict=True):
+                out = m.encode(chunk, use_streaming=True, **cache)
+                cache["padding_cache"] = out.padding_cache
+                cache["encoder_past_key_values"] = out.encoder_past_key_values
+                outputs.append(out.audio_codes)
+            assert (outputs[0] != outputs[1]).float().mean() <= 0.01
+            held = [cache["padding_cache"].padding_cache for cache in caches]
+            for ours, theirs in zip(*held, strict=True):
+                torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    assert any(context is not None for context in calls)

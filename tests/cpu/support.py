@@ -82,6 +82,10 @@ CASES = {
         lambda b, n: [3 * normal(b, 5, n), positive(5), positive(5, seed=1), normal(5), normal(b, 5, n, seed=1)],
         also=(4,),
     ),
+    "elu": Case(ops.elu, reference.elu, lambda b, n: [3 * normal(b, 5, n)]),
+    "fused elu": Case(
+        ops.elu, reference.elu, lambda b, n: [3 * normal(b, 5, n), normal(5), normal(b, 5, n, seed=1)], also=(2,)
+    ),
     "fsq_pack": Case(ops.fsq_pack, reference.fsq_pack, lambda b, n: [1.5 * normal(b, n, 5), LEVELS, 2]),
     "fsq_quantize": Case(ops.fsq_quantize, reference.fsq_quantize, lambda b, n: [1.5 * normal(b, n, 5), LEVELS]),
     "fsq_unpack": Case(

@@ -68,6 +68,14 @@ def test_error_of_snake_does_not_grow_with_the_argument(alpha_scale, x_scale, be
     assert (error / x.double().abs().clamp(min=max(1, 1 / beta))).max() <= 1e-6
 
 
+def test_elu_is_as_exact_beside_0_as_elsewhere():
+    x = torch.cat([-torch.logspace(-44, 2, 20_000), torch.logspace(-44, 2, 500)])[None, None]
+    truth = reference.elu(x.double())
+    assert ((ops.elu(x) - truth).abs() <= 1.2e-7 * truth.abs() + 1e-45).all()
+    ends = torch.tensor([-math.inf, -1e38, -104.0, -0.0, 0.0, 1e38])[None, None]
+    assert torch.equal(ops.elu(ends), torch.tensor([-1.0, -1.0, -1.0, 0.0, 0.0, 1e38])[None, None])
+
+
 def test_bfloat16_is_rounded_once():
     x, alpha, beta = to(torch.bfloat16, CASES["snake"].make(2, 500))
     truth = reference.snake(x.double(), alpha.double(), beta.double())
@@ -108,12 +116,14 @@ def test_empty_gives_empty(name, shape):
 
 
 @dtypes
-def test_snake_writes_where_it_is_told(dtype):
-    x, *parameters, residual = to(dtype, CASES["fused snake"].make(2, 300))
-    expected = ops.snake(x, *parameters, residual)
+@pytest.mark.parametrize("op", ["snake", "elu"])
+def test_an_activation_writes_where_it_is_told(op, dtype):
+    function = getattr(ops, op)
+    x, *parameters, residual = to(dtype, CASES[f"fused {op}"].make(2, 300))
+    expected = function(x, *parameters, residual)
     for out in (torch.empty_like(x), x.clone(), residual.clone()):
         given = [out if torch.equal(out, t) else t for t in (x, residual)]
-        assert ops.snake(given[0], *parameters, given[1], out=out) is out
+        assert function(given[0], *parameters, given[1], out=out) is out
         assert torch.equal(out, expected)
 
 
@@ -253,6 +263,11 @@ BAD = [
     (TypeError, "residual must be torch.float32 as x", lambda: ops.snake(X, V, V, None, X.bfloat16())),
     (ValueError, "out must be contiguous", lambda: ops.snake(X, V, V, out=X.mT.contiguous().mT)),
     (ValueError, r"out must be \[2, 3, 4\]", lambda: ops.snake(X, V, V, out=X[:1])),
+    (ValueError, r"x must be \[B, C, T\], got \[3, 4\]", lambda: ops.elu(X[0])),
+    (TypeError, "x must be float32 or bfloat16, got torch.float64", lambda: ops.elu(X.double())),
+    (ValueError, r"bias must be \[3\]", lambda: ops.elu(X, V[:2])),
+    (ValueError, r"residual must be \[2, 3, 4\]", lambda: ops.elu(X, None, X[:1])),
+    (TypeError, "out must be torch.float32 as x", lambda: ops.elu(X, out=X.bfloat16())),
     (ValueError, "x must be .*no dimension", lambda: ops.bias_silu(torch.tensor(1.0), V)),
     (ValueError, r"bias must be \[4\]", lambda: ops.bias_silu(X, V)),
     (ValueError, r"residual must be \[2, 3, 4\]", lambda: ops.add_layer_norm(X, X[:1], 1.0, V, V)),

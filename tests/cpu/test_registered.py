@@ -35,6 +35,8 @@ CALLS = {
         fused_snake,
         [3 * normal(2, 5, 63), positive(5), positive(5, seed=1), normal(5), normal(2, 5, 63, seed=1)],
     ),
+    "elu": (kernels.elu, reference.elu, [3 * normal(2, 5, 7)]),
+    "elu, bias and residual": (kernels.elu, reference.elu, [3 * normal(2, 5, 7), normal(5), normal(2, 5, 7, seed=1)]),
     "bias_silu": (kernels.bias_silu, reference.bias_silu, [3 * normal(2, 9, 37), normal(37, seed=1)]),
     "add_layer_norm": (
         lambda x, r, w, b: kernels.add_layer_norm(x, r, 0.5, w, b),

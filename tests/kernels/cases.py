@@ -55,6 +55,9 @@ def filling_time() -> int:
 CALLS: dict[str, Call] = {
     "snake": Call(kernels.snake, lambda: [normal(2, 8, 1000), positive(8), positive(8), normal(8), normal(2, 8, 1000)]),
     "snake, short rows": Call(kernels.snake, lambda: [normal(2, 6, 7), positive(6), positive(6), normal(6)]),
+    "elu": Call(kernels.elu, lambda: [normal(2, 8, 1000), normal(8), normal(2, 8, 1000)]),
+    "elu, short rows": Call(kernels.elu, lambda: [normal(2, 6, 7), normal(6)]),
+    "elu, no bias": Call(kernels.elu, lambda: [normal(2, 6, 7)]),
     "fsq_pack": Call(lambda z: kernels.fsq_pack(z, LEVELS, 7), lambda: [normal(2, 33, 16)], differentiable=False),
     "fsq_pack, channels first": Call(
         lambda z: kernels.fsq_pack(z, LEVELS, 7, dim=1), lambda: [normal(2, 16, 33)], differentiable=False

@@ -163,10 +163,26 @@ def test_zeros_of_a_projection_have_no_direction():
 # ---------------------------------------------------------------- what every op owes
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_packed_once_gives_the_same(dtype):
+    x, books = torch.randn(2, 20, 16, device=DEVICE), codebooks(3, 50, 16).to(dtype)
+    packed = kernels.pack_codebooks(books)
+    assert torch.equal(kernels.rvq_encode(x, books, packed=packed), kernels.rvq_encode(x, books))
+    projections, books, tables = factorized(3, 50, 8)
+    packed = kernels.pack_codebooks(books.to(dtype), directions=True)
+    torch.testing.assert_close(packed.squares, torch.ones_like(packed.squares))
+    expected = kernels.factorized_rvq_encode(projections, books.to(dtype), tables)
+    for ours, theirs in zip(
+        kernels.factorized_rvq_encode(projections, books.to(dtype), tables, packed=packed), expected, strict=True
+    ):
+        assert torch.equal(ours, theirs)
+
+
 def test_ops_are_registered_whole():
     x, books = torch.randn(2, 5, 8, device=DEVICE), codebooks(2, 20, 8)
     indices = kernels.rvq_encode(x, books)
     torch.library.opcheck(torch.ops.silk_fast.rvq_encode.default, (x, books, False))
+    torch.library.opcheck(torch.ops.silk_fast.rvq_encode.default, (x, books, False, *kernels.pack_codebooks(books)))
     torch.library.opcheck(torch.ops.silk_fast.rvq_decode.default, (indices, books))
     arguments = (*factorized(2, 20, 4), [1, 2], "snac")
     torch.library.opcheck(torch.ops.silk_fast.factorized_rvq_encode.default, arguments)
@@ -179,6 +195,9 @@ BAD = [
     (TypeError, "x must be float32", lambda: kernels.rvq_encode(X.double(), BOOKS)),
     (ValueError, r"codebooks must be \[2, 5, 8\]", lambda: kernels.rvq_encode(X, BOOKS[..., :4])),
     (ValueError, r"codebooks must be \[Q, K, 8\]", lambda: kernels.rvq_encode(X, BOOKS[0])),
+    (ValueError, r"packed.columns must be \[2, 8, 5\], got \[1, 8, 5\]", lambda: kernels.rvq_encode(
+        X, BOOKS, packed=kernels.pack_codebooks(BOOKS[1:]))),
+    (TypeError, "codebooks must be float32, float16 or bfloat16", lambda: kernels.pack_codebooks(BOOKS.double())),
     (TypeError, "indices must be int32 or int64", lambda: kernels.rvq_decode(INDICES.float(), BOOKS)),
     (ValueError, "Q at most 2", lambda: kernels.rvq_decode(INDICES.repeat(1, 2, 1), BOOKS)),
     (ValueError, r"codebooks must be \[Q, K, D\]", lambda: kernels.rvq_decode(INDICES, BOOKS[:, :0])),

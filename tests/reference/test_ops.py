@@ -50,6 +50,15 @@ def test_snake_equals_oobleck():
     torch.testing.assert_close(ours, peer(x))
 
 
+def test_elu_equals_torch_and_its_definition():
+    x, residual, bias = 3 * torch.randn(2, 5, 63), torch.randn(2, 5, 63), torch.randn(5)
+    for arguments, v in (([x], x), ([x, bias], x + bias[:, None]), ([x, bias, residual], x + bias[:, None] + residual)):
+        torch.testing.assert_close(ops.elu(*arguments), torch.nn.functional.elu(v))
+        torch.testing.assert_close(ops.elu(*arguments), torch.where(v > 0, v, torch.expm1(v)))
+    small = -torch.logspace(-12, -3, 100)[None, None]
+    torch.testing.assert_close(ops.elu(small), small + small.square() / 2, rtol=1e-6, atol=0)
+
+
 @pytest.mark.parametrize("dilation", [1, 3, 9])
 def test_residual_unit_equals_dac_with_its_weights(dilation):
     peer = DacResidualUnit(16, dilation)
