@@ -82,9 +82,11 @@ setup(
     ],
     extras_require={
         "hub": ["huggingface_hub>=0.30"],
+        "codecs": ["transformers>=5.0", "diffusers>=0.35", "snac>=1.2"],
         "train": ["tensorboard>=2.16"],
         "eval": ["pystoi>=0.4", "pesq>=0.0.4"],
         "test": [
+            "silk_fast[codecs]",
             "silk_fast[train]",
             "pystoi>=0.4",
             "pytest>=8",
@@ -94,9 +96,6 @@ setup(
             "hypothesis>=6.100",
             "ruff==0.17.5",
             "scipy>=1.11",
-            "transformers>=5.0",
-            "diffusers>=0.35",
-            "snac>=1.2",
             "vector-quantize-pytorch>=1.20",
         ],
     },

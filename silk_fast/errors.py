@@ -30,7 +30,7 @@ class SilkAudioError(SilkError, ValueError):
 
 
 class SilkFormatError(SilkError, ValueError):
-    """A ``.silk`` file is damaged, truncated or of another format version."""
+    """A ``.silk`` file, or one of codes, is damaged, truncated or of another format version."""
 
 
 class SilkTrainingError(SilkError):

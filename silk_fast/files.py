@@ -131,6 +131,12 @@ def repeatable(source: str) -> Iterator[str | io.BufferedReader | io.BufferedRan
             yield file
 
 
+def rewind(source: Source) -> None:
+    """Go back to the start of what :func:`repeatable` gave."""
+    if isinstance(source, io.IOBase):
+        source.seek(0)
+
+
 @contextmanager
 def _spooled(file: BinaryIO, name: str) -> Iterator[io.BufferedRandom]:
     """Copy what is left of a file to an unnamed temporary one, of which the start is given."""

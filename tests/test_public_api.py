@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from silk_fast import EncodedAudio, SilkCodec, SilkConfig, SilkError, SilkModelError, accelerate_, container, restore_
 from silk_fast.audio import AudioReader, AudioWriter, load, resample_blocks, resampled_length, save
+from silk_fast.codecs.files import Codes, read_codes, write_codes
 from silk_fast.config import PRESETS
 from silk_fast.reference import pretrained
 from silk_fast.runtime.transcode import open_silk
@@ -114,6 +115,16 @@ FILE = io.BytesIO()
 with container.SilkWriter(FILE, HEADER) as writer:
     writer.write(ENCODED.tokens[0].numpy())
     writer.close(9600)
+CODES = Codes(
+    codec="dac",
+    library="transformers 5.0",
+    sample_rate=16_000,
+    n_channels=1,
+    n_samples=9,
+    weights="model",
+    weights_sha256="0" * 64,
+    tensors={"tokens": torch.zeros(1, 3, dtype=torch.int32)},
+)
 BYTES, WAV = FILE.getvalue(), wav_bytes(bytes(2000))
 
 
@@ -153,8 +164,8 @@ def _encode_moved(change: Callable[[SilkCodec], Any], weight_norm: bool, call: C
     call(codec)
 
 
-def _write_audio(suffix: Any, subtype: Any, expected_samples: Any, samples: Any, again: bool) -> None:
-    audio_writer = AudioWriter("out.wav", 24_000, subtype, expected_samples, suffix)
+def _write_audio(suffix: Any, subtype: Any, expected_samples: Any, channels: Any, samples: Any, again: bool) -> None:
+    audio_writer = AudioWriter("out.wav", 24_000, subtype, expected_samples, suffix, channels)
     for _ in range(2 if again else 1):
         with audio_writer:
             audio_writer.write(samples)
@@ -165,8 +176,8 @@ def _open_silk(source: Any, recover: bool) -> None:
         list(reader.blocks())
 
 
-def _read_audio(source: Any, block_samples: Any, closed: bool) -> None:
-    with AudioReader(source, block_samples=block_samples) as reader:
+def _read_audio(source: Any, block_samples: Any, channels: Any, closed: bool) -> None:
+    with AudioReader(source, block_samples=block_samples, channels=channels) as reader:
         blocks = reader.blocks()
         if not closed:
             list(blocks)
@@ -209,7 +220,7 @@ CALLS: dict[str, tuple[Callable, dict[str, st.SearchStrategy]]] = {
     "load": (load, {"source": good("a.wav") | FILES, "sample_rate": good(24_000)}),
     "AudioReader": (
         _read_audio,
-        {"source": good("a.wav") | FILES, "block_samples": good(100), "closed": st.booleans()},
+        {"source": good("a.wav") | FILES, "block_samples": good(100), "channels": good(1, 2), "closed": st.booleans()},
     ),
     "save": (
         save,
@@ -226,18 +237,25 @@ CALLS: dict[str, tuple[Callable, dict[str, st.SearchStrategy]]] = {
             "suffix": good(None, ".flac"),
             "subtype": good(None, "PCM_16"),
             "expected_samples": good(None, 5),
-            "samples": good(np.zeros(9)),
+            "channels": good(1, 2),
+            "samples": good(np.zeros(9), np.zeros((9, 2))),
             "again": st.booleans(),
         },
     ),
     "resample_blocks": (
-        lambda block, source_rate, target_rate: list(resample_blocks([block], source_rate, target_rate)),
-        {"block": good(np.zeros(9)), "source_rate": good(8000), "target_rate": good(24_000)},
+        lambda block, **arguments: list(resample_blocks([block], **arguments)),
+        {
+            "block": good(np.zeros(9), np.zeros((9, 2))),
+            "source_rate": good(8000),
+            "target_rate": good(24_000),
+            "channels": good(1, 2),
+        },
     ),
     "resampled_length": (
         resampled_length,
         {"n_samples": good(5), "source_rate": good(8000), "target_rate": good(24_000)},
     ),
+    "read_codes": (read_codes, {"source": good("a.safetensors") | FILES}),
     "open_silk": (_open_silk, {"source": good("a.silk") | FILES, "recover": st.booleans()}),
     "streaming": (CODEC.streaming, {"batch_size": good(1)}),
     "chunk_frames": (CODEC.chunk_frames, {"batch_size": good(1)}),
@@ -308,6 +326,7 @@ def folder(model, tmp_path, monkeypatch):
     (tmp_path / "model").symlink_to(model)
     (tmp_path / "a.wav").write_bytes(WAV)
     (tmp_path / "a.silk").write_bytes(BYTES)
+    write_codes("a.safetensors", CODES)
 
 
 @pytest.mark.usefixtures("folder")

@@ -1,7 +1,8 @@
 """Audio files in and out: read, write and resample block by block, in memory that does not grow with duration.
 
 libsndfile (package ``soundfile``) decodes and encodes, soxr (HQ) resamples; both are imported when first used.
-Samples are mono float32 in the nominal range [-1, 1]. A path of ``"-"`` is standard input or output.
+Samples are float32 in the nominal range [-1, 1], mono unless channels are asked for. A path of ``"-"`` is standard
+input or output.
 
 What libsndfile passes over in silence is checked here and raised as :class:`~silk_fast.SilkAudioError`: files cut
 short, joined files of which it would decode only the first, samples that are not finite, and (as

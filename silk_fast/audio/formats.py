@@ -16,11 +16,15 @@ FORMATS = {  # suffix: (libsndfile's format, its subtypes, the default first)
     ".mp3":  ("MP3",  ("MPEG_LAYER_III",)),
 }
 """What can be written."""
+
+MOST_CHANNELS = 1024  # of libsndfile
 # fmt: on
 
 
-def as_samples(samples: object) -> np.ndarray:
-    """Convert samples ``[n]`` to floating point in [-1, 1]: float32, and float64 of int32, which keeps all bits.
+def as_samples(samples: object, channels: int = 1) -> np.ndarray:
+    """Convert samples ``[n]``, or ``[n, channels]`` of more than one channel, to floating point in [-1, 1].
+
+    They become float32, and float64 of int32, which keeps all bits.
 
     Args:
         samples: array, tensor or list of floating-point numbers, taken as they are; or of int16, int32 or uint8, whose
@@ -29,12 +33,13 @@ def as_samples(samples: object) -> np.ndarray:
     Raises:
         SilkInputError: another shape or dtype.
     """
+    shape = "[n]" if channels == 1 else f"[n, {channels}]"
     try:
         array = np.asarray(samples)
     except (TypeError, ValueError, RuntimeError) as error:  # ragged lists, tensors with a gradient or on a GPU
-        raise SilkInputError(f"samples must be an array [n], got {type(samples).__name__} ({error})") from error
-    if array.ndim != 1:
-        raise SilkInputError(f"samples must be [n], got {list(array.shape)}")
+        raise SilkInputError(f"samples must be an array {shape}, got {type(samples).__name__} ({error})") from error
+    if array.ndim == 0 or array.shape[1:] != ((channels,) if channels > 1 else ()):
+        raise SilkInputError(f"samples must be {shape}, got {list(array.shape)}")
     kind = array.dtype.name
     if kind == "uint8":
         return (array.astype(np.float32) - 128) / 128

@@ -1,4 +1,4 @@
-"""Reading audio files block by block, as mono at one sample rate; damage is raised, never passed over."""
+"""Reading audio files block by block, at one sample rate; damage is raised, never passed over."""
 
 import io
 import os
@@ -12,7 +12,7 @@ from silk_fast.arguments import sample_rate as checked_rate
 from silk_fast.arguments import whole_number
 from silk_fast.audio import mpeg
 from silk_fast.audio.ends import check_container, check_unknown, other_kind
-from silk_fast.audio.formats import check_finite
+from silk_fast.audio.formats import MOST_CHANNELS, check_finite
 from silk_fast.audio.resampling import check_ratio, resample_blocks, resampled_length
 from silk_fast.errors import SilkAudioError, SilkInputError
 from silk_fast.files import Source, cannot_read, input_name, open_seekable
@@ -28,11 +28,11 @@ def load(source: Source, sample_rate: int = 24_000, notice: Callable[[str], None
 
 
 class AudioReader:
-    """Read an audio file once, front to back, as mono blocks at one sample rate. A context manager.
+    """Read an audio file once, front to back, as blocks at one sample rate. A context manager.
 
-    Channels are averaged; integer formats decode to [-1, 1). What is not a file on disk (``"-"``, a pipe, bytes in
-    memory) is first copied to an unnamed temporary file. Of joined files, one of a rare format may escape notice: see
-    Limits in README.
+    Channels are averaged, unless as many are asked for; integer formats decode to [-1, 1). What is not a file on disk
+    (``"-"``, a pipe, bytes in memory) is first copied to an unnamed temporary file. Of joined files, one of a rare
+    format may escape notice: see Limits in README.
 
     Args:
         source: path, ``"-"`` for standard input, or a binary file object, which need not seek, is read from where it
@@ -40,6 +40,8 @@ class AudioReader:
         sample_rate: Hz of the blocks.
         block_samples: length of every block but the last, at ``sample_rate``.
         notice: called with one line of text when channels are mixed down.
+        channels: of the blocks, which are ``[n]`` of one and ``[n, channels]`` of more; a file with another number is
+            mixed down to mono, which all of them get.
 
     Attributes:
         source_rate: Hz, of the file.
@@ -61,11 +63,13 @@ class AudioReader:
         sample_rate: int = 24_000,
         block_samples: int = 240_000,
         notice: Callable[[str], None] | None = None,
+        channels: int = 1,
     ) -> None:
         import soundfile
 
         self.sample_rate = checked_rate("sample_rate", sample_rate)
         self.block_samples = whole_number("block_samples", block_samples, 1)
+        self.channels = whole_number("channels", channels, 1, MOST_CHANNELS)
         self.name = input_name(source)
         with ExitStack() as stack:
             try:
@@ -97,7 +101,7 @@ class AudioReader:
         self._n_announced = self._sound.frames if self._sound.frames < 2**62 else None
         n_announced = self._n_announced
         self.n_samples_estimate = n_announced and resampled_length(n_announced, self.source_rate, sample_rate)
-        if notice and self.source_channels > 1:
+        if notice and self.source_channels not in (1, self.channels):
             notice(f"{self.name}: {self.source_channels} channels mixed down to mono")
 
     @property
@@ -134,10 +138,12 @@ class AudioReader:
     def blocks(self) -> Iterator[np.ndarray]:
         """Read the samples, float32 ``[block_samples]`` each, the last block 1 to ``block_samples``; once only.
 
+        Of more than one channel they are ``[block_samples, channels]``.
+
         Together :func:`resampled_length` of the file's own length, the same samples for every ``block_samples``.
         """
-        size, held = self.block_samples, np.zeros(0, np.float32)
-        for block in resample_blocks(self._blocks, self.source_rate, self.sample_rate):
+        size, held = self.block_samples, np.zeros(0 if self.channels == 1 else (0, self.channels), np.float32)
+        for block in resample_blocks(self._blocks, self.source_rate, self.sample_rate, self.channels):
             held = np.concatenate([held, block])
             n_whole = len(held) // size * size
             yield from (held[i : i + size] for i in range(0, n_whole, size))
@@ -146,7 +152,7 @@ class AudioReader:
             yield held
 
     def _read(self) -> Iterator[np.ndarray]:
-        """Decode, check and mix down: float32 ``[n]`` at the source's rate."""
+        """Decode, check and mix down: float32 ``[n]`` or ``[n, channels]`` at the source's rate."""
         import soundfile
 
         n_wanted = self.block_samples * self.source_rate // self.sample_rate
@@ -164,7 +170,13 @@ class AudioReader:
                 break
             check_finite(frames, n_read, self.source_rate, self.name)
             n_read += len(frames)
-            yield frames.mean(axis=1, dtype=np.float32)
+            mono = frames.mean(axis=1, dtype=np.float32)
+            if self.channels == 1:
+                yield mono
+            elif self.channels == self.source_channels:
+                yield frames
+            else:
+                yield np.repeat(mono[:, None], self.channels, axis=1)
         self._check_all_was_read(n_read)
 
     def _check_all_was_read(self, n_read: int) -> None:

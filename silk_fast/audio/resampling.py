@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from silk_fast.arguments import sample_rate, whole_number
-from silk_fast.audio.formats import as_samples
+from silk_fast.audio.formats import MOST_CHANNELS, as_samples
 from silk_fast.errors import SilkInputError
 
 LARGEST_RATIO = 1000  # of two rates; beyond it a short file would become hours
@@ -32,33 +32,39 @@ def check_ratio(source_rate: int, target_rate: int) -> None:
         )
 
 
-def resample_blocks(blocks: Iterable[np.ndarray], source_rate: int, target_rate: int) -> Iterator[np.ndarray]:
+def resample_blocks(
+    blocks: Iterable[np.ndarray], source_rate: int, target_rate: int, channels: int = 1
+) -> Iterator[np.ndarray]:
     """Resample a signal that comes in blocks, as if it were one.
 
     Args:
-        blocks: ``[n]`` each, any n, of what :class:`AudioWriter` takes.
+        blocks: ``[n]`` each, any n, or ``[n, channels]`` of more than one, of what :class:`AudioWriter` takes.
         source_rate, target_rate: Hz.
+        channels: of the signal.
 
     Yields:
-        float32 ``[m]``, any m; together :func:`resampled_length` samples, the same for every division into blocks.
+        float32 ``[m]`` or ``[m, channels]``, any m; together :func:`resampled_length` samples, the same for every
+        division into blocks.
 
     Raises:
-        SilkInputError: a rate is not an integer from 1 to 1 000 000 Hz, one is more than 1000 times the other, or
-            a block has another shape or dtype.
+        SilkInputError: a rate is not an integer from 1 to 1 000 000 Hz, one is more than 1000 times the other,
+            ``channels`` none from 1 to 1024, or a block has another shape or dtype.
     """
     check_ratio(source_rate, target_rate)
-    blocks = (as_samples(block).astype(np.float32, copy=False) for block in blocks)
+    channels = whole_number("channels", channels, 1, MOST_CHANNELS)
+    blocks = (as_samples(block, channels).astype(np.float32, copy=False) for block in blocks)
     if source_rate == target_rate:
         yield from blocks
         return
     import soxr
 
-    stream = soxr.ResampleStream(source_rate, target_rate, 1, dtype="float32", quality="HQ")
+    stream = soxr.ResampleStream(source_rate, target_rate, channels, dtype="float32", quality="HQ")
     n_in = n_out = 0
     for block in blocks:
         out = stream.resample_chunk(block)
         n_in, n_out = n_in + len(block), n_out + len(out)
         yield out
     n_left = resampled_length(n_in, source_rate, target_rate) - n_out
-    tail = stream.resample_chunk(np.zeros(0, np.float32), last=True)[:n_left]
-    yield np.pad(tail, (0, n_left - len(tail)))
+    nothing = np.zeros(0 if channels == 1 else (0, channels), np.float32)
+    tail = stream.resample_chunk(nothing, last=True)[:n_left]
+    yield np.pad(tail, [(0, n_left - len(tail)), (0, 0)][: tail.ndim])

@@ -10,7 +10,7 @@ import numpy as np
 
 from silk_fast.arguments import sample_rate as checked_rate
 from silk_fast.arguments import shown, whole_number
-from silk_fast.audio.formats import FORMATS, as_samples, check_finite
+from silk_fast.audio.formats import FORMATS, MOST_CHANNELS, as_samples, check_finite
 from silk_fast.errors import SilkAudioError, SilkInputError
 from silk_fast.files import atomic_file, cannot_write, is_stream, output_name
 
@@ -33,7 +33,7 @@ def save(target: str | os.PathLike, samples: np.ndarray, sample_rate: int = 24_0
 
 
 class AudioWriter:
-    """Write a mono audio file block by block; it appears under its name only when complete. A context manager.
+    """Write an audio file block by block; it appears under its name only when complete. A context manager.
 
     Integer formats are rounded to the nearest step; an int16 sample read as float comes back as itself.
 
@@ -44,10 +44,11 @@ class AudioWriter:
         expected_samples: the number to come, if known: a WAV file beyond 4 GiB must be RF64 from the start.
         suffix: one of :data:`FORMATS`, which decides the format; None for that of the target, and ``".wav"`` for
             standard output, a pipe or a device without one.
+        channels: of the file.
 
     Attributes:
-        n_samples: written so far.
-        n_clipped: those of them that were beyond [-1, 1] and became its nearer end; always 0 for FLOAT.
+        n_samples: written so far, of each channel.
+        n_clipped: those, of all channels, that were beyond [-1, 1] and became its nearer end; always 0 for FLOAT.
 
     Raises:
         SilkAudioError: the suffix, subtype or sample rate cannot be written, or a sample is not finite.
@@ -62,6 +63,7 @@ class AudioWriter:
         subtype: str | None = None,
         expected_samples: int | None = None,
         suffix: str | None = None,
+        channels: int = 1,
     ) -> None:
         self.name = output_name(target)
         if suffix is None:
@@ -77,9 +79,10 @@ class AudioWriter:
         if self.subtype not in subtypes or not isinstance(subtype, str | None):
             raise SilkAudioError(f"{self.name}: cannot write {shown(subtype)}, expected one of {' '.join(subtypes)}")
         self.sample_rate = checked_rate("sample_rate", sample_rate)
+        self.channels = whole_number("channels", channels, 1, MOST_CHANNELS)
         if expected_samples is not None:
             expected_samples = whole_number("expected_samples", expected_samples, 0)
-        self._n_most = _WAV_BYTES // (_PCM_BITS.get(self.subtype, 32) // 8)
+        self._n_most = _WAV_BYTES // (_PCM_BITS.get(self.subtype, 32) // 8 * self.channels)
         if self.format == "WAV" and (expected_samples or 0) > self._n_most:
             self.format = "RF64"
         self.target = target
@@ -105,7 +108,9 @@ class AudioWriter:
         with atomic_file(self.target) as file:
             self._sink = _Sink(file.raw)
             try:
-                sound = soundfile.SoundFile(self._sink, "w", self.sample_rate, 1, self.subtype, format=self.format)
+                sound = soundfile.SoundFile(
+                    self._sink, "w", self.sample_rate, self.channels, self.subtype, format=self.format
+                )
             except soundfile.LibsndfileError as error:
                 raise self._cannot_write_at(self.sample_rate, error.error_string) from error
             sound.seekable = lambda: False  # spares two seeks per write
@@ -121,16 +126,19 @@ class AudioWriter:
         return SilkAudioError(f"{self.name}: cannot write {what} ({reason})")
 
     def write(self, samples: np.ndarray) -> None:
-        """Append ``[n]``, n >= 0: floating point in [-1, 1], or int16, int32 or uint8, which are scaled.
+        """Append ``[n]``, or ``[n, channels]`` of more than one, n >= 0.
+
+        Args:
+            samples: floating point in [-1, 1], or int16, int32 or uint8, which are scaled.
 
         Raises:
             SilkInputError: another shape or dtype, or the writer is not open; nothing is written.
             SilkAudioError: a sample is not finite; nothing is written.
         """
-        samples = as_samples(samples)
+        samples = as_samples(samples, self.channels)
         if self._sound is None:
             raise SilkInputError(f"{self.name}: the writer is not open, expected a call within its with block")
-        check_finite(samples[:, None], self.n_samples, self.sample_rate, self.name)
+        check_finite(samples.reshape(-1, self.channels), self.n_samples, self.sample_rate, self.name)
         if self.format == "WAV" and self.n_samples + len(samples) > self._n_most:
             raise SilkAudioError(f"{self.name}: longer than a WAV file can be (4 GiB), expected .flac or fewer samples")
         for start in range(0, len(samples), _SLICE):
@@ -139,7 +147,7 @@ class AudioWriter:
         self._check_written()
 
     def _quantise(self, samples: np.ndarray) -> np.ndarray:
-        """Clip ``[n]``, or round to int32 with the value in the upper bits, which libsndfile keeps."""
+        """Clip, or round to int32 with the value in the upper bits, which libsndfile keeps."""
         if self.subtype == "FLOAT":
             return samples.astype(np.float32)
         self.n_clipped += int(np.count_nonzero(np.abs(samples) > 1))

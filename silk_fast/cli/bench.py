@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from silk_fast.cli.console import Commands, Console
 from silk_fast.cli.files import check_suffix, check_target
-from silk_fast.cli.transcode import pick_device
+from silk_fast.cli.models import pick_device
 from silk_fast.config import PRESETS
 from silk_fast.files import is_stream
 

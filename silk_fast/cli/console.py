@@ -120,6 +120,11 @@ def positive(text: str, most: int = 2**31 - 1) -> int:
     return int(digits)
 
 
+def model_of(arguments: argparse.Namespace) -> str:
+    """Give the name of the model that the arguments ask for."""
+    return MODEL if arguments.model is None else arguments.model
+
+
 def thread_count(text: str) -> int:
     """Parse a number of threads; beyond what a process can have, starting them would end it.
 
@@ -150,9 +155,7 @@ class Commands:
         self.common.add_argument("-q", "--quiet", action="store_true", help="print errors only")
         self.common.add_argument("--json", action="store_true", help="print one JSON object on standard output")
         self.model = argparse.ArgumentParser(add_help=False)
-        self.model.add_argument(
-            "-m", "--model", default=MODEL, help="bundled name, directory or hub id (default: %(default)s)"
-        )
+        self.model.add_argument("-m", "--model", help=f"bundled name, directory or hub id (default: {MODEL})")
         self.device = argparse.ArgumentParser(add_help=False)
         self.device.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 or auto (default: %(default)s)")
         self.device.add_argument("--threads", type=thread_count, help="CPU threads (default: all cores)")

@@ -5,8 +5,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from silk_fast.cli.console import Commands, Console, positive
-from silk_fast.cli.transcode import load_codec
+from silk_fast.cli.console import Commands, Console, model_of, positive
+from silk_fast.cli.models import load_codec
 from silk_fast.errors import SilkInputError
 
 
@@ -30,7 +30,7 @@ def run_eval(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.latent:
         check_espeak()
     codec, sha256 = load_codec(arguments)
-    setting = report.setting_of(codec, arguments.model, sha256, clips.corpus_facts(arguments.corpus))
+    setting = report.setting_of(codec, model_of(arguments), sha256, clips.corpus_facts(arguments.corpus))
     for package, title in evaluate.missing_packages().items():
         console.notice(f"{title} will be absent: pip install {package}")
     training_mean = evaluate.mean_log_mel(arguments.corpus)

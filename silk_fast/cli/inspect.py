@@ -1,7 +1,6 @@
 """``silk info``, ``silk compare`` and ``silk demo``."""
 
 import argparse
-import io
 import os
 import shlex
 import time
@@ -10,21 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from silk_fast.audio import AudioReader, load
-from silk_fast.cli.console import Commands, Console, message_of, rounded, sample_rate
+from silk_fast.cli.console import Commands, Console, message_of, model_of, rounded, sample_rate
 from silk_fast.cli.files import check_suffix, check_target, made_folder
-from silk_fast.cli.transcode import load_codec
+from silk_fast.cli.models import load_codec
 from silk_fast.errors import SilkError, SilkInputError
-from silk_fast.files import Source, cannot_read, input_name, open_seekable, repeatable
+from silk_fast.files import Source, cannot_read, input_name, open_seekable, repeatable, rewind
 
 DEMO_SPEECH = Path(__file__).parents[1] / "assets" / "speech.flac"
 
 
 def describe_file(path: str) -> dict[str, Any]:
-    """Describe what a ``.silk`` or an audio file holds, after reading it whole; ``"-"`` is standard input.
+    """Describe what a file of tokens, codes or audio holds, after reading it whole; ``"-"`` is standard input.
 
     Raises:
         SilkError: the file cannot be read; a damaged ``.silk`` file is described, damage included.
     """
+    from silk_fast.codecs.files import holds_codes
     from silk_fast.container import MAGIC
 
     if os.path.isdir(path):
@@ -37,16 +37,18 @@ def describe_file(path: str) -> dict[str, Any]:
             with open_seekable(source) as file:
                 is_silk = path.lower().endswith(".silk") or file.read(len(MAGIC)) == MAGIC
                 n_bytes = file.seek(0, os.SEEK_END)
+            rewind(source)
+            is_codes = holds_codes(source)
         except OSError as error:
             raise cannot_read(input_name(path), error, "audio or .silk") from error
-        _rewind(source)
-        values = _describe_silk(source, n_bytes) if is_silk else _describe_audio(source)
+        rewind(source)
+        if is_silk:
+            values = _describe_silk(source, n_bytes)
+        elif is_codes:
+            values = _describe_codes(source, n_bytes)
+        else:
+            values = _describe_audio(source)
         return {"file": path, **values}
-
-
-def _rewind(source: Source) -> None:
-    if isinstance(source, io.IOBase):
-        source.seek(0)
 
 
 def _describe_audio(source: Source) -> dict[str, Any]:
@@ -85,6 +87,28 @@ def _describe_silk(source: Source, n_bytes: int) -> dict[str, Any]:
         }
 
 
+def _describe_codes(source: Source, n_bytes: int) -> dict[str, Any]:
+    from silk_fast.codecs.files import VERSION, read_codes
+
+    codes = read_codes(source)
+    return {
+        "kind": f"codes of {codes.codec}, version {VERSION}",
+        "sample_rate": codes.sample_rate,
+        "channels": codes.n_channels,
+        "samples": codes.n_samples,
+        "seconds": codes.n_samples / codes.sample_rate,
+        "frames": len(codes.frames),
+        "tokens": codes.n_tokens,
+        "tensors": ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in codes.tensors.items()),
+        "options": ", ".join(f"{name} {value}" for name, value in codes.options.items()) or "the library's own",
+        "bytes": n_bytes,
+        "library": codes.library,
+        "weights": codes.weights,
+        "weights_sha256": codes.weights_sha256,
+        "intact": True,
+    }
+
+
 def describe_model(name: str) -> dict[str, Any]:
     """Describe sizes and weights of a model."""
     from silk_fast.reference.codec import SilkCodec
@@ -105,7 +129,7 @@ def describe_model(name: str) -> dict[str, Any]:
 def run_info(arguments: argparse.Namespace, console: Console) -> int:
     described, failed = [], []
     if not arguments.inputs:
-        described.append(describe_model(arguments.model))
+        described.append(describe_model(model_of(arguments)))
     for path in arguments.inputs:
         try:
             described.append(describe_file(path))
@@ -181,7 +205,7 @@ def run_demo(arguments: argparse.Namespace, console: Console) -> int:
         start = time.perf_counter()
         encoded = transcoder.encode(recording, silk)
         encode_seconds = time.perf_counter() - start
-        _rewind(recording)
+        rewind(recording)
         original = load(recording, rate)
     start = time.perf_counter()
     transcoder.decode(silk, wav)
@@ -190,7 +214,7 @@ def run_demo(arguments: argparse.Namespace, console: Console) -> int:
     with open_silk(silk) as reader:
         tokens = torch.from_numpy(reader.read(0, reader.n_frames))
     digits = ops.unpack_digits(tokens, codec.quantizer.levels, codec.quantizer.group_size).numpy()
-    title = f"{arguments.model}: {codec.config.bitrate:.0f} bit/s, {len(digits)} frames of 19 tokens"
+    title = f"{model_of(arguments)}: {codec.config.bitrate:.0f} bit/s, {len(digits)} frames of 19 tokens"
     signals = {"original": original, "decoded": decoded}
     draw_comparison(png, signals, rate, title, digits, 1 / codec.config.frame_rate)
     seconds = encoded.n_samples / rate
@@ -214,7 +238,7 @@ def run_demo(arguments: argparse.Namespace, console: Console) -> int:
 
 def add_commands(commands: Commands) -> None:
     model, common = commands.model, commands.common
-    info = commands.add("info", run_info, "Describe .silk files, audio files, or the model.", [model, common])
+    info = commands.add("info", run_info, "Describe .silk files, codes, audio files, or the model.", [model, common])
     info.add_argument("inputs", nargs="*", metavar="FILE", help="none: describe the model")
 
     compare = commands.add("compare", run_compare, "Compare two recordings, in numbers and in a picture.", [common])

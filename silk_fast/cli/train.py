@@ -7,7 +7,7 @@ from pathlib import Path
 
 from silk_fast.cli.console import Commands, Console, positive
 from silk_fast.cli.corpus import add_corpus_command
-from silk_fast.cli.transcode import pick_device
+from silk_fast.cli.models import pick_device
 from silk_fast.errors import SilkInputError
 from silk_fast.training.config import Stage1Config, Stage2Config
 

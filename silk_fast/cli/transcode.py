@@ -1,66 +1,36 @@
-"""``silk encode`` and ``silk decode``."""
+"""``silk encode`` and ``silk decode``, of Silk and of the codecs of other libraries."""
 
 import argparse
 import os
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from silk_fast.audio import FORMATS, SUFFIXES
-from silk_fast.cli.console import Commands, Console, message_of
+from silk_fast.cli.console import Commands, Console, message_of, positive
 from silk_fast.cli.files import Plan, check_suffix, check_target, made_folder, plan_files
+from silk_fast.cli.models import load_codec, load_other_codec
+from silk_fast.codecs import NAMES
 from silk_fast.errors import SilkError, SilkInputError
-from silk_fast.files import is_stream, printable
+from silk_fast.files import cannot_read, input_name, is_stream, printable, repeatable, rewind
 
 if TYPE_CHECKING:
-    from silk_fast.reference.codec import SilkCodec
+    from silk_fast.runtime.codecs import CodecTranscoder
     from silk_fast.runtime.transcode import Transcoded
 
 SUBTYPES = {"16": "PCM_16", "24": "PCM_24", "32": "PCM_32", "float": "FLOAT"}
+CODES = ".safetensors"
+QUALITY = {  # option of the command: what it is called by the codecs that have it
+    "bandwidth": {"encodec": "bandwidth"},
+    "codebooks": {"dac": "n_quantizers", "mimi": "num_quantizers"},
+}
 
 
-def pick_device(arguments: argparse.Namespace) -> str:
-    """Give the device that ``--device`` asks for, and set the number of CPU threads.
-
-    Raises:
-        SilkInputError: there is no such device.
-    """
-    import torch
-
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    device = arguments.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    kind, _, index = device.partition(":")
-    if kind not in ("cpu", "cuda") or not (index == "" or index.isdecimal()):
-        raise SilkInputError(f"device must be cpu, cuda, cuda:1 or auto, got {device!r}")
-    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
-        raise SilkInputError(f"device {device!r} is not there: PyTorch sees {torch.cuda.device_count()} CUDA GPUs")
-    return device
-
-
-def load_codec(arguments: argparse.Namespace) -> "tuple[SilkCodec, str]":
-    """Load the codec that the arguments ask for, on its device and accelerated or not, and hash its weights."""
-    from silk_fast.acceleration import accelerate_
-    from silk_fast.reference.codec import SilkCodec
-
-    codec = SilkCodec.from_pretrained(arguments.model, device=pick_device(arguments))
-    sha256 = codec.weights_sha256
-    wanted = arguments.accelerate
-    if wanted is None:  # Triton's interpreter, where it is on, would run the kernels: it is there to debug
-        wanted = codec.device.type == "cpu" and os.environ.get("TRITON_INTERPRET") != "1"
-    if wanted:
-        accelerate_(codec)
-    return codec, sha256
-
-
-def transcode_all(console: Console, plan: Plan, overwrite: bool, rate: int, job: Callable) -> int:
+def transcode_all(console: Console, plan: Plan, overwrite: bool, job: Callable) -> int:
     """Run ``job(source, target, progress)`` on every pair of a plan; a failure does not stop the rest.
-
-    Args:
-        rate: samples per second of the results.
 
     Returns:
         The exit status: 1 if anything failed.
@@ -78,9 +48,9 @@ def transcode_all(console: Console, plan: Plan, overwrite: bool, rate: int, job:
             folder = "" if is_stream(target) else os.path.dirname(target)
             with console.progress(label) as bar, made_folder(folder):
 
-                def progress(n_done: int, n_total: int | None, bar=bar) -> None:
-                    bar.total = max(n_done, n_total or 0) / rate
-                    bar.update(n_done / rate - bar.n)
+                def progress(n_done: float, n_total: float | None, bar=bar) -> None:
+                    bar.total = max(n_done, n_total or 0)
+                    bar.update(n_done - bar.n)
 
                 result = job(source, target, progress)
         except (SilkError, OSError) as error:
@@ -89,7 +59,7 @@ def transcode_all(console: Console, plan: Plan, overwrite: bool, rate: int, job:
             failed.append({"input": source, "error": message})
             continue
         elapsed = time.perf_counter() - start
-        seconds = result.n_samples / rate
+        seconds = result.n_samples / result.sample_rate
         row = {"input": source, "output": target, "seconds": seconds, **asdict(result)}
         row |= {"elapsed_seconds": elapsed, "realtime_factor": seconds / elapsed}
         done.append(row)
@@ -108,16 +78,50 @@ def transcode_all(console: Console, plan: Plan, overwrite: bool, rate: int, job:
     return 1 if failed else 0
 
 
+def _refuse(arguments: argparse.Namespace, names: tuple[str, ...], why: str) -> None:
+    """Raise SilkInputError if one of these options was given."""
+    for name in names:
+        value = getattr(arguments, name)
+        if value is not None and value is not False:
+            raise SilkInputError(f"--{name} {why}")
+
+
+def _options_of_codec(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Options of ``encode_long`` that the arguments ask for.
+
+    Raises:
+        SilkInputError: an option that the codec has not, or no weights.
+    """
+    if not arguments.codec:
+        _refuse(arguments, ("weights", *QUALITY), f"is for codecs of other libraries; give --codec {'|'.join(NAMES)}")
+        return {}
+    _refuse(arguments, ("model",), f"is for Silk; with --codec {arguments.codec} give --weights")
+    if not arguments.weights:
+        raise SilkInputError(f"--codec {arguments.codec} needs --weights, a directory or a hub id")
+    options = {}
+    for option, names in QUALITY.items():
+        if arguments.codec in names and getattr(arguments, option) is not None:
+            options[names[arguments.codec]] = getattr(arguments, option)
+        elif arguments.codec not in names:
+            _refuse(arguments, (option,), f"is for {' and '.join(names)}, not for {arguments.codec}")
+    return options
+
+
 def run_encode(arguments: argparse.Namespace, console: Console) -> int:
     from silk_fast.runtime.transcode import Transcoder
 
+    options = _options_of_codec(arguments)
     console.check_output("-" if arguments.output is None and "-" in arguments.inputs else arguments.output)
-    plan = plan_files(arguments.inputs, arguments.output, SUFFIXES, ".silk")
+    suffix, what = (CODES, "codes") if arguments.codec else (".silk", "tokens")
+    plan = plan_files(arguments.inputs, arguments.output, SUFFIXES, suffix)
     if not arguments.any_suffix:
-        _check_names(plan, ".silk", "tokens")
-    transcoder = Transcoder(*load_codec(arguments), console.notice)
-    rate = transcoder.codec.config.sample_rate
-    return transcode_all(console, plan, arguments.force, rate, transcoder.encode)
+        _check_names(plan, suffix, what)
+    transcoder: Transcoder | CodecTranscoder
+    if arguments.codec:
+        transcoder = load_other_codec(arguments, arguments.codec, arguments.weights, console.notice, options)
+    else:
+        transcoder = Transcoder(*load_codec(arguments), console.notice)
+    return transcode_all(console, plan, arguments.force, transcoder.encode)
 
 
 def _check_names(plan: Plan, suffix: str, what: str) -> None:
@@ -143,27 +147,44 @@ def _format_of(target: str, any_suffix: bool) -> str | None:
 
 
 def run_decode(arguments: argparse.Namespace, console: Console) -> int:
+    from silk_fast.codecs.files import holds_codes, read_codes
     from silk_fast.runtime.transcode import Transcoder
 
+    if arguments.weights is not None:
+        _refuse(arguments, ("model", "recover"), "is for .silk files; --weights for files of codes")
     console.check_output("-" if arguments.output is None and "-" in arguments.inputs else arguments.output)
     suffix = f".{arguments.format}" if arguments.format else None
-    plan = plan_files(arguments.inputs, arguments.output, (".silk",), suffix or ".wav")
+    plan = plan_files(arguments.inputs, arguments.output, (".silk", CODES), suffix or ".wav")
     if suffix and not arguments.any_suffix:
         _check_names(plan, suffix, arguments.format)
-    transcoder = Transcoder(*load_codec(arguments), console.notice)
+    only_codes = all(os.path.isfile(source) and holds_codes(source) for source, _ in plan.pairs)
+    silk = None if only_codes or arguments.weights is not None else Transcoder(*load_codec(arguments), console.notice)
+
+    @cache
+    def other(name: str, weights: str) -> "CodecTranscoder":
+        return load_other_codec(arguments, name, weights, console.notice)
 
     def decode(source: str, target: str, progress: Callable) -> "Transcoded":
-        return transcoder.decode(
-            source,
-            target,
-            progress,
-            suffix=suffix or _format_of(target, arguments.any_suffix),
-            subtype=SUBTYPES.get(arguments.bits),
-            recover=arguments.recover,
-            force_model=arguments.force_model,
-        )
+        options: dict[str, Any] = {
+            "suffix": suffix or _format_of(target, arguments.any_suffix),
+            "subtype": SUBTYPES.get(arguments.bits),
+            "force_model": arguments.force_model,
+        }
+        with ExitStack() as stack:
+            try:
+                file = stack.enter_context(repeatable(source))
+            except OSError as error:
+                raise cannot_read(input_name(source), error, ".silk or .safetensors") from error
+            if silk and not holds_codes(file):
+                rewind(file)
+                return silk.decode(file, target, progress, recover=arguments.recover, **options)
+            _refuse(arguments, ("model", "recover"), "is for .silk files, but this one holds codes")
+            rewind(file)
+            codes = read_codes(file)
+            weights = codes.weights if arguments.weights is None else arguments.weights
+            return other(codes.codec, weights).decode(codes, target, progress, **options)
 
-    return transcode_all(console, plan, arguments.force, transcoder.codec.config.sample_rate, decode)
+    return transcode_all(console, plan, arguments.force, decode)
 
 
 def add_commands(commands: Commands) -> None:
@@ -173,10 +194,16 @@ def add_commands(commands: Commands) -> None:
     files.add_argument("-f", "--force", action="store_true", help="overwrite existing files")
     files.add_argument("--any-suffix", action="store_true", help="whatever the output's name says of its content")
     parents = [files, commands.runs, commands.common]
-    commands.add("encode", run_encode, "Encode audio files into .silk files.", parents)
-    decode = commands.add("decode", run_decode, "Decode .silk files into audio files.", parents)
+    of_codes = "of the codec: directory or hub id"
+    encode = commands.add("encode", run_encode, "Encode audio files into .silk files, or codes.", parents)
+    encode.add_argument("--codec", choices=NAMES, help="of another library; its codes go into .safetensors files")
+    encode.add_argument("--weights", metavar="MODEL", help=of_codes)
+    encode.add_argument("--bandwidth", type=float, metavar="KBIT", help="kbit/s of EnCodec (default: its lowest)")
+    encode.add_argument("--codebooks", type=positive, metavar="N", help="of DAC and Mimi (default: all)")
+    decode = commands.add("decode", run_decode, "Decode .silk files, and codes, into audio files.", parents)
+    decode.add_argument("--weights", metavar="MODEL", help=f"{of_codes} (default: what the file names, if it is here)")
     formats = [suffix[1:] for suffix in FORMATS]
     decode.add_argument("--format", choices=formats, help="of the output (default: that of its name, or wav)")
     decode.add_argument("--bits", choices=SUBTYPES, help="sample format (default: 16, or the format's own)")
-    decode.add_argument("--recover", action="store_true", help="decode the intact blocks of a damaged file")
+    decode.add_argument("--recover", action="store_true", help="decode the intact blocks of a damaged .silk file")
     decode.add_argument("--force-model", action="store_true", help="decode tokens that other weights have made")

@@ -29,6 +29,11 @@ def cuts(model: Any, n_quantizers: int | None = None) -> Cuts:
     )
 
 
+def sizes(model: Any) -> tuple[int, int]:
+    """Codebooks, and the entries of each."""
+    return model.config.n_codebooks, model.config.codebook_size
+
+
 MODEL = "DacModel"
 LIBRARY = Library("transformers", "transformers.models.dac.modeling_dac", tested=("5.0", "5.24"))
 register(replacements, LIBRARY)

@@ -113,6 +113,11 @@ def _output(codes: Any, scales: Any, n_more: int) -> Any:
     return EncodecEncoderOutput(codes, scales, n_more)
 
 
+def sizes(model: Any) -> tuple[int, int]:
+    """Codebooks, and the entries of each."""
+    return len(model.quantizer.layers), model.config.codebook_size
+
+
 MODEL = "EncodecModel"
 LIBRARY = Library("transformers", "transformers.models.encodec.modeling_encodec", tested=("5.0", "5.24"))
 register(replacements, LIBRARY)

@@ -72,6 +72,11 @@ def _attention(transformer: Any) -> Callable[[Tensor, Any], tuple[Tensor, Any]]:
     return middle
 
 
+def sizes(model: Any) -> tuple[int, int]:
+    """Codebooks, and the entries of each."""
+    return model.config.num_quantizers, model.config.codebook_size
+
+
 MODEL = "MimiModel"
 CARRIES_ON = 5, 4  # since then a cache gives the results of one call
 LIBRARY = Library("transformers", "transformers.models.mimi.modeling_mimi", tested=("5.0", "5.24"))

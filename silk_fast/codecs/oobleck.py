@@ -39,6 +39,11 @@ def _mean(model: Any, latents: Tensor) -> Tensor:
     return latents[:, :n_channels] if latents.shape[1] == 2 * n_channels else latents
 
 
+def sizes(model: Any) -> tuple[int, None]:
+    """Channels of the latents; they have no codes."""
+    return model.config.decoder_input_channels, None
+
+
 MODEL = "AutoencoderOobleck"
 LIBRARY = Library("diffusers", "diffusers.models.autoencoders.autoencoder_oobleck", tested=("0.35", "0.42"))
 register(replacements, LIBRARY)

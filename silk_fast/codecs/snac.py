@@ -27,6 +27,11 @@ def cuts(model: Any) -> Cuts:
     )
 
 
+def sizes(model: Any) -> tuple[int, int]:
+    """Codebooks, and the entries of each."""
+    return model.n_codebooks, model.codebook_size
+
+
 MODEL = "SNAC"
 LIBRARY = Library("snac", "snac", tested=("1.2", "1.2.1"))
 register(replacements, LIBRARY)

@@ -15,11 +15,11 @@ from silk_fast.files import Source, atomic_file, cannot_read, input_name, open_s
 from silk_fast.notices import warnings_to
 from silk_fast.reference.codec import SilkCodec
 
-Progress = Callable[[int, int | None], None]  # samples done so far, samples in all if known
+Progress = Callable[[float, float | None], None]  # seconds done so far, seconds in all if known
 
 
-def _no_progress(n_done: int, n_total: int | None) -> None:
-    pass
+def no_progress(n_done: float, n_total: float | None) -> None:
+    """Tell nobody."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Transcoded:
     """What one file became.
 
     Args:
-        n_samples: of the signal, at the codec's rate.
+        n_samples: of the signal, at ``sample_rate``, the codec's.
         n_frames: latent frames.
         n_tokens: tokens.
         n_clipped: samples of a decoded file that were beyond [-1, 1].
@@ -37,6 +37,7 @@ class Transcoded:
     n_samples: int
     n_frames: int
     n_tokens: int
+    sample_rate: int
     n_clipped: int = 0
     n_lost: int = 0
 
@@ -90,27 +91,27 @@ class Transcoder:
             weights_sha256=self.weights_sha256,
         )
 
-    def encode(self, source: Source, target: str | os.PathLike, progress: Progress = _no_progress) -> Transcoded:
+    def encode(self, source: Source, target: str | os.PathLike, progress: Progress = no_progress) -> Transcoded:
         """Encode an audio file into a ``.silk`` file, which appears only when complete.
 
         Args:
             source: path, ``"-"`` for standard input, or a binary file object; any rate and channel count.
             target: path, or ``"-"`` for standard output.
-            progress: called with the samples done and, where known, their total.
+            progress: called with the seconds done and, where known, those in all.
 
         Raises:
             SilkAudioError: the source is missing, damaged, empty, or holds samples that are not finite.
             SilkFileError: the target cannot be written.
         """
         codec, config = self.codec, self.codec.config
-        device = codec.device
+        device, rate = codec.device, config.sample_rate
         block_samples = codec.chunk_frames() * config.frame_samples
         name, notice = input_name(source), self.notice
         if notice:
             codec.forget_warnings()  # so that every file has its own
         with (
             warnings_to(lambda text: notice(f"{name}: {text}")) if notice else nullcontext(),
-            AudioReader(source, config.sample_rate, block_samples, self.notice) as reader,
+            AudioReader(source, rate, block_samples, self.notice) as reader,
             atomic_file(target) as file,
             codec.streaming() as stream,
         ):
@@ -118,16 +119,16 @@ class Transcoder:
             for block in reader:
                 writer.write(stream.encode(torch.from_numpy(block)[None, None].to(device))[0].cpu().numpy())
                 n_samples += len(block)
-                progress(n_samples, reader.n_samples_estimate)
+                progress(n_samples / rate, reader.n_samples_estimate and reader.n_samples_estimate / rate)
             writer.write(stream.finish()[0].cpu().numpy())
             writer.close(n_samples)
-        return Transcoded(n_samples, writer.n_frames, writer.n_frames * config.tokens_per_frame)
+        return Transcoded(n_samples, writer.n_frames, writer.n_frames * config.tokens_per_frame, rate)
 
     def decode(
         self,
         source: Source,
         target: str | os.PathLike,
-        progress: Progress = _no_progress,
+        progress: Progress = no_progress,
         *,
         suffix: str | None = None,
         subtype: str | None = None,
@@ -139,7 +140,7 @@ class Transcoder:
         Args:
             source: path, ``"-"`` for standard input, or a binary file object.
             target: path, or ``"-"`` for standard output.
-            progress: called with the samples done and their total.
+            progress: called with the seconds done and those in all.
             suffix: of the format, such as ``".flac"``; None for that of the target, or ``".wav"`` where a stream has
                 none.
             subtype: ``"PCM_16"``, ``"PCM_24"``, ``"PCM_32"`` or ``"FLOAT"``; None for the format's own default.
@@ -151,13 +152,13 @@ class Transcoder:
             SilkModelError: the tokens were made by other weights.
             SilkAudioError, SilkFileError: the source cannot be opened, or the target not written.
         """
-        codec = self.codec
+        codec, rate = self.codec, self.codec.config.sample_rate
         with open_silk(source, recover=recover) as reader:
             self._check_origin(reader.header, force_model)
-            with AudioWriter(target, codec.config.sample_rate, subtype, reader.n_samples, suffix) as writer:
+            with AudioWriter(target, rate, subtype, reader.n_samples, suffix) as writer:
                 for audio in _decoded_blocks(codec, reader):
                     writer.write(audio[: reader.n_samples - writer.n_samples])
-                    progress(writer.n_samples, reader.n_samples)
+                    progress(writer.n_samples / rate, reader.n_samples / rate)
                 if writer.n_samples == 0:
                     raise SilkFormatError("no intact block to decode")
             for damage in reader.damage:
@@ -166,7 +167,7 @@ class Transcoder:
                     self.notice(f"{input_name(source)}: {lost}: {damage.reason}")
             n_lost = sum(damage.n_frames for damage in reader.damage)
         n_tokens = (reader.n_frames - n_lost) * codec.config.tokens_per_frame
-        return Transcoded(writer.n_samples, reader.n_frames, n_tokens, writer.n_clipped, n_lost)
+        return Transcoded(writer.n_samples, reader.n_frames, n_tokens, rate, writer.n_clipped, n_lost)
 
     def _check_origin(self, header: SilkHeader, force_model: bool) -> None:
         """Raise unless the tokens are those of a codec with these sizes and, if not forced, these weights."""

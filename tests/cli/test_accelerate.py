@@ -6,7 +6,7 @@ from contextlib import suppress
 import pytest
 
 from silk_fast.acceleration import Form
-from silk_fast.cli.transcode import load_codec
+from silk_fast.cli.models import load_codec
 
 with suppress(ImportError):  # triton reads the environment once, and is not to read that of these tests
     import silk_fast.kernels  # noqa: F401
