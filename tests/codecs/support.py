@@ -116,16 +116,10 @@ def _spread_snakes(model: nn.Module, **ranges: tuple[float, float]) -> None:
             nn.init.uniform_(getattr(module, name), low, high)
 
 
-def _like(frames: Tensor, n_entries: int) -> Tensor:
-    """Entries drawn from ``frames`` ``[N, D]``, and moved."""
+def _like(frames: Tensor, n_entries: int, noise: float) -> Tensor:
+    """Entries drawn from ``frames`` ``[N, D]``, and moved by so many standard deviations."""
     entries = frames[torch.randint(len(frames), (n_entries,))]
-    return entries + 0.3 * frames.std(0) * torch.randn(entries.shape)
-
-
-def _gaps(distances: Tensor) -> Tensor:
-    """How much nearer the nearest entry is than the next, of ``distances`` ``[B, entries, T]``."""
-    nearest = distances.topk(2, 1, largest=False).values
-    return nearest[:, 1] - nearest[:, 0]
+    return entries + noise * frames.std(0) * torch.randn(entries.shape)
 
 
 class Factorized(Codec):
@@ -135,7 +129,7 @@ class Factorized(Codec):
         for stage in model.quantizer.quantizers:
             pooled = F.avg_pool1d(latents, stage.stride) if getattr(stage, "stride", 1) > 1 else latents
             stage.in_proj.bias -= stage.in_proj(pooled).mean((0, 2))
-            stage.codebook.weight.copy_(_like(stage.in_proj(pooled)[0].T, stage.codebook.num_embeddings))
+            stage.codebook.weight.copy_(_like(stage.in_proj(pooled)[0].T, stage.codebook.num_embeddings, 0.3))
             latents = latents - stage(latents)[0]
 
     def margins(self, model: nn.Module, audio: Tensor, codes: list[Tensor]) -> list[Tensor]:
@@ -143,7 +137,8 @@ class Factorized(Codec):
         for stage, ours in zip(model.quantizer.quantizers, codes, strict=True):
             stride = getattr(stage, "stride", 1)
             frames = F.normalize(stage.in_proj(F.avg_pool1d(latents, stride) if stride > 1 else latents), dim=1)
-            margins.append(_gaps(2 - 2 * F.normalize(stage.codebook.weight) @ frames))
+            nearest = (2 - 2 * F.normalize(stage.codebook.weight) @ frames).topk(2, 1, largest=False).values
+            margins.append(nearest[:, 1] - nearest[:, 0])
             latents = latents - stage.out_proj(stage.codebook(ours).transpose(1, 2)).repeat_interleave(stride, -1)
         return margins
 
@@ -200,12 +195,14 @@ class Oobleck(Codec):
 
 
 def _euclidean_margins(stages: Any, latents: Tensor, codes: list[Tensor]) -> list[Tensor]:
-    """Of squared distances, as a share of the squares that they are made of."""
-    margins = []
+    """How far a residual is from having another entry nearest, as a share of the length of its latent."""
+    length, margins = latents.norm(dim=1), []
     for stage, ours in zip(stages, codes, strict=True):
         entries = stage.codebook.embed
-        squares = latents.square().sum(1, keepdim=True), entries.square().sum(1)[:, None]
-        margins.append(_gaps(squares[0] - 2 * entries @ latents + squares[1]) / (squares[0][:, 0] + squares[1].max()))
+        squares = entries.square().sum(1)[:, None] - 2 * entries @ latents  # less that of the residual
+        nearest, which = squares.topk(2, 1, largest=False)
+        apart = (entries[which[:, 0]] - entries[which[:, 1]]).norm(dim=-1)
+        margins.append((nearest[:, 1] - nearest[:, 0]) / (2 * apart * length))
         latents = latents - entries[ours].transpose(1, 2)
     return margins
 
@@ -237,7 +234,7 @@ class Encodec(Codec):
 
     def fit(self, model: nn.Module, latents: Tensor) -> None:
         for stage in model.quantizer.layers:
-            stage.codebook.embed.copy_(_like(latents[0].T, stage.codebook.codebook_size))
+            stage.codebook.embed.copy_(_like(latents[0].T, stage.codebook.codebook_size, 0.7))
             latents = latents - stage.decode(stage.encode(latents))
 
     def margins(self, model: nn.Module, audio: Tensor, codes: list[Tensor]) -> list[Tensor]:
@@ -281,7 +278,7 @@ class Mimi(Codec):
             residual = quantizer.input_proj(latents)
             for stage in quantizer.layers:
                 codebook = stage.codebook
-                codebook.embed_sum.copy_(_like(residual[0].T, codebook.codebook_size))
+                codebook.embed_sum.copy_(_like(residual[0].T, codebook.codebook_size, 1.0))
                 residual = residual - stage.decode(stage.encode(residual))
 
     def margins(self, model: nn.Module, audio: Tensor, codes: list[Tensor]) -> list[Tensor]:
