@@ -68,13 +68,12 @@ def _of_chunks(model: Any, bandwidth: float) -> Cuts:
     config = model.config
     n_codes = -(-config.chunk_length // config.hop_length)
 
-    def encode(audio: Tensor) -> list[Tensor]:
-        encoded = model.encode(audio, bandwidth=bandwidth)
+    def split(encoded: Any) -> list[Tensor]:
         codes = encoded.audio_codes  # [chunks, B, K, F]
-        sizes = torch.full((audio.shape[0], len(codes)), codes.shape[-1], device=audio.device)
+        sizes = torch.full((codes.shape[1], len(codes)), codes.shape[-1])
         sizes[:, -1] -= encoded.last_frame_pad_length or 0
-        scales = [torch.ones(audio.shape[0], 1) if s is None else s for s in encoded.audio_scales]
-        return [F.pad(codes, (0, n_codes - codes.shape[-1])).permute(1, 2, 3, 0), torch.stack(scales, -1), sizes]
+        scales = [torch.ones(codes.shape[1], 1) if s is None else s for s in encoded.audio_scales]
+        return [codes.permute(1, 2, 3, 0), torch.stack(scales, -1), sizes]
 
     def join(results: list[Tensor]) -> Any:
         codes, scales, sizes = results
@@ -83,18 +82,14 @@ def _of_chunks(model: Any, bandwidth: float) -> Cuts:
         listed = list(scales.unbind(-1)) if config.normalize else [None] * codes.shape[-1]
         return _output(codes.permute(3, 0, 1, 2), listed, codes.shape[2] - n_last)
 
-    def split(encoded: Any) -> list[Tensor]:
-        codes = encoded.audio_codes
-        sizes = torch.full((codes.shape[1], len(codes)), codes.shape[-1])
-        sizes[:, -1] -= encoded.last_frame_pad_length or 0
-        scales = [torch.ones(codes.shape[1], 1) if s is None else s for s in encoded.audio_scales]
-        return [codes.permute(1, 2, 3, 0), torch.stack(scales, -1), sizes]
+    def encode(audio: Tensor) -> list[Tensor]:
+        codes, *others = split(model.encode(audio, bandwidth=bandwidth))
+        return [F.pad(codes, (0, 0, 0, n_codes - codes.shape[2])), *others]
 
     def decode(results: list[Tensor]) -> Tensor:
-        codes, scales, sizes = results
-        n_more = codes.shape[2] - int(sizes[0, -1])
-        listed = list(scales.unbind(-1)) if config.normalize else [None] * codes.shape[-1]
-        return model.decode(codes.permute(3, 0, 1, 2), listed, last_frame_pad_length=n_more).audio_values
+        encoded = join(results)
+        options = {"last_frame_pad_length": encoded.last_frame_pad_length}
+        return model.decode(encoded.audio_codes, encoded.audio_scales, **options).audio_values
 
     return Overlapping(
         *(config.sampling_rate, config.audio_channels, config.chunk_stride, 1),

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from silk_fast.arguments import shown
 from silk_fast.codecs import dac, encodec, mimi, oobleck, snac
-from silk_fast.codecs.cuts import Cuts
+from silk_fast.codecs.cuts import Cuts, Move
 from silk_fast.errors import SilkInputError
 
 PIECE_SECONDS = 10.0
@@ -72,7 +72,7 @@ def encode_long(model: nn.Module, audio: Tensor, *, piece_seconds: float = PIECE
     """
     cuts = cuts_of(model, **options)
     _check_audio(audio, cuts)
-    found = cuts.encoded(audio, _size(piece_seconds, cuts), lambda piece: piece.to(*_place(model)))
+    found = cuts.encoded(audio, _size(piece_seconds, cuts), _mover(model))
     pieces = [[y.to(audio.device) for y in results] for results in found]
     return cuts.join([torch.cat(parts, dim=-1) for parts in zip(*pieces, strict=True)])
 
@@ -98,13 +98,8 @@ def decode_long(model: nn.Module, codes: Any, *, piece_seconds: float = PIECE_SE
     """
     cuts = cuts_of(model)
     parts, n_frames = _check_codes(codes, cuts)
-    device, dtype = _place(model)
-
-    def move(part: Tensor) -> Tensor:
-        return part.to(device, dtype if part.is_floating_point() else None)
-
-    audio = [y.to(parts[0].device) for y in cuts.decoded(parts, n_frames, _size(piece_seconds, cuts), move)]
-    return torch.cat(audio, dim=-1)
+    found = cuts.decoded(parts, n_frames, _size(piece_seconds, cuts), _mover(model))
+    return torch.cat([y.to(parts[0].device) for y in found], dim=-1)
 
 
 @torch.no_grad()
@@ -155,9 +150,10 @@ def _size(seconds: float, cuts: Cuts) -> int:
     return max(1, round(seconds * cuts.sample_rate / cuts.hop / cuts.unit)) * cuts.unit
 
 
-def _place(model: nn.Module) -> tuple[torch.device, torch.dtype]:
-    parameter = next(model.parameters())
-    return parameter.device, parameter.dtype
+def _mover(model: nn.Module) -> Move:
+    """What moves a piece to where the model is, and to its dtype unless it holds integers."""
+    like = next(model.parameters())
+    return lambda piece: piece.to(like.device, like.dtype if piece.is_floating_point() else None)
 
 
 def _check_audio(audio: Tensor, cuts: Cuts) -> None:

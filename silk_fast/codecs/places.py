@@ -97,8 +97,9 @@ class Place(Folding, FollowsPolicy):
         return self._parts()[0]
 
     def _of(self, name: str, compute: Callable, *modules: Any):
-        """``compute()``, remembered under ``name`` until a parameter of ``modules`` changes."""
-        return self.folded(name, compute, *(parameter for module in modules for parameter in module.parameters()))
+        """``compute()``, remembered under ``name`` until a parameter of ``modules``, some of them None, changes."""
+        present = filter(None, modules)
+        return self.folded(name, compute, *(parameter for module in present for parameter in module.parameters()))
 
 
 class OnCpu(Place):
@@ -128,7 +129,7 @@ class OnCpu(Place):
         if conv.groups > 1 or x.shape[-1] + left + right <= span or min(conv.stride[0], conv.dilation[0]) > 1:
             x = _extended(x, padding, context)
             return conv(x if before is None else before(x))
-        packed = self._of(name, lambda: self._packed(conv, before), *filter(None, (conv, before)))
+        packed = self._of(name, lambda: self._packed(conv, before), conv, before)
         return cpu.conv1d(x, packed, context, padding=(left, right))
 
     def _transpose(
@@ -141,7 +142,7 @@ class OnCpu(Place):
         if not is_plain or right < 0 or n_outputs < 1:
             y = conv(x if before is None else before(x))
             return y if crop is None else y[..., left : y.shape[-1] - right]
-        packed = self._of(name, lambda: self._packed(conv, before), *filter(None, (conv, before)))
+        packed = self._of(name, lambda: self._packed(conv, before), conv, before)
         return cpu.conv_transpose1d(x, packed, (left, right))
 
     def _residual_unit(
@@ -159,7 +160,7 @@ class OnCpu(Place):
             fast = padding == "symmetric" and conv1.kernel_size == (7,)
             return self._packed(conv1, before1, fast), self._packed(conv2, before2, beside=shortcut)
 
-        dilated, pointwise = self._of("unit", pack, *parts, *filter(None, [shortcut]))
+        dilated, pointwise = self._of("unit", pack, *parts, shortcut)
         return cpu.residual_unit(x, dilated, pointwise, context, padding)
 
     def _packed(
