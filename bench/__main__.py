@@ -22,7 +22,7 @@ import torch
 from bench import STARTED, parity
 from bench.checkout import find_kernels
 from bench.selections import selected_jobs
-from bench.summary import codec_section, losses_section, ops_section
+from bench.summary import codec_section, libraries_section, losses_section, ops_section
 from silk_fast.benchmark import card
 from silk_fast.benchmark.provenance import provenance, result_path
 from silk_fast.benchmark.rows import OK, ResultWriter, Row
@@ -63,7 +63,8 @@ def main(arguments: list[str] | None = None, start: float | None = None) -> int:
         say("interrupted: what was measured is kept")
     n_missing = sum(row.status != OK for row in writer.rows)
     last = f"{writer.path}: {len(writer.rows)} rows, {n_missing} of which have no figure, and say why"
-    print("\n".join([*codec_section(writer.rows), *ops_section(writer.rows), *losses_section(writer.rows, 40), last]))
+    sections = [part for section in (codec_section, libraries_section, ops_section) for part in section(writer.rows)]
+    print("\n".join([*sections, *losses_section(writer.rows, 40), last]))
     return status
 
 

@@ -12,8 +12,10 @@ from silk_fast.benchmark.codec import COMPILE_MODES
 from silk_fast.benchmark.costs import Cost
 from silk_fast.benchmark.rows import Row, dtype_name
 from silk_fast.benchmark.runner import COMPILED, Bench
+from silk_fast.cpu.library import why_not
 
-NEED_GPU = ("ours", "cudnn", "compile-max")
+NEED_GPU = ("cudnn", "compile-max")
+ON_GPU_ALONE = ("rel_attention", "rel_key_attention", "rvq_encode", "rvq_decode", "factorized_rvq_encode")
 
 
 def providers(case: TimingCase, with_compile: bool) -> list[str]:
@@ -50,6 +52,8 @@ class OpJob:
     def absence(self, bench: Bench) -> str | None:
         """Why it cannot be measured, as the status of its row; None if it can."""
         if bench.device.type != "cuda":
+            if self.provider == "ours" and (self.case.op in ON_GPU_ALONE or why_not()):
+                return f"absent: {why_not() or 'the op is served on a GPU alone'}"
             return "absent: Triton and CUDA graphs need an NVIDIA GPU" if self.provider in NEED_GPU else None
         return bench.wrong.get(self.case.family) if self.provider == "ours" else None
 

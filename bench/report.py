@@ -9,7 +9,15 @@ from pathlib import Path
 
 from bench.contests import agrees, latest, measurements
 from bench.forecast import COUNTED, forecast_section, read_counted
-from bench.summary import absences_section, codec_section, losses_section, number, ops_section, variant
+from bench.summary import (
+    absences_section,
+    codec_section,
+    libraries_section,
+    losses_section,
+    number,
+    ops_section,
+    variant,
+)
 from silk_fast.benchmark.rows import OK, Row, read_results
 from silk_fast.errors import SilkError
 from silk_fast.files import atomic_file
@@ -56,6 +64,7 @@ def write_report(paths: Sequence[str | os.PathLike], output: Path = OUTPUT, coun
         "",
         *losses_section(rows, N_LOSSES),
         *codec_section(detailed),
+        *libraries_section(detailed),
         *ops_section(detailed),
         *absences_section(detailed),
         *forecast_section(read_counted(counted), N_LOSSES),

@@ -1,6 +1,7 @@
 """Which jobs a run measures, the most telling first."""
 
 import os
+from importlib.util import find_spec
 
 import torch
 
@@ -22,27 +23,28 @@ def selected_jobs(device: torch.device, full: bool = False) -> list[Job]:
         full: on a GPU, every shape and dtype by every provider.
     """
     if device.type == "cpu":
-        ops = cpu_op_jobs()
-        plain, compiled = ([job for job in ops if (job.provider in COMPILED) is c] for c in (False, True))
+        ops, libraries = cpu_op_jobs(), library_jobs(device)
+        plain, compiled = ([job for job in (*ops, *libraries) if (job.provider in COMPILED) is c] for c in (False, True))
         return [*plain, *cpu_codec_jobs(), *compiled]
     ops = [
         OpJob(case, provider)
         for case in selected_cases(full)
         for provider in providers(case, with_compile=full or case.is_telling)
     ]
-    return sorted([*full_cases(device, [None]), *ops], key=importance)
+    return sorted([*full_cases(device, [None]), *library_jobs(device), *ops], key=importance)
 
 
 def importance(job: Job) -> int:
     """Rank on a GPU.
 
-    First kernels, the codec, gradients; then what must be compiled: the codec, one call of each op by torch.compile
+    First kernels, codecs, gradients; then what must be compiled: Silk, one call of each op by torch.compile
     and FlexAttention, and the same by max-autotune; then all else.
     """
     n_compilers = {"flex_attention": 1, "compile": 1, "compile-max": 2}.get(job.provider, 0)
     if isinstance(job, CodecCase):
         return (1, 3, 6)[n_compilers] if not n_compilers or job.dtype == "float16" else 7
-    assert isinstance(job, OpJob)
+    if not isinstance(job, OpJob):
+        return 7 if n_compilers else 1
     case = job.case
     is_forward, is_half_or_single = case.direction == "forward", case.dtype != torch.bfloat16
     if not case.is_telling or not (case.is_served or (is_half_or_single and is_forward and not n_compilers)):
@@ -69,12 +71,14 @@ def cpu_op_jobs() -> list[OpJob]:
 
 
 def cpu_codec_jobs() -> list[CodecCase]:
-    """One frame, 10 s by every provider, larger batches, and durations up to a minute.
+    """One frame and 10 s by every provider, larger batches, and durations up to a minute."""
+    return [case for case in full_cases("cpu", THREADS) if case.seconds <= LONGEST]
 
-    Compiling takes a minute, so what is compiled is measured on all threads only.
-    """
-    return [
-        case
-        for case in full_cases("cpu", THREADS)
-        if case.seconds <= LONGEST and (case.provider not in COMPILE_MODES or case.threads == THREADS[-1])
-    ]
+
+def library_jobs(device: torch.device) -> list[Job]:
+    """Codecs of other libraries, on one thread of a CPU; none where pytest is absent, with which they are made."""
+    if find_spec("pytest") is None:
+        return []
+    from bench.codecs import library_cases
+
+    return list(library_cases(device, None if device.type == "cuda" else 1))

@@ -4,7 +4,7 @@ import statistics
 from collections import Counter
 from collections.abc import Sequence
 
-from bench.contests import Contest, contests, overlap
+from bench.contests import Contest, contests, overlap, ratio
 from silk_fast.benchmark.rows import OK, Row
 from silk_fast.markdown import LEFT, significant, table
 
@@ -45,7 +45,8 @@ def percent(share: float | None) -> str:
 
 def losses_section(rows: Sequence[Row], limit: int) -> list[str]:
     """Cases of ours that are slower than a rival or below 80 % of their ceiling, ``limit`` of them, the worst first."""
-    found = [loss for section in ("ops", "codec") for contest in contests(rows, section) if (loss := _loss(contest))]
+    sections = ("ops", "codec", "libraries")
+    found = [loss for section in sections for contest in contests(rows, section) if (loss := _loss(contest))]
     text = f"{len(found)} cases of ours are slower than a rival or below {GOOD_SHARE:.0%} of their ceiling"
     text += f"; the worst {limit}:" if len(found) > limit else "."
     head = ("device", "op", "case", "variant", "ms", "times as fast as", "share")
@@ -71,15 +72,19 @@ def _loss(contest: Contest) -> tuple[float, tuple[str, ...]] | None:
 
 
 def codec_section(rows: Sequence[Row]) -> list[str]:
-    """Every size of encode and decode, by every provider: on all threads, or in half precision."""
+    """Every size of encode and decode, by every provider: on all threads, or on a GPU in half precision.
+
+    Of a CPU one frame and ten seconds on every number of threads, and in bfloat16, too.
+    """
     found = contests(rows, "codec")
     best: dict[str, str] = {}
-    for row in sorted((contest.any_row for contest in found), key=lambda row: (row.threads or 0, "16" in row.dtype)):
+    for row in sorted((contest.any_row for contest in found), key=lambda row: (row.threads or 0, _is_best_dtype(row))):
         best[row.device] = variant(row)
     lines = []
     for contest in sorted(found, key=lambda contest: _size(contest.any_row)):
         row, ours = contest.any_row, contest.ours
-        if variant(row) != best[row.device]:
+        is_detail = row.driver is None and ("compile" in contest.rows or row.dtype == "bfloat16")
+        if variant(row) != best[row.device] and not is_detail:
             continue
         times = [milliseconds(contest.rows.get(provider)) for provider in LADDER]
         ratio = contest.speedups().get("eager")
@@ -92,12 +97,39 @@ def codec_section(rows: Sequence[Row]) -> list[str]:
     return ["## The codec", "", "Milliseconds of a call:", "", table(head, lines, rule=LEFT)]
 
 
+def _is_best_dtype(row: Row) -> bool:
+    """Half precision on a GPU; on a CPU it is never a default."""
+    return (row.dtype == "float32") == (row.driver is None)
+
+
 def _size(row: Row) -> tuple:
     return row.device, row.op, int(row.shape.split("x")[0]), row.seconds
 
 
 def _megabytes(row: Row) -> str:
     return number(row.peak_bytes / 1e6 if row.peak_bytes else None)
+
+
+def libraries_section(rows: Sequence[Row]) -> list[str]:
+    """Codecs of other libraries: float32 by every provider, and ours in half precision against eager float32."""
+    found = contests(rows, "libraries")
+    halves = {contest.any_row.case_key[:4]: contest.ours for contest in found if contest.any_row.dtype != "float32"}
+    lines = []
+    for contest in found:
+        row, ours, eager = contest.any_row, contest.ours, contest.rows.get("eager")
+        if row.dtype != "float32":
+            continue
+        half, against = halves.get(row.case_key[:4]), contest.speedups()
+        gain = ratio(eager, half) if half and eager and eager.status == OK and eager.date == half.date else None
+        times = [milliseconds(contest.rows.get(provider)) for provider in ("eager", "compile", "ours")]
+        gains = [against.get("eager"), against.get("compile"), gain]
+        figures = [milliseconds(half), *(speedup(value) if value else "-" for value in gains)]
+        lines.append((f"{row.device}, {variant(row)}", row.op, row.case, *times, *figures))
+    if not lines:
+        return []
+    head = ("device", "op", "codec", "eager", "compile", "ours", "ours in half precision", "against eager")
+    head = (*head, "against compile", "half against eager")
+    return ["## Codecs of other libraries", "", "Milliseconds of a call:", "", table(head, lines, rule=LEFT)]
 
 
 def ops_section(rows: Sequence[Row]) -> list[str]:

@@ -29,11 +29,27 @@ def peak_bytes(*command: object) -> int:
     return int(done.stdout) * (1 if sys.platform == "darwin" else 1024)
 
 
+def coding_peaks(source: Path, *options: object, suffix: str = ".silk", decoding: tuple = ()) -> tuple[int, int]:
+    """Peaks of encoding a file and of decoding what became of it, as long as it was."""
+    codes, out = source.with_suffix(suffix), source.with_name("out.wav")
+    peaks = peak_bytes(SILK, "encode", source, *options, "-q"), peak_bytes(SILK, "decode", codes, "-o", out, *decoding)
+    assert soundfile.info(out).duration == pytest.approx(soundfile.info(source).duration)
+    return peaks
+
+
 def write_noise(path: Path, minutes: int) -> None:
     rng = np.random.default_rng(0)
     with soundfile.SoundFile(path, "w", 24_000, 1) as file:
         for _ in range(minutes):
             file.write(rng.standard_normal(MINUTE, dtype=np.float32) * 0.05)
+
+
+def assert_constant(peaks: dict[int, tuple[int, int]]) -> None:
+    """For both directions the peak of the longest is that of the shortest, and no model is missing from either."""
+    for short, long in zip(peaks[min(peaks)], peaks[max(peaks)], strict=True):
+        assert 2**26 < short
+        assert short / 1.1 < long < short * 1.1
+        assert long < 2**30
 
 
 @pytest.mark.slow
@@ -42,13 +58,21 @@ def test_peak_memory_at_twelve_minutes_is_that_at_two(model, tmp_path):
     for minutes in (2, 12):
         source = tmp_path / f"{minutes}.wav"
         write_noise(source, minutes)
-        encode = peak_bytes(SILK, "encode", source, "-m", model, "-q")
-        decode = peak_bytes(
-            SILK, "decode", source.with_suffix(".silk"), "-o", tmp_path / "out.wav", "-m", model, "-q", "-f"
-        )
-        peaks[minutes] = (encode, decode)
-        assert soundfile.info(tmp_path / "out.wav").frames == minutes * MINUTE
-    for short, long in zip(peaks[2], peaks[12], strict=True):
-        assert 2**26 < short < long * 1.1
-        assert long < 1.1 * short
-        assert long < 2**30
+        peaks[minutes] = coding_peaks(source, "-m", model, decoding=("-m", model, "-q", "-f"))
+    assert_constant(peaks)
+
+
+@pytest.mark.slow
+def test_so_it_is_of_the_codecs_of_other_libraries(tmp_path):
+    transformers = pytest.importorskip("transformers", reason="needs the package transformers")
+    sizes = {"encoder_hidden_size": 8, "decoder_hidden_size": 64, "codebook_size": 64, "n_codebooks": 2}
+    weights = tmp_path / "model"
+    config = transformers.DacConfig(**sizes, downsampling_ratios=[8, 8, 5], sampling_rate=24_000)
+    transformers.DacModel(config).save_pretrained(weights)
+    peaks = {}
+    for minutes in (2, 12):
+        source = tmp_path / f"{minutes}.wav"
+        write_noise(source, minutes)
+        options = ("--codec", "dac", "--weights", weights)
+        peaks[minutes] = coding_peaks(source, *options, suffix=".safetensors", decoding=("-q", "-f"))
+    assert_constant(peaks)

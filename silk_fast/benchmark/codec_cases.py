@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from silk_fast.benchmark.costs import Cost
 from silk_fast.benchmark.rows import Row, dtype_name
 from silk_fast.benchmark.runner import Bench
 from silk_fast.config import SilkConfig
+from silk_fast.cpu.ops import why_no_bfloat16
 from silk_fast.errors import SilkInputError
 
 DURATIONS = (1.0, 10.0, 60.0, 600.0, 3600.0)
@@ -96,6 +97,8 @@ class CodecCase:
     def absence(self, bench: Bench) -> str | None:
         """Why it cannot be measured, as the status of its row; None if it can."""
         if bench.device.type != "cuda":
+            if self.dtype == "bfloat16" and (reason := why_no_bfloat16()):
+                return f"absent: {reason}"
             return "absent: CUDA graphs need an NVIDIA GPU" if self.provider == "compile-max" else None
         if self.provider != "ours":
             return None
@@ -141,7 +144,7 @@ def quick_cases(device: torch.device | str, threads: Iterable[int | None], prese
 
 
 def full_cases(device: torch.device | str, threads: Iterable[int | None], preset: str = "small") -> list[CodecCase]:
-    """Every provider at batch 1, larger batches, and durations from 1 s to 1 h.
+    """Every provider at batch 1, larger batches, and durations from 1 s to 1 h; ours on a CPU in bfloat16 too.
 
     The most telling come first: latency, growth, then what must be compiled, the slowest compiler last; and durations
     with all but the last of ``threads`` after that, for those take longest.
@@ -162,10 +165,12 @@ def full_cases(device: torch.device | str, threads: Iterable[int | None], preset
 
     ops = ("encode", "decode")
     latency = [(op, seconds, 1) for op, seconds in _latency_ops(preset)]
+    halves = [] if kind == "cuda" else [replace(case, dtype="bfloat16") for case in cases(latency, ("ours",))]
     batches = [(op, CLIP, batch) for batch in BATCHES[kind] if batch > 1 for op in ops]
     durations = [(op, seconds, 1) for seconds in DURATIONS if seconds != CLIP for op in ops]
     return [
         *cases(latency, ("ours", "eager")),
+        *halves,
         *cases(batches, ("ours", "eager")),
         *cases(durations, ("ours", "eager"), threads[-1:]),
         *cases(latency, ("compile",)),

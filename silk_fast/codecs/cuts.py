@@ -6,7 +6,7 @@ Frames of a piece are whole units, so that groups of frames with one code and wi
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -57,15 +57,47 @@ class Piece:
         return y[..., first : None if self.is_last else first + int((self.end - self.start) / stride)]
 
 
-def pieces(n_frames: int, size: int, n_before: int = 0, n_after: int = 0) -> Iterator[Piece]:
-    """Pieces of ``size`` frames, the last of up to half as many more, that read so many before and after them."""
-    for start in range(0, n_frames, size):
-        end = min(start + size, n_frames)
-        if n_frames - end < size // 2:  # no piece too short for the model's padding
-            end = n_frames
-        yield Piece(max(0, start - n_before), min(n_frames, end + n_after), start, end, end == n_frames)
-        if end == n_frames:
-            return
+class Arriving:
+    """A signal that arrives in blocks and is read once from front to back: what a span leaves behind is forgotten.
+
+    Args:
+        blocks: ``[..., t]`` each.
+    """
+
+    def __init__(self, blocks: Iterable[Tensor]) -> None:
+        self._blocks = iter(blocks)
+        self._held: list[Tensor] = []
+        self._start = self._end = 0  # of what is held
+
+    def n_until(self, n: int) -> int:
+        """Wait for the first ``n`` elements, and count them: fewer if the signal ends before."""
+        while self._end < n and (block := next(self._blocks, None)) is not None:
+            self._held.append(block)
+            self._end += block.shape[-1]
+        return min(n, self._end)
+
+    def span(self, first: int, last: int) -> Tensor:
+        """Elements ``first`` to ``last``, or to the end; no later span begins before ``first``."""
+        self.n_until(last)
+        held = self._held[0] if len(self._held) == 1 else torch.cat(self._held, -1)
+        self._held, self._start = [held[..., first - self._start :]], first
+        return self._held[0][..., : last - first]
+
+
+def pieces(signal: Arriving, rate: int, size: int, n_before: int = 0, n_after: int = 0) -> Iterator[Piece]:
+    """Pieces of ``size`` frames, the last of up to half as many more, that read so many before and after them.
+
+    Args:
+        rate: elements of a frame, of the signal.
+    """
+    start, is_last = 0, False
+    while not is_last:
+        end = start + size
+        n_frames = -(-signal.n_until((end + max(size // 2, n_after)) * rate) // rate)
+        is_last = n_frames - end < size // 2  # no piece too short for the model's padding
+        end = n_frames if is_last else end
+        yield Piece(max(0, start - n_before), min(n_frames, end + n_after), start, end, is_last)
+        start = end
 
 
 @dataclass(frozen=True)
@@ -89,11 +121,11 @@ class Cuts:
     join: Callable[[list[Tensor]], Any]
     split: Callable[[Any], list[Tensor]]
 
-    def encoded(self, audio: Tensor, size: int, move: Move) -> Iterator[list[Tensor]]:
+    def encoded(self, audio: Arriving, size: int, move: Move) -> Iterator[list[Tensor]]:
         """Results of every piece of ``size`` frames of audio ``[B, C, T]``, once a piece was moved to the model."""
         raise NotImplementedError
 
-    def decoded(self, results: list[Tensor], n_frames: int, size: int, move: Move) -> Iterator[Tensor]:
+    def decoded(self, results: list[Tensor], size: int, move: Move) -> Iterator[Tensor]:
         """Audio ``[B, C, T]`` of every piece of ``size`` frames."""
         raise NotImplementedError
 
@@ -112,23 +144,22 @@ class Overlapping(Cuts):
     encode: Callable[[Tensor], list[Tensor]]
     decode: Callable[[list[Tensor]], Tensor]
 
-    def encoded(self, audio: Tensor, size: int, move: Move) -> Iterator[list[Tensor]]:
-        n_frames = -(-audio.shape[-1] // self.hop)
-        for piece in self._pieces(n_frames, size, self.reaches[0]):
-            end = piece.last * self.hop if piece.last < n_frames else None
-            results = self.encode(move(audio[..., piece.first * self.hop : end]))
+    def encoded(self, audio: Arriving, size: int, move: Move) -> Iterator[list[Tensor]]:
+        for piece in self._pieces(audio, self.hop, size, self.reaches[0]):
+            results = self.encode(move(audio.span(piece.first * self.hop, piece.last * self.hop)))
             yield [piece.kept(y, stride) for y, stride in zip(results, self.strides, strict=True)]
 
-    def decoded(self, results: list[Tensor], n_frames: int, size: int, move: Move) -> Iterator[Tensor]:
-        for piece in self._pieces(n_frames, size, self.reaches[1]):
+    def decoded(self, results: list[Tensor], size: int, move: Move) -> Iterator[Tensor]:
+        frames = Arriving([results[self.strides.index(1)]])
+        for piece in self._pieces(frames, 1, size, self.reaches[1]):
             parts = zip(results, self.strides, strict=True)
             inputs = [move(part[..., piece.first // stride : piece.last // stride]) for part, stride in parts]
             yield piece.kept(self.decode(inputs), Fraction(1, self.hop))
 
-    def _pieces(self, n_frames: int, size: int, n_reach: int) -> Iterator[Piece]:
+    def _pieces(self, signal: Arriving, rate: int, size: int, n_reach: int) -> Iterator[Piece]:
         """Where a unit is more than a frame, as attention spreads a reach over it, one more on either side."""
         n_more = (-(-n_reach // self.unit) + (self.unit > 1)) * self.unit
-        return pieces(n_frames, size, n_more, n_more)
+        return pieces(signal, rate, size, n_more, n_more)
 
 
 @dataclass(frozen=True)
@@ -148,16 +179,16 @@ class Chain:
     reaches: tuple[int, int]
     sizes: tuple[int, int, int]
 
-    def run(self, x: Tensor, n_frames: int, size: int, move: Move) -> Iterator[Tensor]:
+    def run(self, x: Arriving, size: int, move: Move) -> Iterator[Tensor]:
         """Results of every piece of ``size`` frames of ``x``."""
         n_in, n_middle, n_out = self.sizes
-        state, before = None, x.new_empty(0)  # the frames before a piece that ``back`` reads
-        for piece in pieces(n_frames, size, self.reaches[0]):
-            hidden = self.front(move(x[..., piece.first * n_in : None if piece.is_last else piece.last * n_in]))
+        state, before = None, []  # the frames before a piece that ``back`` reads
+        for piece in pieces(x, n_in, size, self.reaches[0]):
+            hidden = self.front(move(x.span(piece.first * n_in, piece.last * n_in)))
             hidden, state = self.middle(hidden[..., (piece.start - piece.first) * n_middle :], state)
-            n_before = before.shape[-1]
-            hidden = torch.cat([before, hidden], -1) if n_before else hidden
-            before = hidden[..., -self.reaches[1] * n_middle :]
+            n_before = before[0].shape[-1] if before else 0
+            hidden = torch.cat([*before, hidden], -1)
+            before = [hidden[..., -self.reaches[1] * n_middle :]]
             yield self.back(hidden)[..., n_before // n_middle * n_out :]
 
 
@@ -168,8 +199,8 @@ class Chained(Cuts):
     encoder: Chain
     decoder: Chain
 
-    def encoded(self, audio: Tensor, size: int, move: Move) -> Iterator[list[Tensor]]:
-        return ([y] for y in self.encoder.run(audio, -(-audio.shape[-1] // self.hop), size, move))
+    def encoded(self, audio: Arriving, size: int, move: Move) -> Iterator[list[Tensor]]:
+        return ([y] for y in self.encoder.run(audio, size, move))
 
-    def decoded(self, results: list[Tensor], n_frames: int, size: int, move: Move) -> Iterator[Tensor]:
-        return self.decoder.run(results[0], n_frames, size, move)
+    def decoded(self, results: list[Tensor], size: int, move: Move) -> Iterator[Tensor]:
+        return self.decoder.run(Arriving([results[0]]), size, move)

@@ -4,8 +4,9 @@ What is kept of a piece is what the whole would give, but for the rounding of co
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from inspect import signature
+from itertools import chain
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from silk_fast.arguments import shown
 from silk_fast.codecs import dac, encodec, mimi, oobleck, snac
-from silk_fast.codecs.cuts import Cuts, Move
+from silk_fast.codecs.cuts import Arriving, Cuts, Move
 from silk_fast.errors import SilkInputError
 
 PIECE_SECONDS = 10.0
@@ -70,14 +71,22 @@ def encode_long(model: nn.Module, audio: Tensor, *, piece_seconds: float = PIECE
         SilkInputError: a model that has no exact cut, or that trains; audio of another shape or dtype, or too short;
             ``piece_seconds`` that is not positive.
     """
-    cuts = cuts_of(model, **options)
-    _check_audio(audio, cuts)
-    found = cuts.encoded(audio, _size(piece_seconds, cuts), _mover(model))
-    pieces = [[y.to(audio.device) for y in results] for results in found]
-    return cuts.join([torch.cat(parts, dim=-1) for parts in zip(*pieces, strict=True)])
+    _check_audio(audio, cuts_of(model, **options))
+    return encode_blocks(model, [audio], piece_seconds=piece_seconds, **options)
 
 
 @torch.no_grad()
+def encode_blocks(
+    model: nn.Module, blocks: Iterable[Tensor], *, piece_seconds: float = PIECE_SECONDS, **options: Any
+) -> Any:
+    """Encode audio that arrives in blocks ``[B, C, t]``, unchecked: what :func:`encode_long` gives of them joined."""
+    cuts, blocks = cuts_of(model, **options), iter(blocks)
+    first = next(blocks)
+    found = cuts.encoded(Arriving(chain([first], blocks)), _size(piece_seconds, cuts), _mover(model))
+    pieces = [[y.to(first.device) for y in results] for results in found]
+    return cuts.join([torch.cat(parts, dim=-1) for parts in zip(*pieces, strict=True)])
+
+
 def decode_long(model: nn.Module, codes: Any, *, piece_seconds: float = PIECE_SECONDS) -> Tensor:
     """Decode codes of any length in the memory of ``piece_seconds`` of audio.
 
@@ -96,10 +105,16 @@ def decode_long(model: nn.Module, codes: Any, *, piece_seconds: float = PIECE_SE
         SilkInputError: a model that has no exact cut, or that trains; codes of another shape; ``piece_seconds`` that is
             not positive.
     """
+    return torch.cat(list(decode_blocks(model, codes, piece_seconds=piece_seconds)), dim=-1)
+
+
+@torch.no_grad()
+def decode_blocks(model: nn.Module, codes: Any, *, piece_seconds: float = PIECE_SECONDS) -> Iterator[Tensor]:
+    """Decode piece by piece: what :func:`decode_long` joins."""
     cuts = cuts_of(model)
-    parts, n_frames = _check_codes(codes, cuts)
-    found = cuts.decoded(parts, n_frames, _size(piece_seconds, cuts), _mover(model))
-    return torch.cat([y.to(parts[0].device) for y in found], dim=-1)
+    parts = _checked_codes(codes, cuts)
+    found = cuts.decoded(parts, _size(piece_seconds, cuts), _mover(model))
+    yield from (y.to(parts[0].device) for y in found)
 
 
 @torch.no_grad()
@@ -165,8 +180,8 @@ def _check_audio(audio: Tensor, cuts: Cuts) -> None:
         raise SilkInputError(f"audio must have a frame, {cuts.hop} samples, or more, got {audio.shape[-1]}")
 
 
-def _check_codes(codes: Any, cuts: Cuts) -> tuple[list[Tensor], int]:
-    """The results that codes hold, and their frames."""
+def _checked_codes(codes: Any, cuts: Cuts) -> list[Tensor]:
+    """The results that codes hold."""
     try:
         parts = cuts.split(codes)
     except (AttributeError, TypeError):
@@ -176,4 +191,4 @@ def _check_codes(codes: Any, cuts: Cuts) -> tuple[list[Tensor], int]:
     counts = {part.shape[-1] * stride for part, stride in zip(parts, cuts.strides, strict=True)}
     if len(counts) != 1 or counts == {0}:
         raise SilkInputError(f"codes must have frames, as many in every stage, got {[list(p.shape) for p in parts]}")
-    return parts, counts.pop()
+    return parts

@@ -1,22 +1,21 @@
 """From audio file to a file of the codes of another library's codec, and back.
 
-What goes through the model at once is bounded; audio and codes of a file are in memory as a whole.
+Memory holds the codes of a file and some seconds of its audio.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from silk_fast.audio import AudioReader, AudioWriter
 from silk_fast.codecs.files import Codes, pack, unpack, write_codes
-from silk_fast.codecs.long import cuts_of, decode_long, encode_long
+from silk_fast.codecs.long import cuts_of, decode_blocks, encode_blocks
 from silk_fast.codecs.pretrained import codec_module
 from silk_fast.errors import SilkFormatError, SilkModelError
 from silk_fast.files import Source
@@ -70,16 +69,25 @@ class CodecTranscoder:
             SilkFileError: the target cannot be written.
         """
         cuts = cuts_of(self.model, **self.options)
-        with AudioReader(source, cuts.sample_rate, notice=self.notice, channels=cuts.n_channels) as reader:
-            blocks = np.concatenate(list(reader))
-        n_samples = len(blocks)
-        audio = torch.from_numpy(blocks).view(n_samples, cuts.n_channels).T[None]
-        encoded = encode_long(self.model, self._padded(audio, cuts.hop), **self.options)
+        rate = cuts.sample_rate
+        n_samples = 0
+
+        def blocks() -> Iterator[Tensor]:
+            nonlocal n_samples
+            for block in reader:
+                yield torch.from_numpy(block).view(len(block), cuts.n_channels).T[None]
+                n_samples += len(block)
+                progress(n_samples / rate, n_total and n_total / rate)
+            yield torch.zeros(1, cuts.n_channels, self._n_padding(n_samples, cuts.hop))
+
+        with AudioReader(source, rate, notice=self.notice, channels=cuts.n_channels) as reader:
+            n_total = reader.n_samples_estimate
+            encoded = encode_blocks(self.model, blocks(), **self.options)
         tensors, last_chunk_frames = pack(self.name, cuts, encoded)
         codes = Codes(
             codec=self.name,
             library=self.library,
-            sample_rate=cuts.sample_rate,
+            sample_rate=rate,
             n_channels=cuts.n_channels,
             n_samples=n_samples,
             options=self.options,
@@ -89,14 +97,11 @@ class CodecTranscoder:
             tensors=tensors,
         )
         write_codes(target, codes)
-        progress(n_samples / cuts.sample_rate, n_samples / cuts.sample_rate)
-        return Transcoded(n_samples, len(codes.frames), codes.n_tokens, cuts.sample_rate)
+        return Transcoded(n_samples, len(codes.frames), codes.n_tokens, rate)
 
-    def _padded(self, audio: Tensor, hop: int) -> Tensor:
-        """Audio with zeros behind it: to a frame, or to whole frames where the rest of the signal would be lost."""
-        n_samples = audio.shape[-1]
-        n_more = -n_samples % hop if self.name in DROP_THE_REST else max(0, hop - n_samples)
-        return F.pad(audio, (0, n_more))
+    def _n_padding(self, n_samples: int, hop: int) -> int:
+        """Zeros behind a signal: to a frame, or to whole frames where the rest of the signal would be lost."""
+        return -n_samples % hop if self.name in DROP_THE_REST else max(0, hop - n_samples)
 
     def decode(
         self,
@@ -124,15 +129,23 @@ class CodecTranscoder:
         """
         self._check_origin(codes, force_model)
         cuts = cuts_of(self.model)
-        audio = decode_long(self.model, unpack(cuts, codes, self.model))[0].float()
-        n_short = codes.n_samples - audio.shape[-1]
-        if n_short >= cuts.hop:
-            raise SilkFormatError(f"n_samples is {codes.n_samples}, but its frames hold {audio.shape[-1]}")
-        samples = F.pad(audio, (0, n_short)).T.numpy()  # where a decoder gives less than whole frames, with zeros
-        rate, channels = cuts.sample_rate, cuts.n_channels
+        rate, channels, n_left = cuts.sample_rate, cuts.n_channels, codes.n_samples
+        parts = decode_blocks(self.model, unpack(cuts, codes, self.model))
         with AudioWriter(target, rate, subtype, codes.n_samples, suffix, channels) as writer:
-            writer.write(samples if channels > 1 else samples[:, 0])
-        progress(codes.n_samples / rate, codes.n_samples / rate)
+
+            def write(samples: np.ndarray) -> None:
+                writer.write(samples if channels > 1 else samples[:, 0])
+
+            for part in parts:
+                samples = part[0, :, :n_left].float().T.numpy()
+                write(samples)
+                n_left -= len(samples)
+                progress((codes.n_samples - n_left) / rate, codes.n_samples / rate)
+            if n_left >= cuts.hop:
+                n_found = codes.n_samples - n_left
+                raise SilkFormatError(f"n_samples is {codes.n_samples}, but its frames hold {n_found}")
+            if n_left:  # where a decoder gives less than whole frames
+                write(np.zeros((n_left, channels), np.float32))
         return Transcoded(codes.n_samples, len(codes.frames), codes.n_tokens, rate, writer.n_clipped)
 
     def _check_origin(self, codes: Codes, force_model: bool) -> None:

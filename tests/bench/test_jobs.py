@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from bench.cases import DTYPES, FRAME, GRID, TELLING
-from bench.jobs import OpJob
+from bench.jobs import ON_GPU_ALONE, OpJob
 from bench.ops import timing_cases
 from bench.selections import selected_cases
 from silk_fast.benchmark.costs import FORMULAS
 from silk_fast.benchmark.rows import OK
 from silk_fast.benchmark.runner import run_job
-from tests.bench.support import BENCH, THREADS, streams, tiny_case
+from silk_fast.cpu.library import why_not
+from tests.bench.support import BENCH, THREADS, streams, tiny_case, tiny_cases
 
 
 def test_cases_cover_every_op_point_and_dtype():
@@ -66,10 +67,13 @@ def test_measured_rows():
     assert run_job(OpJob(tiny_case("bias_silu", "backward"), "eager"), BENCH).status == OK
 
 
-def test_what_cannot_be_measured_is_a_row_that_says_so():
+def test_what_cannot_be_measured_is_a_row_that_says_so(monkeypatch):
     case = tiny_case("snake", "forward")
-    ours = run_job(OpJob(case, "ours"), BENCH)
-    assert (ours.status, ours.call) == ("absent: Triton and CUDA graphs need an NVIDIA GPU", None)
+    compiled = run_job(OpJob(case, "compile-max"), BENCH)
+    assert (compiled.status, compiled.call) == ("absent: Triton and CUDA graphs need an NVIDIA GPU", None)
+    assert run_job(OpJob(case, "ours"), BENCH).status == (f"absent: {why_not()}" if why_not() else OK)
+    monkeypatch.setattr("bench.jobs.why_not", lambda: "no compiler")
+    assert run_job(OpJob(case, "ours"), BENCH).status == "absent: no compiler"
 
     def fails(*_):
         raise RuntimeError("no\nmemory")
@@ -79,6 +83,14 @@ def test_what_cannot_be_measured_is_a_row_that_says_so():
     wrong = replace(BENCH, device=torch.device("cuda"), wrong={case.family: "failed: parity of x: differs"})
     assert OpJob(case, "ours").absence(wrong) == "failed: parity of x: differs"
     assert OpJob(case, "eager").absence(wrong) is None
+
+
+@pytest.mark.skipif(bool(why_not()), reason=why_not())
+def test_what_the_page_of_a_cpu_calls_ours_is_what_serves_there():
+    for case in tiny_cases():
+        if case.direction == "forward":
+            status = run_job(OpJob(case, "ours"), BENCH).status
+            assert status == ("absent: the op is served on a GPU alone" if case.op in ON_GPU_ALONE else OK), case.op
 
 
 @pytest.mark.parametrize("provider", ["compile", "flex_attention"])

@@ -1,6 +1,7 @@
 """Long audio in pieces, and batches of many lengths: the results of one call each."""
 
 import math
+import weakref
 from dataclasses import replace
 from importlib import metadata
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from silk_fast import SilkInputError, accelerate_, decode_long, encode_batch, encode_long
 from silk_fast.acceleration.table import release_of
 from silk_fast.codecs import long, mimi
-from silk_fast.codecs.cuts import Chained, reach
+from silk_fast.codecs.cuts import Arriving, Chained, pieces, reach
 from tests.codecs.configurations import TINY
 from tests.codecs.support import Codec, Encodec, Mimi
 
@@ -64,6 +65,35 @@ def test_pieces_give_the_codes_of_the_whole(name, n_pieces):
     audio = codec.speech(n_pieces * seconds).expand(2, -1, -1) * torch.tensor([1.0, 0.5])[:, None, None]
     found = encode_long(model, audio, piece_seconds=seconds, **codec.options(model))
     assert_alike(results(codec, found), whole(codec, model, audio), 0.005)
+
+
+@each_codec
+def test_audio_that_arrives_in_blocks_gives_the_codes_that_it_gives_at_once(name):
+    codec, model, seconds = made(name)
+    audio = codec.speech(4.7 * seconds)
+    expected = encode_long(model, audio, piece_seconds=seconds, **codec.options(model))
+    blocks = [*audio.split(197, -1), audio[..., :0]]
+    found = long.encode_blocks(model, blocks, piece_seconds=seconds, **codec.options(model))
+    for ours, theirs in zip(results(codec, found), results(codec, expected), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_of_a_signal_that_arrives_what_was_read_is_forgotten():
+    alive = []
+
+    def blocks():
+        for i in range(100):
+            alive.append(weakref.ref(block := torch.full((1, 10), float(i))))
+            yield block
+            del block
+
+    signal, seen = Arriving(blocks()), []
+    for piece in pieces(signal, 5, size=6, n_before=2, n_after=2):
+        span = signal.span(piece.first * 5, piece.last * 5)
+        assert torch.equal(span, torch.arange(100.0).repeat_interleave(10)[None, piece.first * 5 : piece.last * 5])
+        seen.append((piece.start, piece.end))
+        assert sum(reference() is not None for reference in alive) <= 10
+    assert seen == [(start, start + 6) for start in range(0, 192, 6)] + [(192, 200)]
 
 
 @each_codec

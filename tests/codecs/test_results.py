@@ -63,7 +63,7 @@ def test_of_real_size_too(codec):
 
 
 @pytest.mark.skipif(bool(why_no_bfloat16()), reason=why_no_bfloat16())
-@pytest.mark.parametrize("name", ["dac", "snac", "oobleck"])
+@pytest.mark.parametrize("name", ["dac", "snac", "oobleck", "encodec", "encodec in chunks", "mimi"])
 def test_the_error_of_bfloat16_is_at_most_twice_the_librarys_own(name):
     codec = TINY[name]
     model, audio = codec.make(), codec.speech(0.2)
