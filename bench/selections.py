@@ -24,7 +24,9 @@ def selected_jobs(device: torch.device, full: bool = False) -> list[Job]:
     """
     if device.type == "cpu":
         ops, libraries = cpu_op_jobs(), library_jobs(device)
-        plain, compiled = ([job for job in (*ops, *libraries) if (job.provider in COMPILED) is c] for c in (False, True))
+        plain, compiled = (
+            [job for job in (*ops, *libraries) if (job.provider in COMPILED) is c] for c in (False, True)
+        )
         return [*plain, *cpu_codec_jobs(), *compiled]
     ops = [
         OpJob(case, provider)

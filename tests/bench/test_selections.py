@@ -81,7 +81,12 @@ def test_the_page_says_what_is_measured_on_a_cpu():
 
 def test_every_codec_of_other_libraries_is_measured_both_ways_by_every_provider():
     jobs = [job for job in selected_jobs(torch.device("cpu")) if isinstance(job, LibraryCase)]
-    providers = [("eager", torch.float32), ("ours", torch.float32), ("ours", torch.bfloat16), ("compile", torch.float32)]
+    providers = [
+        ("eager", torch.float32),
+        ("ours", torch.float32),
+        ("ours", torch.bfloat16),
+        ("compile", torch.float32),
+    ]
     assert Counter((job.name, job.op, job.provider, job.dtype) for job in jobs) == {
         (name, op, *provider): 1 for name in CODECS for op in ("encode", "decode") for provider in providers
     }
