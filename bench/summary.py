@@ -116,7 +116,7 @@ def libraries_section(rows: Sequence[Row]) -> list[str]:
     halves = {contest.any_row.case_key[:4]: contest.ours for contest in found if contest.any_row.dtype != "float32"}
     lines = []
     for contest in found:
-        row, ours, eager = contest.any_row, contest.ours, contest.rows.get("eager")
+        row, eager = contest.any_row, contest.rows.get("eager")
         if row.dtype != "float32":
             continue
         half, against = halves.get(row.case_key[:4]), contest.speedups()

@@ -47,7 +47,7 @@ def write_noise(path: Path, minutes: int) -> None:
 def assert_constant(peaks: dict[int, tuple[int, int]]) -> None:
     """For both directions the peak of the longest is that of the shortest, and no model is missing from either."""
     for short, long in zip(peaks[min(peaks)], peaks[max(peaks)], strict=True):
-        assert 2**26 < short
+        assert short > 2**26
         assert short / 1.1 < long < short * 1.1
         assert long < 2**30
 

@@ -72,6 +72,7 @@ typedef float vector4 __attribute__((vector_size(16)));
 #define LOAD(p) _mm512_loadu_ps(p)
 #define STORE(p, v) _mm512_storeu_ps(p, v)
 #define MULTIPLY_ADD(w, v, sum) _mm512_dpbf16_ps(sum, (__m512bh)_mm512_set1_ps(w), (__m512bh)(v))
+#define KEEP(v) __asm__("" : "+v"(v))
 #define SPANS 6
 #define FUSED 1
 #define PAIRS 1
@@ -83,6 +84,7 @@ typedef float vector4 __attribute__((vector_size(16)));
 #define LOAD(p) _mm512_loadu_ps(p)
 #define STORE(p, v) _mm512_storeu_ps(p, v)
 #define MULTIPLY_ADD(w, v, sum) _mm512_fmadd_ps(_mm512_set1_ps(w), v, sum)
+#define KEEP(v) __asm__("" : "+v"(v))
 #define SPANS 6
 #define FUSED 1
 #define PAIRS 0

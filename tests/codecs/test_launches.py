@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from silk_fast import accelerate_
-from tests.codecs.configurations import CODECS, TINY
+from tests.codecs.configurations import CODECS
 from tests.codecs.support import Codec
 from tests.kernels.support import DEVICE
 
