@@ -52,6 +52,20 @@ def test_sanitizers_find_nothing(tmp_path):
     assert re.search(r"^\d+ passed", result.stdout, re.MULTILINE)
 
 
+@pytest.mark.skipif(bool(library.why_not()), reason=library.why_not())
+@needs("objdump")
+@x86_64_linux
+@pytest.mark.parametrize("block", ["block_6_v4", "block_6_bf16", "block_3_v3"])
+def test_a_vector_of_the_signal_is_loaded_once_for_all_channels(block):
+    """Compilers like to load it with every product, which halves the speed: the loads are not aligned."""
+    command = ["objdump", "-d", "--no-show-raw-insn", f"--disassemble={block}", str(library._path())]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    products = [line.partition(":")[2] for line in lines if re.search(r"\b(vfmadd\w+ps|vdpbf16ps)\b", line)]
+    n_sums = 4 * int(block.split("_")[1])
+    assert len(products) >= n_sums
+    assert not [line for line in products if "(" in line]
+
+
 PROGRAM = """
 import array, ctypes, math, sys
 library = ctypes.CDLL(sys.argv[1])
