@@ -83,7 +83,7 @@ setup(
     extras_require={
         "hub": ["huggingface_hub>=0.30"],
         "codecs": ["transformers>=5.0", "diffusers>=0.35", "snac>=1.2"],
-        "train": ["tensorboard>=2.16"],
+        "train": ["tensorboard>=2.16", "av>=14"],
         "eval": ["pystoi>=0.4", "pesq>=0.0.4"],
         "test": [
             "silk_fast[codecs]",

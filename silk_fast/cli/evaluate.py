@@ -18,9 +18,12 @@ def run_eval(arguments: argparse.Namespace, console: Console) -> int:
     chosen = [
         clip
         for group in clips.GROUPS
-        if group != clips.RECORDED
+        if group not in (clips.PEOPLE, clips.RECORDED)
         for clip in clips.corpus_clips(arguments.corpus, rows, group, arguments.clips)
     ]
+    if arguments.people is not None:
+        people = clips.corpus_rows(arguments.people)
+        chosen += clips.corpus_clips(arguments.people, people, clips.PEOPLE, arguments.clips)
     recordings = arguments.recordings
     if recordings is None:
         recordings = _default_recordings(clips.RECORDINGS, console)
@@ -95,6 +98,7 @@ def add_commands(commands: Commands) -> None:
     description = "Score a model on speech it has not seen, beside Codec2 and Opus, and write a report."
     command = commands.add("eval", run_eval, description, [commands.runs, commands.common])
     command.add_argument("--corpus", required=True, metavar="FOLDER", help="made by 'silk train corpus'")
+    command.add_argument("--people", metavar="FOLDER", help="made by 'silk train recordings'; its held-out speakers")
     command.add_argument(
         "--recordings",
         nargs="*",

@@ -1,4 +1,4 @@
-"""``silk train stage1 | stage2 | corpus | card``."""
+"""``silk train stage1 | stage2 | corpus | recordings | card``."""
 
 import argparse
 import dataclasses
@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from silk_fast.cli.console import Commands, Console, positive
-from silk_fast.cli.corpus import add_corpus_command
+from silk_fast.cli.corpus import add_corpus_command, add_recordings_command
 from silk_fast.cli.models import pick_device
 from silk_fast.errors import SilkInputError
 from silk_fast.training.config import Stage1Config, Stage2Config
@@ -119,6 +119,7 @@ def add_commands(commands: Commands) -> None:
     for name in STAGES:
         _add_stage(subparsers, commands, name)
     add_corpus_command(subparsers, commands)
+    add_recordings_command(subparsers, commands)
     description = "Write the model card of a trained model."
     card = subparsers.add_parser("card", help=description, description=description, parents=[commands.common])
     card.set_defaults(run=run_card)

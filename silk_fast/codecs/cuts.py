@@ -182,7 +182,8 @@ class Chain:
     def run(self, x: Arriving, size: int, move: Move) -> Iterator[Tensor]:
         """Results of every piece of ``size`` frames of ``x``."""
         n_in, n_middle, n_out = self.sizes
-        state, before = None, []  # the frames before a piece that ``back`` reads
+        state = None
+        before: list[Tensor] = []  # the frames before a piece that ``back`` reads
         for piece in pieces(x, n_in, size, self.reaches[0]):
             hidden = self.front(move(x.span(piece.first * n_in, piece.last * n_in)))
             hidden, state = self.middle(hidden[..., (piece.start - piece.first) * n_middle :], state)

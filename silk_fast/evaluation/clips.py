@@ -20,13 +20,15 @@ RATE = 24_000
 RECORDINGS = {"alsa-utils": Path("/usr/share/sounds/alsa"), "klettres-data": Path("/usr/share/klettres")}
 """Debian's package and folder of human voices: one speaker's phrases, and letters and syllables in many languages."""
 RECORDED = "recordings"
+PEOPLE = "heldout-speaker"
 GROUPS = {
     "validation": "Seen voices, new clips",
     "heldout-voice": "Held-out voices",
     "heldout-language": "Held-out languages",
+    PEOPLE: "People, connected speech",
     RECORDED: "Human recordings",
 }
-"""Group (a split of the manifest, or the recordings) and its title."""
+"""Group (a split of a manifest, or the recordings) and its title."""
 
 SHORT_SECONDS = 4.0
 JOINED_SECONDS = 8.0
@@ -64,7 +66,7 @@ class Clip:
 
 
 def corpus_rows(folder: str | os.PathLike) -> list[dict[str, Any]]:
-    """Read the lines of the manifest of a corpus made by ``silk train corpus``, in its order.
+    """Read the lines of the manifest of a corpus that ``silk train`` made, in its order.
 
     Raises:
         SilkInputError: no such folder, no manifest in it, or a line that does not describe a clip.

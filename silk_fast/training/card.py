@@ -24,9 +24,14 @@ SYNTHETIC_LICENCE = [
     "Festival's are under the GNU GPL or LGPL, as the corpus says. No other recording of a person was trained on.",
     "These are facts for whoever decides, not legal advice.",
 ]
+RECORDED_LICENCE = [
+    "The weights are under the MIT licence of silk_fast. Beside synthetic speech, about which `corpus.json` of each",
+    "corpus says more, the model was trained on recordings of people in packages of Debian, each under its licence:",
+    "{sources}. These are facts for whoever decides, not legal advice.",
+]
 UNKNOWN_LICENCE = [
-    "Not all of the data above was made by `silk train corpus`. What its licence permits, and under which licence",
-    "the weights may be passed on, is for whoever trained the model to state here.",
+    "Not all of the data above was made by `silk train`. What its licence permits, and under which licence the",
+    "weights may be passed on, is for whoever trained the model to state here.",
 ]
 
 
@@ -114,10 +119,20 @@ def card_text(codec: SilkCodec, sha: str, training: list[dict[str, Any]], evalua
         "",
         "## Licence",
         "",
-        *(SYNTHETIC_LICENCE if is_synthetic else UNKNOWN_LICENCE),
+        *_licence(training),
         "",
     ]
     return "\n".join(lines)
+
+
+def _licence(training: list[dict[str, Any]]) -> list[str]:
+    if all(run.get("synthetic") for run in training):
+        return SYNTHETIC_LICENCE
+    if not all(run.get("synthetic") or run.get("described") for run in training):
+        return UNKNOWN_LICENCE
+    sources = {package: licence for run in training for package, licence in run.get("sources", {}).items()}
+    listed = ", ".join(f"{package} ({licence})" for package, licence in sorted(sources.items()))
+    return [line.format(sources=listed) for line in RECORDED_LICENCE]
 
 
 def _run_cells(number: int, run: dict[str, Any]) -> tuple[object, ...]:

@@ -5,32 +5,44 @@ its step number, and the number of worker processes changes nothing. Samples are
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from silk_fast.audio import resampled_length
 from silk_fast.errors import SilkAudioError, SilkInputError
 from silk_fast.training.recordings import RATE, Clip, Notice, read_excerpt, report
 
+Item = dict[str, Tensor]
+"""A crop: its audio, and what is known of it, by name."""
+
 _MOST_FAILURES = 100  # in a row, until something else than single files must be at fault
 
 
 @dataclass(frozen=True)
 class Excerpt:
-    """A part of a recording: ``samples`` float32 ``[n]``, and ``features`` of them, if there are any."""
+    """A part of a recording.
+
+    Args:
+        samples: float32 ``[n]``.
+        bandwidth: Hz, up to which the recording holds anything.
+        features: of the samples, if there are any.
+    """
 
     samples: np.ndarray
+    bandwidth: float
     features: np.ndarray | None = None
 
 
 class CropDataset(Dataset):
     """Random crops of recordings; item ``index``, any whole number >= 0, is a function of (seed, index) alone.
 
-    A file is drawn with a probability proportional to its duration, a position in it uniformly. A file that cannot be
-    read is reported once (by each worker process), and another is drawn, by the same seed.
+    A file is drawn with a probability proportional to its duration, a position in it uniformly; the pieces of a crop
+    are of one bandwidth, as the label ``bandwidth`` of a clip has it, in Hz. A file that cannot be read is reported
+    once (by each worker process), and another is drawn, by the same seed.
 
     Args:
         clips: as :func:`find_clips` gives them.
@@ -91,35 +103,52 @@ class CropDataset(Dataset):
         self.crop_samples, self.sample_rate, self.seed = crop_samples, sample_rate, seed
         self.gain_db, self.notice = gain_db, notice
         self.pieces, self.piece_samples, self._alignment = pieces, piece_samples, alignment
-        self._lengths, self._ends = lengths[is_long], lengths[is_long].cumsum()
+        self._lengths = lengths[is_long]
+        full = sample_rate / 2
+        self._bandwidths = np.array([min(float(clip.labels.get("bandwidth", full)), full) for clip in self.clips])
+        self._all = np.arange(len(self.clips))
         self._reported: set[str] = set()
 
-    def __getitem__(self, index: int) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-        """Read crop ``index``: float32 ``[1, crop_samples]``."""
-        return self.joined(self.excerpts(index))
+    def __getitem__(self, index: int) -> Item:
+        """Read crop ``index``: ``audio`` float32 ``[1, crop_samples]``.
+
+        Where not all clips reach half the sample rate, also ``bandwidth``, float32 ``[]``, in Hz.
+        """
+        return self.item(list(self.excerpts(index)))
+
+    def item(self, excerpts: Sequence[Excerpt]) -> Item:
+        """Join the pieces of a crop."""
+        found = {"audio": self.joined(excerpts)}
+        if self._bandwidths.min() < self.sample_rate / 2:
+            found["bandwidth"] = torch.tensor(excerpts[0].bandwidth, dtype=torch.float32)
+        return found
 
     def excerpts(self, index: int) -> Iterator[Excerpt]:
         """Read the pieces of crop ``index``."""
         random = np.random.default_rng([self.seed, index])
-        return (self._draw(random) for _ in range(self.pieces))
+        first = self._draw(random, self._all)
+        yield first
+        alike = self._all[self._bandwidths == first.bandwidth]
+        yield from (self._draw(random, alike) for _ in range(self.pieces - 1))
 
     @staticmethod
     def joined(excerpts: Iterable[Excerpt]) -> torch.Tensor:
         """Join the samples of a crop's pieces, float32 ``[1, crop_samples]``."""
         return torch.from_numpy(np.concatenate([excerpt.samples for excerpt in excerpts]))[None]
 
-    def read(self, path: str, start: int) -> Excerpt:
+    def read(self, path: str, start: int, bandwidth: float) -> Excerpt:
         """Read a piece of a recording, from sample ``start`` on, as it was recorded."""
-        return Excerpt(read_excerpt(path, start, self.piece_samples, self.sample_rate))
+        return Excerpt(read_excerpt(path, start, self.piece_samples, self.sample_rate), bandwidth)
 
-    def _draw(self, random: np.random.Generator) -> Excerpt:
+    def _draw(self, random: np.random.Generator, candidates: np.ndarray) -> Excerpt:
+        ends = self._lengths[candidates].cumsum()
         for _ in range(_MOST_FAILURES):
-            i_clip = int(np.searchsorted(self._ends, random.integers(self._ends[-1]), side="right"))
+            i_clip = int(candidates[np.searchsorted(ends, random.integers(ends[-1]), side="right")])
             path = self.clips[i_clip].path
             n_starts = (self._lengths[i_clip] - self.piece_samples) // self._alignment + 1
             start = int(random.integers(n_starts)) * self._alignment
             try:
-                excerpt = self.read(path, start)
+                excerpt = self.read(path, start, float(self._bandwidths[i_clip]))
             except SilkAudioError as error:
                 last_error = error
                 if path not in self._reported:
@@ -129,7 +158,7 @@ class CropDataset(Dataset):
             if self.gain_db is not None:
                 gain = 10 ** (random.uniform(*self.gain_db) / 20)
                 largest = 0.99 / max(np.abs(excerpt.samples).max(), 1e-9)
-                excerpt = Excerpt(excerpt.samples * np.float32(min(gain, largest)))
+                excerpt = replace(excerpt, samples=excerpt.samples * np.float32(min(gain, largest)))
             return excerpt
         raise SilkAudioError(
             f"{_MOST_FAILURES} files in a row could not be read, expected the clips to be there; the last: {last_error}"
@@ -174,7 +203,9 @@ def make_loader(
     world_size: int = 1,
     workers: int = 0,
 ) -> DataLoader:
-    """Make batches ``[batch_size, 1, crop_samples]`` for steps ``first_step`` to ``last_step``, both included.
+    """Make batches of items for steps ``first_step`` to ``last_step``, both included.
+
+    ``audio`` is ``[batch_size, 1, crop_samples]``; what else an item has is stacked, too.
 
     The same batches for every number of workers and every ``first_step``; PyTorch's global random state is untouched.
 

@@ -21,7 +21,7 @@ from silk_fast.errors import SilkAudioError, SilkFileError, SilkInputError, Silk
 from silk_fast.files import atomic_file
 from silk_fast.reference.encoder import Encoder, EncoderStage
 from silk_fast.training.compiling import compiled
-from silk_fast.training.data import CropDataset, Excerpt
+from silk_fast.training.data import CropDataset, Excerpt, Item
 from silk_fast.training.recordings import RATE, Clip, Notice
 
 BLOCK_SECONDS = 3.2  # computed at once: activations that fit a processor's cache
@@ -200,13 +200,12 @@ class FeatureCropDataset(CropDataset):
         super().__init__(clips, *arguments)  # refuses what cannot be before hours of work
         super().__init__(store.add(self.clips, notice), *arguments)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Read crop ``index``: float32 ``[1, crop_samples]`` and float16 ``[C, crop_samples / hop]``."""
-        excerpts = list(self.excerpts(index))
+    def item(self, excerpts: Sequence[Excerpt]) -> Item:
+        """Join the pieces of a crop; with ``features``, float16 ``[C, crop_samples / hop]``."""
         features = np.concatenate([excerpt.features for excerpt in excerpts])
-        return self.joined(excerpts), torch.from_numpy(features).T.contiguous()
+        return {**super().item(excerpts), "features": torch.from_numpy(features).T.contiguous()}
 
-    def read(self, path: str, start: int) -> Excerpt:
+    def read(self, path: str, start: int, bandwidth: float) -> Excerpt:
         hop = self.store.hop
         features = self.store.read(path, start // hop, self.piece_samples // hop)
-        return replace(super().read(path, start), features=features)
+        return replace(super().read(path, start, bandwidth), features=features)

@@ -193,9 +193,9 @@ class Trainer:
                     self.estimate_statistics(self.stage.codec)
                 # A copy also on a CPU: compiled code reads a few samples past a tensor's end (torch 2.13), which is
                 # a segmentation fault where the loader's shared memory ends with a page.
-                tensors = [batch] if isinstance(batch, Tensor) else batch
-                audio, *more = [t.to(self.device, non_blocking=True, copy=True) for t in tensors]
-                values = self._step(step, audio, *more)
+                more = {name: t.to(self.device, non_blocking=True, copy=True) for name, t in batch.items()}
+                audio = more.pop("audio")
+                values = self._step(step, audio, more)
                 step += 1
                 if step % options.log_every == 0 or step == config.steps:
                     logged = {name: float(value) for name, value in values.items()}
@@ -213,9 +213,9 @@ class Trainer:
             self._save(step, started)
         return step
 
-    def _step(self, step: int, audio: Tensor, *more: Tensor) -> dict[str, Tensor]:
+    def _step(self, step: int, audio: Tensor, more: dict[str, Tensor]) -> dict[str, Tensor]:
         try:
-            values = self.stage.step(audio, step, *more)
+            values = self.stage.step(audio, step, **more)
         except SilkTrainingError as error:
             path = self.folder / f"bad-batch-{step:08d}-{self.rank}.safetensors"
             self._save_batch(path, audio)

@@ -51,6 +51,20 @@ class STFT(torch.autograd.Function):
         return inner, None
 
 
+def band_limited(audio: Tensor, bandwidth: Tensor, sample_rate: int) -> Tensor:
+    """Take out of every signal what lies above a frequency: what a recording does not hold is not asked of a codec.
+
+    Args:
+        audio: ``[B, 1, T]``.
+        bandwidth: ``[B]``, Hz.
+        sample_rate: Hz.
+    """
+    n_samples = audio.shape[-1]
+    frequencies = torch.arange(n_samples // 2 + 1, device=audio.device) * (sample_rate / n_samples)
+    inside = frequencies <= bandwidth[:, None, None]
+    return torch.fft.irfft(torch.fft.rfft(audio) * inside, n_samples)
+
+
 class ReconstructionLoss(nn.Module):
     """Multi-resolution STFT (Yamamoto et al., 2020), multi-resolution log-mel L1 (Kumar et al., 2023), waveform L1.
 

@@ -69,6 +69,8 @@ def train(
             "hours": round(seconds / 3600, 3),
             "torch": torch.__version__,
             "synthetic": all("engine" in clip.labels for clip in clips),
+            "described": all({"engine", "licence"} & clip.labels.keys() for clip in clips),
+            "sources": {clip.labels["package"]: clip.labels["licence"] for clip in clips if "licence" in clip.labels},
             "earlier": read_history(find_model(init)) if init else [],
         }
         trainer = Trainer(stage, clips, how, facts, init is None, quiet, progress if rank == 0 else lambda *_: None)

@@ -87,10 +87,10 @@ class Stage(Generic[Config]):
         n_samples = crop_samples(config, codec.config)
         return CropDataset(clips, n_samples, codec.config.sample_rate, config.seed, notice=notice, pieces=config.pieces)
 
-    def step(self, audio: Tensor, step: int) -> dict[str, Tensor]:
+    def step(self, audio: Tensor, step: int, bandwidth: Tensor | None = None) -> dict[str, Tensor]:
         """Learn from one batch ``[B, 1, 9600 F]``; returns scalars to log, ``loss`` among them.
 
-        What a dataset gives beside audio is passed after ``step``.
+        What else a dataset gives is passed by name: ``bandwidth`` ``[B]`` of the recordings in Hz, None for all of it.
 
         Raises:
             SilkTrainingError: a loss or gradient is not finite; no weight has changed in that update.

@@ -88,7 +88,7 @@ class Stage1(Stage[Stage1Config]):
         ratio, span = self.config.mask_ratio, self.config.mask_span
         return torch.stack([span_mask(n_frames, ratio, span, generator) for _ in range(batch_size)])
 
-    def step(self, audio: Tensor, step: int) -> dict[str, Tensor]:
+    def step(self, audio: Tensor, step: int, bandwidth: Tensor | None = None) -> dict[str, Tensor]:
         n_frames = audio.shape[-1] // self.codec.config.frame_samples
         mask = self.masks(step, audio.shape[0], n_frames).to(audio.device)
         with self.autocast(audio.device):

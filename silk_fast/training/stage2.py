@@ -15,7 +15,13 @@ from silk_fast.training.config import Stage2Config
 from silk_fast.training.data import CropDataset
 from silk_fast.training.discriminators import Discriminators
 from silk_fast.training.features import FeatureCropDataset, FeatureStore
-from silk_fast.training.losses import ReconstructionLoss, adversarial_loss, discriminator_loss, feature_loss
+from silk_fast.training.losses import (
+    ReconstructionLoss,
+    adversarial_loss,
+    band_limited,
+    discriminator_loss,
+    feature_loss,
+)
 from silk_fast.training.monitors import fsq_entropy, latent_deviation
 from silk_fast.training.recordings import Clip, Notice
 from silk_fast.training.stage import Learner, Stage, crop_samples
@@ -120,7 +126,9 @@ class Stage2(Stage[Stage2Config]):
         )
         return FeatureCropDataset(clips, crop_samples(config, sizes), store, config.seed, notice, config.pieces)
 
-    def step(self, audio: Tensor, step: int, features: Tensor | None = None) -> dict[str, Tensor]:
+    def step(
+        self, audio: Tensor, step: int, bandwidth: Tensor | None = None, features: Tensor | None = None
+    ) -> dict[str, Tensor]:
         config = self.config
         judges = self.discriminators if step >= config.adversarial_from else None
         self.codec.quantizer.norm.frozen = judges is not None
@@ -130,6 +138,9 @@ class Stage2(Stage[Stage2Config]):
             else:
                 latents, codes, decoded = self.forward(features.float(), config.frozen_encoder_stages)
         decoded, target = self.aligned(decoded.float(), audio)
+        if bandwidth is not None:
+            rate = self.codec.config.sample_rate
+            decoded, target = (band_limited(signal, bandwidth, rate) for signal in (decoded, target))
         values: dict[str, Tensor] = {}
         if judges is not None:
             values |= self._step_discriminators(judges, decoded.detach(), target, step)

@@ -36,6 +36,10 @@ def test_the_card_tells_how_the_model_came_about(finished, speech_folder, tmp_pa
     (model / "training.json").write_text(json.dumps([{**run, "synthetic": True, "hours": 0.0} for run in training]))
     assert main(["train", "card", str(model)]) == 0
     assert "eSpeak NG is under the GPL" in (model / "README.md").read_text()
+    recorded = {"synthetic": False, "described": True, "sources": {"some-sounds": "CC-BY-3.0"}, "hours": 1.0}
+    (model / "training.json").write_text(json.dumps([{**run, **recorded} for run in training]))
+    assert main(["train", "card", str(model)]) == 0
+    assert "each under its licence:\nsome-sounds (CC-BY-3.0)." in (model / "README.md").read_text()
 
 
 def test_the_card_of_a_model_that_was_not_trained_here(finished, tmp_path, capsys):

@@ -62,8 +62,9 @@ def test_a_crop_holds_the_samples_and_their_features(codec, recordings, tmp_path
     dataset = FeatureCropDataset(find_clips(str(recordings)), 19_200, store, seed=3, pieces=2)
     pieces = []
     read = dataset.read
-    monkeypatch.setattr(dataset, "read", lambda path, start: pieces.append((path, start)) or read(path, start))
-    audio, features = dataset[5]
+    monkeypatch.setattr(dataset, "read", lambda *where: pieces.append(where[:2]) or read(*where))
+    item = dataset[5]
+    audio, features = item["audio"], item["features"]
     assert audio.shape == (1, 19_200)
     assert features.shape == (store.channels, 19_200 // store.hop)
     (path, start), (last_path, last_start) = pieces
@@ -181,7 +182,7 @@ def test_a_recording_that_changes_while_it_is_trained_on_is_reported_and_not_use
     dataset = FeatureCropDataset(find_clips(str(tmp_path)), 9600, store, notice=lines.append)
     soundfile.write(tmp_path / "a.wav", voiced(2.1, 120, 1), RATE)
     for index in range(20):
-        assert dataset[index][1].shape == (store.channels, 150)
+        assert dataset[index]["features"].shape == (store.channels, 150)
     assert len([line for line in lines if "not used" in line and "a.wav" in line]) == 1
     (tmp_path / "b.wav").unlink()
     with pytest.raises(SilkAudioError, match=r"^100 files in a row could not be read") as caught:

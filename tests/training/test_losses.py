@@ -5,7 +5,14 @@ import torch
 
 from silk_fast.errors import SilkModelError
 from silk_fast.training.discriminators import Discriminators
-from silk_fast.training.losses import STFT, ReconstructionLoss, adversarial_loss, discriminator_loss, feature_loss
+from silk_fast.training.losses import (
+    STFT,
+    ReconstructionLoss,
+    adversarial_loss,
+    band_limited,
+    discriminator_loss,
+    feature_loss,
+)
 from silk_fast.training.perceptual import Resampler, WavLMLoss
 from tests.programs import needs
 
@@ -59,6 +66,26 @@ def test_compiled_reconstruction_is_the_eager_one():
         gradients.append(torch.autograd.grad(sum(losses.values()), audio)[0])
     torch.testing.assert_close(*values)
     torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-8)
+
+
+@pytest.mark.parametrize(("bandwidth", "heard"), [(4000.0, ()), (7000.0, (5000,)), (12_000.0, (5000, 9000))])
+def test_what_a_recording_does_not_hold_costs_nothing(bandwidth, heard):
+    time = torch.arange(9600, dtype=torch.float64) / 24_000
+    low, *others = (torch.sin(2 * torch.pi * f * time).float()[None, None] / 8 for f in (500, 5000, 9000))
+    limit, loss = torch.tensor([bandwidth]), ReconstructionLoss(24_000)
+    target = band_limited(low, limit, 24_000)
+    torch.testing.assert_close(target, low, rtol=0, atol=1e-6)
+    for frequency, other in zip((5000, 9000), others, strict=True):
+        found = loss(band_limited(low + other, limit, 24_000), target)
+        assert all((value > 0.01) == (frequency in heard) for value in found.values())
+
+
+def test_signals_of_a_batch_have_bandwidths_of_their_own():
+    x = noise(2, 1, 4800)
+    together = band_limited(x, torch.tensor([3000.0, 12_000.0]), 24_000)
+    torch.testing.assert_close(together[1], x[1], rtol=0, atol=1e-6)
+    above = torch.fft.rfft(together[0, 0])[601:].abs().max()
+    assert above < 1e-4 * torch.fft.rfft(x[0, 0]).abs().max()
 
 
 def test_least_squares_losses():
