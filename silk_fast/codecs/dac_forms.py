@@ -45,6 +45,8 @@ class GpuDacDecoder(OnGpu, CoderShape, dac.DacDecoder): ...
 
 
 class GpuDacQuantizer(FactorizedQuantizer, dac.DacResidualVectorQuantizer):
+    n_codebooks: int
+
     def forward(self, hidden_state: Tensor, n_quantizers: int | None = None):
         n_stages = min(self.n_codebooks if n_quantizers is None else n_quantizers, self.n_codebooks)
         if n_stages < 1 or not self._serves(hidden_state):

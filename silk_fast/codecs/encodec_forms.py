@@ -1,5 +1,7 @@
 """Forms of the modules of ``transformers``' EncodecModel."""
 
+from typing import Any
+
 from torch import Tensor, nn
 from transformers.models.encodec import modeling_encodec as encodec
 
@@ -41,6 +43,8 @@ class GpuEncodecDecoder(OnGpu, CoderShape, encodec.EncodecDecoder): ...
 
 
 class GpuEncodecQuantizer(NearestEntries, encodec.EncodecResidualVectorQuantizer):
+    get_num_quantizers_for_bandwidth: Any
+
     def encode(self, embeddings: Tensor, bandwidth: float | None = None) -> Tensor:
         if not self._serves(embeddings):
             return super().encode(embeddings, bandwidth)

@@ -74,6 +74,10 @@ class GpuMimiDecoder(OnGpu, CoderShape, mimi.MimiDecoder): ...
 class MimiCodebook(Folding, mimi.MimiEuclideanCodebook):
     """Entries that follow their sums; the library keeps those of the first call, whatever is loaded later."""
 
+    embed_sum: Tensor
+    cluster_usage: Tensor
+    epsilon: float
+
     @property
     def embed(self) -> Tensor:
         def compute() -> Tensor:
@@ -83,6 +87,10 @@ class MimiCodebook(Folding, mimi.MimiEuclideanCodebook):
 
 
 class GpuMimiQuantizer(NearestEntries, mimi.MimiResidualVectorQuantizer):
+    num_quantizers: int
+    input_proj: Any
+    output_proj: Any
+
     def encode(self, embeddings: Tensor, num_quantizers: int | None = None) -> Tensor:
         n_stages = self.num_quantizers if num_quantizers is None else num_quantizers
         if n_stages < 1 or not self._serves(embeddings):
