@@ -24,6 +24,8 @@ def add_recordings_command(subparsers: argparse._SubParsersAction, commands: Com
     command = subparsers.add_parser("recordings", help=description, description=description, parents=[commands.common])
     command.set_defaults(run=run_recordings)
     command.add_argument("folder", metavar="FOLDER", help="where the corpus is made")
+    versions = "of every clip to train on: one as it is, the others varied (default: %(default)s)"
+    command.add_argument("--versions", type=positive, default=1, help=versions)
     command.add_argument("--root", default="/usr/share", help="where packages have their data (default: %(default)s)")
 
 
@@ -38,7 +40,7 @@ def run_recordings(arguments: argparse.Namespace, console: Console) -> int:
             bar.total = n_total
             bar.update(n_done - bar.n)
 
-        summary = make_recorded_corpus(arguments.folder, arguments.root, progress, console.notice)
+        summary = make_recorded_corpus(arguments.folder, arguments.root, arguments.versions, progress, console.notice)
     _tell(arguments.folder, summary, console)
     return 0
 

@@ -13,9 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
+from silk_fast.arguments import whole_number
 from silk_fast.audio import load, resample_blocks, save
 from silk_fast.corpus import RATE
 from silk_fast.corpus.manifest import MANIFEST, SUMMARY, Row, write_manifest
+from silk_fast.corpus.room import augment
+from silk_fast.corpus.variation import vary
 from silk_fast.errors import SilkAudioError, SilkInputError
 from silk_fast.files import atomic_file, cannot_write
 
@@ -85,6 +88,7 @@ PACKAGES = (
 def make_recorded_corpus(
     folder: str | os.PathLike,
     root: str | os.PathLike = "/usr/share",
+    versions: int = 1,
     progress: Callable[[float, float], None] | None = None,
     notice: Callable[[str], None] | None = None,
 ) -> Row:
@@ -97,6 +101,8 @@ def make_recorded_corpus(
     Args:
         folder: to make.
         root: where packages have their data.
+        versions: of every clip to train on: as it was recorded, and so many less one that are varied, in a room, with
+            noise, as :mod:`silk_fast.corpus.variation` and :mod:`silk_fast.corpus.room` have it.
         progress: called with the recordings done and to do.
         notice: called with one line of text for a package or a recording that is left out.
 
@@ -104,10 +110,11 @@ def make_recorded_corpus(
         What ``corpus.json`` holds.
 
     Raises:
-        SilkInputError: no package is installed, or PyAV, which decodes G.722, is missing.
+        SilkInputError: no package is installed, PyAV, which decodes G.722, is missing, or ``versions`` is no integer
+            >= 1.
         SilkFileError: something cannot be written.
     """
-    tell = notice or (lambda text: None)
+    versions, tell = whole_number("versions", versions, 1), notice or (lambda text: None)
     found = [(package, package.recordings(Path(root))) for package in PACKAGES]
     missing = [package.name for package, speakers in found if not speakers]
     if len(missing) == len(PACKAGES):
@@ -122,7 +129,9 @@ def make_recorded_corpus(
             for speaker, paths in speakers.items():
                 for i, (names, samples) in enumerate(_clips(paths, tell)):
                     split = "heldout-speaker" if package.language in HELDOUT else _split(i)
-                    rows.append(_write_clip(Path(folder), len(rows), package, speaker, split, names, samples))
+                    row = {"split": split, "voice": speaker, "recordings": [recording.name for recording in names]}
+                    for version in range(versions if split == "train" else 1):
+                        rows.append(_write_clip(Path(folder), len(rows), package, row, samples, version))
                     if progress:
                         progress(n_done + paths.index(names[-1]) + 1, n_total)
                 n_done += len(paths)
@@ -181,22 +190,26 @@ def _read(path: Path) -> np.ndarray:
     return np.concatenate(list(resample_blocks(blocks, G722_RATE, RATE)))
 
 
-def _write_clip(
-    folder: Path, index: int, package: Package, speaker: str, split: str, names: Sequence[Path], samples: np.ndarray
-) -> Row:
+def _write_clip(folder: Path, index: int, package: Package, row: Row, samples: np.ndarray, version: int) -> Row:
+    done: Row = {}
+    if version:
+        random = np.random.default_rng([index, version])
+        samples, done = vary(samples, random)
+        samples, augmentation = augment(samples, random)
+        done |= augmentation
     name = f"clips/{package.language}/{index:06d}.flac"
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     save(path, samples, RATE)
     return {
         "path": name,
-        "split": split,
-        "voice": speaker,
+        **row,
         "language": package.language,
-        "bandwidth": package.bandwidth,
+        "bandwidth": min(package.bandwidth * done.get("speed", 1.0), RATE / 2),
         "package": package.name,
         "licence": package.licence,
-        "recordings": [recording.name for recording in names],
+        "version": version,
+        **done,
         "seconds": len(samples) / RATE,
         "crc32": zlib.crc32(path.read_bytes()),
     }

@@ -12,6 +12,7 @@ from silk_fast.cli import main
 from silk_fast.corpus import recorded
 from silk_fast.corpus.manifest import read_manifest
 from silk_fast.corpus.recorded import PACKAGES, make_recorded_corpus
+from silk_fast.corpus.variation import equalised, vary
 from silk_fast.errors import SilkInputError
 from silk_fast.training.recordings import find_clips
 from tests.support import speech
@@ -119,3 +120,42 @@ def test_the_command_makes_it(root, tmp_path, capsys):
     assert main(["train", "recordings", str(tmp_path / "none"), "--root", str(tmp_path)]) == 1
     assert "apt-get install" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
+
+
+def test_versions_are_other_speakers_of_the_same_words(root, tmp_path):
+    make_recorded_corpus(tmp_path / "corpus", root, versions=2)
+    rows = read_manifest(tmp_path / "corpus" / "manifest.jsonl")
+    assert {row["split"] for row in rows if row["version"]} == {"train"}
+    pairs = [(row, rows[i + 1]) for i, row in enumerate(rows) if row["split"] == "train" and not row["version"]]
+    assert len(pairs) == sum(row["version"] for row in rows) == 5
+    for first, second in pairs:
+        assert second["recordings"] == first["recordings"]
+        expected = first["seconds"] / second["speed"] + second["gap_seconds"] + second["lead_seconds"]
+        expected += 0.2 if second["room"] else 0
+        assert second["seconds"] == pytest.approx(expected, abs=0.01)
+        assert second["bandwidth"] == min(first["bandwidth"] * second["speed"], 12_000)
+    assert len({second["speed"] for _, second in pairs}) > 1
+    with pytest.raises(SilkInputError, match="versions must be"):
+        make_recorded_corpus(tmp_path / "corpus", root, versions=0)
+
+
+def test_a_varied_tone_has_another_pitch_colour_and_a_gap():
+    tone = (np.sin(2 * np.pi * 400 * np.arange(48_000) / 24_000) / 4).astype(np.float32)
+    seen = []
+    for seed in range(12):
+        varied, done = vary(tone, np.random.default_rng(seed))
+        assert len(varied) == pytest.approx(48_000 / done["speed"] + 24_000 * done["gap_seconds"], abs=2)
+        spectrum = np.abs(np.fft.rfft(varied[:8192] * np.hanning(8192)))
+        assert spectrum.argmax() * 24_000 / 8192 == pytest.approx(400 * done["speed"], abs=3)
+        silent = np.convolve(varied == 0, np.ones(2400), "valid").max() >= 2400
+        assert silent == (done["gap_seconds"] > 0)
+        assert 0.8 <= done["speed"] <= 1.25
+        seen.append(done["speed"])
+    assert len(set(seen)) > 6
+
+
+@pytest.mark.parametrize(("frequency", "gain"), [(100, -6.0), (800, 3.0), (4000, 0.0), (10_000, 6.0)])
+def test_an_equaliser_does_what_it_says(frequency, gain):
+    tone = np.sin(2 * np.pi * frequency * np.arange(24_000) / 24_000).astype(np.float32)
+    after = equalised(tone, [-6.0, 0.0, 6.0, 0.0, 6.0])
+    assert 20 * np.log10(np.std(after[4000:-4000]) / np.std(tone)) == pytest.approx(gain, abs=0.1)
