@@ -122,6 +122,7 @@ class Stage2Config(TrainingConfig):
     waveform_weight: float = option(1.0, "of the L1 distance of waveforms")
     stft_weight: float = option(1.0, "of the multi-resolution STFT loss")
     mel_weight: float = option(1.0, "of the log-mel L1 distance")
+    phase_weight: float = option(0.0, "of the distance of phase steps, over time and frequency")
     centre_weight: float = option(0.1, "of the squared mean of the latents, which standardisation leaves free")
     adversarial_from: int = option(-1, "step from which discriminators take part; -1 for never", -1)
     adversarial_weight: float = option(0.2, "of the least-squares adversarial loss")

@@ -77,7 +77,9 @@ class Stage2(Stage[Stage2Config]):
     def __init__(self, config: Stage2Config, codec: SilkCodec, device: torch.device, compile: bool = False) -> None:
         self.config = config
         self.codec = codec
-        self.reconstruction = ReconstructionLoss(codec.config.sample_rate, compile).to(device)
+        self.reconstruction = ReconstructionLoss(
+            codec.config.sample_rate, compile, with_phase=config.phase_weight > 0
+        ).to(device)
         self.autoencoder = Autoencoder(codec)
         self.is_compiled = compile
         self.forward = compiled(self.autoencoder) if compile else self.autoencoder

@@ -88,6 +88,27 @@ def test_signals_of_a_batch_have_bandwidths_of_their_own():
     assert above < 1e-4 * torch.fft.rfft(x[0, 0]).abs().max()
 
 
+def test_the_phase_loss_is_of_steps_and_not_of_where_a_signal_begins():
+    x = noise(1, 1, 9600)
+    loss = ReconstructionLoss(24_000, with_phase=True)
+
+    def phase(y: torch.Tensor) -> float:
+        return loss(y, x)["phase"].item()
+
+    assert phase(x) < 1e-5
+    assert phase(-x) < 1e-5  # every phase by half a turn
+    assert phase(0.1 * x) < 1e-3
+    other = noise(1, 1, 9600, seed=1)
+    assert phase(x + 0.3 * other) < 0.5 * phase(other)
+    assert phase(other) > 0.5  # and not 1, for bins and frames that overlap are alike in every signal
+    time = torch.arange(9600, dtype=torch.float64) / 24_000
+    tones = [torch.sin(2 * torch.pi * f * time).float()[None, None] / 8 for f in (200, 200, 230)]
+    assert loss(tones[0], tones[1])["phase"] < 1e-5 < 0.05 < loss(tones[2], tones[0])["phase"]
+    silent = torch.zeros(1, 1, 4800, requires_grad=True)
+    loss(silent, x[..., :4800])["phase"].backward()
+    assert silent.grad.isfinite().all()
+
+
 def test_least_squares_losses():
     zeros, ones = [torch.zeros(2, 5)], [torch.ones(2, 5)]
     assert discriminator_loss(ones, zeros) == 0
