@@ -1,5 +1,6 @@
 """The thread that drives the model of an engine, and the lock between it and the callers."""
 
+import atexit
 import threading
 import time
 from collections import deque
@@ -39,6 +40,7 @@ class Driver:
         self._device, self._is_closed = device, False
         self._thread = threading.Thread(target=self._work, name="silk engine", daemon=True)
         self._thread.start()
+        atexit.register(self.close)  # or the interpreter would end under a thread that is in PyTorch
 
     # ------------------------------------------------------------ in the threads of callers
 
@@ -97,6 +99,7 @@ class Driver:
             self.changed.notify()
         if threading.current_thread() is not self._thread:
             self._thread.join()
+        atexit.unregister(self.close)
 
     def _check_open(self) -> None:
         if self._is_closed:

@@ -25,7 +25,7 @@ class Direction(Protocol):
     """Encoding or decoding, of any number of signals and frames."""
 
     most_frames: int
-    """Frames of all signals together that a CPU computes best at once."""
+    """Frames of one signal that a CPU computes best at once."""
 
     most_rows: int | None
     """Signals that a CPU computes best at once; None for all there are."""
@@ -138,7 +138,8 @@ class EagerSteps:
         n_rows = min(len(n_ready), self.direction.most_rows or self.n_slots)
         if self.n_frames:
             return n_rows, self.n_frames
-        return n_rows, max(1, min(*n_ready[:n_rows], self.direction.most_frames // n_rows))
+        n_most = self.direction.most_frames // n_rows**2  # one frame each of many is faster than several of them
+        return n_rows, max(1, min(*n_ready[:n_rows], n_most))
 
     def start(self, slots: Sequence[int], is_new: Sequence[bool], inputs: Tensor) -> Result:
         n_rows, slots = len(slots), list(slots)

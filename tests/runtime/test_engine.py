@@ -1,6 +1,8 @@
 """What callers can do to an engine: cancel, wait too long, ask too much, hand in nonsense, leave; and batches."""
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -240,6 +242,19 @@ def test_closing_while_busy_fails_what_is_not_done(gate):
     with pytest.raises(SilkInputError, match="the session is over: the engine was closed"):
         session.push(speech(FRAME)[0])
     assert (engine.stats().n_busy, engine.stats().n_queued) == (0, 0)
+
+
+def test_a_program_may_end_without_closing_it(model):
+    program = f"""
+import torch
+from silk_fast.runtime.codec import open_codec
+from silk_fast.runtime.engine import Engine
+engine = Engine(open_codec("silk", {str(model)!r}))
+futures = [engine.submit("encode", torch.zeros(1, 480_000)) for _ in range(20)]
+futures[0].result()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_an_error_of_the_model_is_told_to_those_it_concerns(monkeypatch):
