@@ -107,7 +107,7 @@ class Lane:
         given, taken = self._host[0]
         self._host.reverse()
         given[0].fill_(self._nobody)[:n_rows] = torch.tensor(slots)
-        given[1].fill_(True)[:n_rows] = torch.tensor(is_new)
+        given[1][:n_rows] = torch.tensor(is_new)
         given[2].zero_()[:n_rows] = inputs
         for buffer, pinned in zip(self._given, given, strict=True):
             buffer.copy_(pinned, non_blocking=True)
