@@ -175,7 +175,7 @@ class Driver:
             self._turns.remove(half)
             self._turns.append(half)
             self.counts["n_steps"] += 1
-            self.counts["n_frames"] += sum(min(track.n_ready, n_frames or track.n_ready) for track in tracks)
+            self.counts["n_frames"] += sum(min(track.n_ready, n_frames) for track in tracks)
             return (half, half.taken(tracks, n_frames)), None
         return None, min(times, default=None)
 

@@ -131,7 +131,7 @@ class GraphSteps:
         why_eager: by the name of a step, such as ``"4 x 1 frames"``, why it is not a graph; those that are, are absent.
     """
 
-    depth = 1
+    depth, n_first, pads = 1, 1, True
 
     def __init__(self, direction: Direction, n_slots: int, n_frames: int, device: Device, fixed: bool = False) -> None:
         self.direction, self.n_slots, self.multiple, self.device = direction, n_slots, n_frames, device

@@ -108,6 +108,12 @@ class Steps(Protocol):
     multiple: int
     """Frames that a signal takes at a time, but at its end."""
 
+    n_first: int
+    """Frames that it takes at first, at least, but at its end."""
+
+    pads: bool
+    """Whether its last frames are to have zeros behind them."""
+
     def plan(self, n_ready: Sequence[int]) -> tuple[int, int]:
         """Choose how many of the signals, the first, with so many frames ready, advance, and by how many frames."""
 
@@ -125,7 +131,7 @@ class EagerSteps:
         fixed: compute for all slots always, so that the shape is one.
     """
 
-    depth = 0
+    depth, n_first, pads = 0, 1, True
 
     def __init__(self, direction: Direction, n_slots: int, n_frames: int | None = None, fixed: bool = False) -> None:
         self.direction, self.n_slots, self.n_frames, self.fixed = direction, n_slots, n_frames, fixed
