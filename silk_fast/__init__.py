@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 from silk_fast.config import SilkConfig
 from silk_fast.errors import (
     SilkAudioError,
+    SilkBusyError,
     SilkConfigError,
     SilkError,
     SilkFileError,
     SilkFormatError,
     SilkInputError,
     SilkModelError,
+    SilkTimeoutError,
     SilkWarning,
 )
 
@@ -27,6 +29,7 @@ __all__ = [
     "EncodedAudio",
     "Report",
     "SilkAudioError",
+    "SilkBusyError",
     "SilkCodec",
     "SilkConfig",
     "SilkConfigError",
@@ -35,6 +38,7 @@ __all__ = [
     "SilkFormatError",
     "SilkInputError",
     "SilkModelError",
+    "SilkTimeoutError",
     "SilkWarning",
     "Stream",
     "accelerate_",

@@ -162,6 +162,15 @@ class Overlapping(Cuts):
         return pieces(signal, rate, size, n_more, n_more)
 
 
+@dataclass
+class ChainState:
+    """What a chain remembers of a signal: frames that ``front`` and ``back`` read again, and the state between them."""
+
+    heard: Tensor
+    hidden: Tensor
+    middle: Any = None
+
+
 @dataclass(frozen=True)
 class Chain:
     """Causal convolutions, a part with a state, causal convolutions.
@@ -181,16 +190,25 @@ class Chain:
 
     def run(self, x: Arriving, size: int, move: Move) -> Iterator[Tensor]:
         """Results of every piece of ``size`` frames of ``x``."""
+        n_in, state = self.sizes[0], None
+        for piece in pieces(x, n_in, size):
+            some = x.span(piece.start * n_in, piece.end * n_in)
+            state = state or self.initial_state(some)
+            yield self.step(some, state, move)
+
+    def initial_state(self, x: Tensor) -> ChainState:
+        """What is remembered before the first frames of ``x``: nothing."""
+        return ChainState(x[..., :0], x.new_empty(0))
+
+    def step(self, x: Tensor, state: ChainState, move: Move) -> Tensor:
+        """Results of the next frames, whole ones but at the end of the signal."""
         n_in, n_middle, n_out = self.sizes
-        state = None
-        before: list[Tensor] = []  # the frames before a piece that ``back`` reads
-        for piece in pieces(x, n_in, size, self.reaches[0]):
-            hidden = self.front(move(x.span(piece.first * n_in, piece.last * n_in)))
-            hidden, state = self.middle(hidden[..., (piece.start - piece.first) * n_middle :], state)
-            n_before = before[0].shape[-1] if before else 0
-            hidden = torch.cat([*before, hidden], -1)
-            before = [hidden[..., -self.reaches[1] * n_middle :]]
-            yield self.back(hidden)[..., n_before // n_middle * n_out :]
+        n_heard, n_hidden = state.heard.shape[-1] // n_in, state.hidden.shape[-1] // n_middle
+        heard = torch.cat([state.heard, x], -1)
+        hidden, state.middle = self.middle(self.front(move(heard))[..., n_heard * n_middle :], state.middle)
+        hidden = torch.cat([state.hidden, hidden], -1) if n_hidden else hidden
+        state.heard, state.hidden = heard[..., -self.reaches[0] * n_in :], hidden[..., -self.reaches[1] * n_middle :]
+        return self.back(hidden)[..., n_hidden * n_out :]
 
 
 @dataclass(frozen=True)
@@ -199,6 +217,7 @@ class Chained(Cuts):
 
     encoder: Chain
     decoder: Chain
+    n_first: int = 1  # frames that the first piece has, for what its padding mirrors
 
     def encoded(self, audio: Arriving, size: int, move: Move) -> Iterator[list[Tensor]]:
         return ([y] for y in self.encoder.run(audio, size, move))

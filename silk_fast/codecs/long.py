@@ -82,7 +82,7 @@ def encode_blocks(
     """Encode audio that arrives in blocks ``[B, C, t]``, unchecked: what :func:`encode_long` gives of them joined."""
     cuts, blocks = cuts_of(model, **options), iter(blocks)
     first = next(blocks)
-    found = cuts.encoded(Arriving(chain([first], blocks)), _size(piece_seconds, cuts), _mover(model))
+    found = cuts.encoded(Arriving(chain([first], blocks)), _size(piece_seconds, cuts), mover(model))
     pieces = [[y.to(first.device) for y in results] for results in found]
     return cuts.join([torch.cat(parts, dim=-1) for parts in zip(*pieces, strict=True)])
 
@@ -113,7 +113,7 @@ def decode_blocks(model: nn.Module, codes: Any, *, piece_seconds: float = PIECE_
     """Decode piece by piece: what :func:`decode_long` joins."""
     cuts = cuts_of(model)
     parts = _checked_codes(codes, cuts)
-    found = cuts.decoded(parts, _size(piece_seconds, cuts), _mover(model))
+    found = cuts.decoded(parts, _size(piece_seconds, cuts), mover(model))
     yield from (y.to(parts[0].device) for y in found)
 
 
@@ -165,7 +165,7 @@ def _size(seconds: float, cuts: Cuts) -> int:
     return max(1, round(seconds * cuts.sample_rate / cuts.hop / cuts.unit)) * cuts.unit
 
 
-def _mover(model: nn.Module) -> Move:
+def mover(model: nn.Module) -> Move:
     """What moves a piece to where the model is, and to its dtype unless it holds integers."""
     like = next(model.parameters())
     return lambda piece: piece.to(like.device, like.dtype if piece.is_floating_point() else None)

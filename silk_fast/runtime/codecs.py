@@ -19,9 +19,8 @@ from silk_fast.codecs.long import cuts_of, decode_blocks, encode_blocks
 from silk_fast.codecs.pretrained import codec_module
 from silk_fast.errors import SilkFormatError, SilkModelError
 from silk_fast.files import Source
+from silk_fast.runtime.codec import n_padding
 from silk_fast.runtime.transcode import Progress, Transcoded, no_progress
-
-DROP_THE_REST = ("dac", "oobleck")  # of the signal, where it does not fill a frame; the others pad it themselves
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ class CodecTranscoder:
                 yield torch.from_numpy(block).view(len(block), cuts.n_channels).T[None]
                 n_samples += len(block)
                 progress(n_samples / rate, n_total and n_total / rate)
-            yield torch.zeros(1, cuts.n_channels, self._n_padding(n_samples, cuts.hop))
+            yield torch.zeros(1, cuts.n_channels, n_padding(self.name, n_samples, cuts.hop))
 
         with AudioReader(source, rate, notice=self.notice, channels=cuts.n_channels) as reader:
             n_total = reader.n_samples_estimate
@@ -98,10 +97,6 @@ class CodecTranscoder:
         )
         write_codes(target, codes)
         return Transcoded(n_samples, len(codes.frames), codes.n_tokens, rate)
-
-    def _n_padding(self, n_samples: int, hop: int) -> int:
-        """Zeros behind a signal: to a frame, or to whole frames where the rest of the signal would be lost."""
-        return -n_samples % hop if self.name in DROP_THE_REST else max(0, hop - n_samples)
 
     def decode(
         self,
