@@ -4,6 +4,7 @@ import itertools
 import os
 from collections.abc import Callable, Sequence
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -16,6 +17,7 @@ DTYPES = [torch.float32, torch.float16] + ([torch.bfloat16] if DEVICE == "cuda" 
 SIZES = [1, 7, 63, 500, 1000]
 # Of an attention, in tiles of 16 or more; triton is not imported here, as the emulator comes before it.
 MANY_KEYS = 2_000 if os.environ.get("TRITON_INTERPRET") == "1" else 20_000
+of_pytorch = pytest.mark.not_emulated("what it asks of PyTorch it asks where kernels are interpreted, too")
 
 
 def in_turn(cases: Sequence, others: Sequence) -> list[tuple]:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from silk_fast.kernels import add_layer_norm
 
 from silk_fast.reference import ops
-from tests.kernels.support import DEVICE, DTYPES, assert_op_matches
+from tests.kernels.support import DEVICE, DTYPES, assert_op_matches, of_pytorch
 
 module = importlib.import_module("silk_fast.kernels.add_layer_norm")  # of the same name as its function
 
@@ -166,6 +166,7 @@ def test_gradcheck(scale):
     assert torch.autograd.gradcheck(lambda x, r, w, b: add_layer_norm(x, r, scale, w, b), leaves)
 
 
+@of_pytorch
 def test_registration_is_sound():
     inputs, gradients = make_inputs((2, 3, 5))
     x, residual, scale, weight, bias = on_device(inputs)

@@ -7,7 +7,7 @@ import torch
 from silk_fast.kernels import elu
 
 from silk_fast.reference import ops
-from tests.kernels.support import DEVICE, DTYPES, assert_op_matches
+from tests.kernels.support import DEVICE, DTYPES, assert_op_matches, of_pytorch
 
 SHAPES = [(1, 1, 1), (2, 3, 7), (3, 5, 63), (2, 1, 256), (2, 3, 500), (1, 4, 1000), (2, 3, 2100)]
 
@@ -130,6 +130,7 @@ def test_gradcheck():
     assert torch.autograd.gradcheck(elu, inputs)
 
 
+@of_pytorch
 @pytest.mark.parametrize("n_time", [5, 300])
 def test_registration_is_sound(n_time):
     x, bias, residual, dy = (t.to(DEVICE).requires_grad_() for t in make_inputs((2, 3, n_time)))

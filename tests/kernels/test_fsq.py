@@ -7,7 +7,7 @@ import torch
 from silk_fast.kernels import fsq_pack, fsq_quantize, fsq_unpack
 
 from silk_fast.reference import ops
-from tests.kernels.support import DEVICE, DTYPES, assert_op_matches
+from tests.kernels.support import DEVICE, DTYPES, assert_op_matches, of_pytorch
 
 LEVELS = {  # levels, group size
     "silk": ([8] * 128, 7),
@@ -184,6 +184,7 @@ def test_nothing_given_is_written_and_gradients_stay_finite():
     assert (dcodes == 1).all()
 
 
+@of_pytorch
 @pytest.mark.parametrize("dim", [-1, 1])
 def test_registration_is_sound(dim):
     levels = [8, 5, 3]

@@ -8,7 +8,7 @@ import torch
 from silk_fast.kernels import INTERPRETED, glu_conv_norm_silu
 
 from silk_fast.reference import ops
-from tests.kernels.support import DEVICE, DTYPES, assert_op_matches
+from tests.kernels.support import DEVICE, DTYPES, assert_op_matches, of_pytorch
 
 module = importlib.import_module("silk_fast.kernels.glu_conv_norm_silu.launch")
 
@@ -191,7 +191,7 @@ def test_gradcheck():
     assert torch.autograd.gradcheck(lambda *t: glu_conv_norm_silu(*t[:5], context=t[5]), leaves, fast_mode=True)
 
 
-@pytest.mark.not_emulated("what it asks of PyTorch it asks where kernels are interpreted, too")
+@of_pytorch
 def test_registration_is_sound():
     x, *parameters, context, dy = (t.to(DEVICE) for t in make_inputs((2, 3, 5, 2)))
     leaves = [t.clone().requires_grad_() for t in (x, *parameters)]

@@ -10,7 +10,17 @@ from silk_fast.kernels.inverse_stft.overlap_add import overlap_add
 from silk_fast.kernels.inverse_stft.polar_spectrum import polar_spectrum
 
 from silk_fast.reference import ops
-from tests.kernels.support import DEVICE, DTYPES, SIZES, assert_matches, assert_op_matches, hann, in_turn, run
+from tests.kernels.support import (
+    DEVICE,
+    DTYPES,
+    SIZES,
+    assert_matches,
+    assert_op_matches,
+    hann,
+    in_turn,
+    of_pytorch,
+    run,
+)
 
 ALIGNMENTS = ["center", "same", "causal"]
 SHAPES = [(1280, 320), (16, 4), (64, 16), (1024, 256), (20, 5)]
@@ -271,6 +281,7 @@ def test_gradcheck_of_the_stream_and_of_the_plain_sum():
     torch.autograd.gradcheck(lambda m, p: polar_overlap_add(m, p, window, 2), stream[:2])
 
 
+@of_pytorch
 def test_registration_is_sound():
     log_magnitude, phase = (x.requires_grad_() for x in polar(2, 3, 16))
     torch.library.opcheck(polar_spectrum, (log_magnitude, phase))

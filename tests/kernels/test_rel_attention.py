@@ -17,6 +17,7 @@ from tests.kernels.support import (
     assert_op_matches,
     assert_same_bits,
     head_layouts,
+    of_pytorch,
     single_and_half,
 )
 
@@ -172,7 +173,7 @@ def test_gradcheck():
     assert torch.autograd.gradcheck(lambda *t: rel_attention(*t, (1, 1)), tensors)
 
 
-@pytest.mark.not_emulated("what it asks of PyTorch it asks where kernels are interpreted, too")
+@of_pytorch
 def test_registration_is_sound():
     tensors = [x.requires_grad_() for x in on_device(make_inputs(2, 2, 5, 7, 8, (3, 1)))]
     lengths = torch.tensor([7, 4], device=DEVICE)
@@ -189,6 +190,7 @@ def test_a_few_queries_over_many_keys(window):
     check(make_inputs(1, 1, 3, MANY_KEYS, 8, window), window, dtype=torch.float32, backward=window == SILK)
 
 
+@of_pytorch
 def test_compiles_as_one_graph():
     tensors = [x.requires_grad_() for x in on_device(make_inputs(1, 2, 9, 9, 8, SILK))]
     out = rel_attention(*tensors, SILK)

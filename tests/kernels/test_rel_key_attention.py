@@ -17,6 +17,7 @@ from tests.kernels.support import (
     assert_op_matches,
     assert_same_bits,
     head_layouts,
+    of_pytorch,
     single_and_half,
 )
 
@@ -131,7 +132,7 @@ def test_gradcheck():
     assert torch.autograd.gradcheck(lambda *t: rel_key_attention(*t, 1, 1), tensors)
 
 
-@pytest.mark.not_emulated("what it asks of PyTorch it asks where kernels are interpreted, too")
+@of_pytorch
 def test_registration_is_sound():
     tensors = [x.requires_grad_() for x in on_device(make_inputs(2, 2, 5, 8, 3, 1))]
     lengths = torch.tensor([5, 4], device=DEVICE)
@@ -159,6 +160,7 @@ def last_rows(q, k, v, table, left, right):
     return torch.softmax(scores / q.shape[3] ** 0.5, -1) @ v
 
 
+@of_pytorch
 def test_compiles_as_one_graph():
     tensors = [x.requires_grad_() for x in on_device(make_inputs(1, 2, 9, 8, 3, 1))]
     out = rel_key_attention(*tensors, 3, 1)

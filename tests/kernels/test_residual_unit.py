@@ -8,7 +8,7 @@ from silk_fast.kernels import INTERPRETED, pack_weights, residual_unit, residual
 from torch import Tensor
 
 from silk_fast.reference import ops
-from tests.kernels.support import DEVICE, DTYPES, assert_op_matches, in_turn
+from tests.kernels.support import DEVICE, DTYPES, assert_op_matches, in_turn, of_pytorch
 
 module = importlib.import_module("silk_fast.kernels.residual_unit.launch")
 
@@ -277,6 +277,7 @@ def test_registrations_are_sound():
     torch.library.opcheck(torch.ops.silk_fast.residual_unit, (x, *packed, 1, context, "causal"))
 
 
+@of_pytorch
 def test_compiles_as_one_graph():
     packed = pack_weights(*cast(make_parameters(16), torch.float16))
     x = torch.randn(2, 5, 16, device=DEVICE, dtype=torch.float16)

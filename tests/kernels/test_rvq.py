@@ -8,7 +8,7 @@ from torch import Tensor
 
 from silk_fast import kernels
 from silk_fast.reference import ops
-from tests.kernels.support import DEVICE, DTYPES
+from tests.kernels.support import DEVICE, DTYPES, of_pytorch
 
 MARGIN = 1e-5  # relative; scores of float32 err by a tenth of it
 
@@ -178,6 +178,7 @@ def test_packed_once_gives_the_same(dtype):
         assert torch.equal(ours, theirs)
 
 
+@of_pytorch
 def test_ops_are_registered_whole():
     x, books = torch.randn(2, 5, 8, device=DEVICE), codebooks(2, 20, 8)
     indices = kernels.rvq_encode(x, books)
