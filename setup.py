@@ -84,11 +84,12 @@ setup(
         "hub": ["huggingface_hub>=0.30"],
         "codecs": ["transformers>=5.0", "diffusers>=0.35", "snac>=1.2"],
         "train": ["tensorboard>=2.16", "av>=14"],
-        "eval": ["pystoi>=0.4", "pesq>=0.0.4"],
+        "eval": ["pystoi>=0.4", "pesq>=0.0.4", "praat-parselmouth>=0.4.3"],
         "test": [
             "silk_fast[codecs]",
             "silk_fast[train]",
             "pystoi>=0.4",
+            "praat-parselmouth>=0.4.3",
             "pytest>=8",
             "pytest-benchmark>=5",
             "pytest-xdist>=3.6",

@@ -164,4 +164,8 @@ def missing_packages() -> dict[str, str]:
     """Find the packages that metrics need and that cannot be imported, with the metric's title."""
     from importlib.util import find_spec
 
-    return {metric.package: metric.title for metric in METRICS if metric.package and find_spec(metric.package) is None}
+    missing: dict[str, list[str]] = {}
+    for metric in METRICS:
+        if metric.package and find_spec(metric.module or metric.package) is None:
+            missing.setdefault(metric.package, []).append(metric.title)
+    return {package: " and ".join(titles) for package, titles in missing.items()}

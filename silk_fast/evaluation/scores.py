@@ -31,6 +31,7 @@ class Metric:
         digits: after the point.
         sign: 1 where more is better, -1 where less is, 0 where neither.
         package: on PyPI, needed to compute it; empty for none.
+        module: of the package, if it has another name.
     """
 
     key: str
@@ -38,6 +39,7 @@ class Metric:
     digits: int
     sign: int
     package: str = ""
+    module: str = ""
 
 
 METRICS = (
@@ -47,7 +49,11 @@ METRICS = (
     Metric("log_mel_4khz_db", "log-mel < 4 kHz dB", 2, -1),
     Metric("si_sdr_db", "SI-SDR dB", 1, 1),
     Metric("level_db", "level dB", 1, 0),
+    Metric("voiced_kept", "voiced kept", 2, 1, "praat-parselmouth", "parselmouth"),
+    Metric("f0_correlation", "F0 correlation", 2, 1, "praat-parselmouth", "parselmouth"),
 )
+PITCH_SECONDS, PITCH_RANGE = 0.01, (60.0, 400.0)  # of a frame; Hz
+FEW_VOICED = 20  # frames: of fewer no correlation is known
 
 
 def resample(samples: np.ndarray, source_rate: int, target_rate: int) -> np.ndarray:
@@ -75,6 +81,7 @@ def score(original: np.ndarray, decoded: np.ndarray) -> dict[str, float]:
         **mel_distances(*log_mels),
         "si_sdr_db": metrics.si_sdr(first, second),
         "level_db": metrics.level(second) - metrics.level(first),
+        **voicing(original, decoded),
     }
 
 
@@ -105,6 +112,27 @@ def pesq_wb(original: np.ndarray, decoded: np.ndarray) -> float:
         return float(pesq(SCORE_RATE, original, decoded, "wb"))
     except (PesqError, ValueError):
         return math.nan
+
+
+def voicing(original: np.ndarray, decoded: np.ndarray) -> dict[str, float]:
+    """Compare the voice: the share of voiced frames that are decoded as voiced, and the correlation of log F0.
+
+    By Praat's autocorrelation (Boersma, 1993), every 10 ms; the correlation is over frames that are voiced in both. NaN
+    without the package, and for too few such frames.
+    """
+    try:
+        from parselmouth import Sound
+    except ImportError:
+        return {"voiced_kept": math.nan, "f0_correlation": math.nan}
+    if len(original) < 4 * RATE / PITCH_RANGE[0]:  # Praat wants more periods than that
+        return {"voiced_kept": math.nan, "f0_correlation": math.nan}
+    sounds = (Sound(samples.astype(np.float64), RATE) for samples in (original, decoded))
+    first, second = (s.to_pitch(PITCH_SECONDS, *PITCH_RANGE).selected_array["frequency"] for s in sounds)
+    voiced, both = first > 0, (first > 0) & (second > 0)
+    kept = float(both.sum() / voiced.sum()) if voiced.any() else math.nan
+    pair = np.log(first[both]), np.log(second[both])
+    is_known = both.sum() >= FEW_VOICED and all(values.std() > 0 for values in pair)
+    return {"voiced_kept": kept, "f0_correlation": float(np.corrcoef(*pair)[0, 1]) if is_known else math.nan}
 
 
 def mel_distances(first: Tensor, second: Tensor) -> dict[str, float]:

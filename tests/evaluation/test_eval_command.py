@@ -54,14 +54,20 @@ def report(espeak, model, corpus, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("docs")
     recording = corpus.parent / "person.wav"
     soundfile.write(recording, SPEECH[-5 * RATE :], RATE)
+    people = tmp_path_factory.mktemp("people")
+    soundfile.write(people / "it.flac", SPEECH[RATE : 4 * RATE], RATE)
+    rows = [
+        {"path": "it.flac", "split": split, "language": "it", "voice": "p"} for split in ("train", "heldout-speaker")
+    ]
+    (people / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.MonkeyPatch.context() as patch:
         which = shutil.which
         patch.setattr("shutil.which", lambda name: None if name.startswith("c2") else which(name))
         patch.setattr(latent, "SENTENCES", latent.SENTENCES[:2])
         patch.setattr(latent, "VOICES", latent.VOICES[:6])
         patch.setattr(latent, "speak", speak)
-        arguments = ("--corpus", corpus, "--recordings", recording, "-o", out, "-m", model, "--threads", 1)
-        assert silk("eval", *arguments, "--latent", "-q", "--json") == 0
+        arguments = ("--corpus", corpus, "--people", people, "--recordings", recording, "-o", out, "-m", model)
+        assert silk("eval", *arguments, "--threads", 1, "--latent", "-q", "--json") == 0
     return out
 
 

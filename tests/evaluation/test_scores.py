@@ -45,8 +45,10 @@ def test_a_gain_changes_level_and_mel_distance_but_neither_estoi_nor_si_sdr():
     assert half["si_sdr_db"] > 100
 
 
-@pytest.mark.parametrize(("key", "sign"), [(m.key, m.sign) for m in scores.METRICS if m.sign])
-def test_more_noise_is_worse_by_every_metric(of_noise, key, sign):
+@pytest.mark.parametrize(
+    ("key", "sign"), [(m.key, m.sign) for m in scores.METRICS if m.sign and m.key != "f0_correlation"]
+)
+def test_more_noise_is_worse_by_every_metric_but_that_of_pitch(of_noise, key, sign):
     if key == "pesq_wb":
         pytest.importorskip("pesq", reason=NO_PESQ)
     values = [row[key] for row in of_noise]
@@ -73,6 +75,28 @@ def test_noise_above_4_khz_spares_the_narrow_distance():
     assert row["log_mel_4khz_db"] < 0.1
 
 
+def test_a_whisper_has_no_voice_and_another_melody_no_correlation():
+    time = np.arange(72_000) / 24_000
+    random = np.random.default_rng(0)
+
+    def vowel(f0: np.ndarray) -> np.ndarray:
+        phase = 2 * np.pi * np.cumsum(f0) / 24_000
+        return sum(np.sin(k * phase) / k for k in range(1, 20)).astype(np.float32) / 10
+
+    melody, other = (120 * 2 ** (np.sin(2 * np.pi * rate * time) / 3) for rate in (1.0, 1.7))
+    whisper = 0.1 * random.standard_normal(len(time)).astype(np.float32)
+    kept = {name: scores.voicing(vowel(melody), decoded) for name, decoded in (
+        ("itself", vowel(melody)), ("lower", vowel(melody / 1.3)), ("other", vowel(other)), ("whisper", whisper)
+    )}  # fmt: skip
+    assert kept["itself"]["f0_correlation"] == pytest.approx(1)
+    assert kept["lower"]["f0_correlation"] > 0.99
+    assert abs(kept["other"]["f0_correlation"]) < 0.5
+    assert all(kept[name]["voiced_kept"] > 0.97 for name in ("itself", "lower", "other"))
+    assert kept["whisper"]["voiced_kept"] < 0.1
+    assert math.isnan(kept["whisper"]["f0_correlation"])
+    assert math.isnan(scores.voicing(whisper, whisper)["f0_correlation"])
+
+
 def test_what_cannot_be_scored_is_nan():
     short = SPEECH[24_000:24_480]
     row = score(short, short)
@@ -88,10 +112,14 @@ def test_a_missing_package_makes_its_metric_nan(monkeypatch):
     assert missing_packages() == {}
     monkeypatch.setitem(sys.modules, "pystoi", None)
     monkeypatch.setitem(sys.modules, "pesq", None)
+    monkeypatch.setitem(sys.modules, "parselmouth", None)
     row = score(SPEECH[:24_000], SPEECH[:24_000])
     assert math.isnan(row["estoi"])
     assert math.isnan(row["pesq_wb"])
-    assert missing_packages() == {"pystoi": "ESTOI", "pesq": "PESQ-wb"}
+    assert math.isnan(row["voiced_kept"])
+    assert math.isnan(row["f0_correlation"])
+    titles = {"pystoi": "ESTOI", "pesq": "PESQ-wb", "praat-parselmouth": "voiced kept and F0 correlation"}
+    assert missing_packages() == titles
 
 
 def test_different_lengths_are_refused():
