@@ -1,4 +1,4 @@
-"""WebDataset archives: members that share a name up to its first dot are a sample, a recording and what belongs to it."""
+"""WebDataset archives: members that share a name up to its first dot are one recording and what belongs to it."""
 
 import gzip
 import io
@@ -7,7 +7,7 @@ import tarfile
 import zlib
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 
@@ -71,7 +71,7 @@ class Archives:
         try:
             with tarfile.open(os.path.join(self.root, path), "r:*", encoding="utf-8", errors="surrogateescape") as tar:
                 while (member := tar.next()) is not None:
-                    tar.members.clear()  # or it would remember them all
+                    tar.members.clear()  # type: ignore[attr-defined]  # or it would remember them all
                     key, suffix = _split(member.name)
                     if member.isdir() or not key:
                         continue
@@ -174,7 +174,7 @@ class _Window(io.RawIOBase):
     def tell(self) -> int:
         return self._position
 
-    def readinto(self, buffer) -> int:  # type: ignore[no-untyped-def, override]
+    def readinto(self, buffer: Any) -> int:
         self._file.seek(self._start + self._position)
         data = self._file.read(max(0, min(len(buffer), self._size - self._position)))
         buffer[: len(data)] = data

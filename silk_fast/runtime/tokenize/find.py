@@ -16,7 +16,7 @@ PARQUETS = (".parquet",)
 
 
 def open_source(path: str, out: str) -> Source:
-    """Open a source: a folder of audio files, of archives or of Parquet files; or a manifest, an archive, a Parquet file.
+    """Open a source: a folder of audio files, archives or Parquet files; or a manifest, an archive, a Parquet file.
 
     Args:
         out: folder of the output, which may be within the source and is no part of it.

@@ -64,7 +64,7 @@ def walk(root: str, suffixes: tuple[str, ...], leave_out: str) -> Iterator[tuple
         except OSError as error:
             yield folder or ".", f"{error.strerror}, expected a readable folder"
             continue
-        folders = []
+        folders: list[str] = []
         for entry in entries:
             name = os.path.join(folder, entry.name)
             if _is_folder(entry):

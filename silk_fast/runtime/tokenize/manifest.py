@@ -1,4 +1,4 @@
-"""Manifests: a recording, or a part of one, a line, as JSON Lines or CSV; whatever else a line holds is passed through."""
+"""Manifests, JSON Lines or CSV: a line is a recording or a part of one; what else it holds is passed through."""
 
 import csv
 import json
@@ -37,7 +37,7 @@ class Manifest:
     def __init__(self, path: str) -> None:
         self.path, self.root = path, os.path.dirname(path)
         types: dict[str, Any] = {}
-        for row, _ in self._rows():
+        for _, row, _ in self._rows():
             for name, value in row.items():
                 if name not in _OWN:
                     types[name] = _widened(types.get(name), value)
@@ -47,14 +47,15 @@ class Manifest:
 
     def inputs(self) -> Iterator[Input]:
         """List the lines."""
-        for i, (row, why) in enumerate(self._rows(), 1):
+        name = os.path.basename(self.path)
+        for i, row, why in self._rows():
             if why:
-                yield refused(f"line {i}", self.path, "manifest", why)
+                yield refused(f"line {i}", name, "manifest", why)
                 continue
             try:
                 yield self._input(row)
             except SilkInputError as error:
-                yield refused(str(row.get("id") or row.get("path") or f"line {i}"), self.path, "manifest", str(error))
+                yield refused(str(row.get("id") or row.get("path") or f"line {i}"), name, "manifest", str(error))
 
     def _input(self, row: _Row) -> Input:
         path = row.get("path")
@@ -65,7 +66,9 @@ class Manifest:
             raise SilkInputError(f"end must be behind start, got {start} and {end}")
         id = row.get("id")
         if id is None or id == "":
-            id = id_of(path) + ("" if start is end is None else f"@{start or 0.0:g}-{'' if end is None else f'{end:g}'}")
+            id = id_of(path) + (
+                "" if start is end is None else f"@{start or 0.0:g}-{'' if end is None else f'{end:g}'}"
+            )
         elif isinstance(id, bool) or not isinstance(id, int | str):
             raise SilkInputError(f"id must be text or a whole number, got {shown(id)}")
         values = {field.name: self._value(row, field.name) for field in self.columns}
@@ -82,30 +85,38 @@ class Manifest:
         end = seconds if one.end is None else one.end
         return size, max(0.0, end - (one.start or 0.0))
 
-    def _rows(self) -> Iterator[tuple[_Row, str]]:
-        """Read the lines that are not empty: what each holds, and why it is refused."""
+    def _rows(self) -> Iterator[tuple[int, _Row, str]]:
+        """Read the lines that are not empty: the number of each, what it holds, and why it is refused."""
         is_csv = self.path.lower().endswith(".csv")
         try:
-            with open(self.path, encoding="utf-8-sig", errors="surrogateescape", newline="" if is_csv else "\n") as file:
-                yield from _rows_of_csv(file) if is_csv else map(_row_of_json, filter(str.strip, file))
+            with open(
+                self.path, encoding="utf-8-sig", errors="surrogateescape", newline="" if is_csv else "\n"
+            ) as file:
+                yield from _rows_of_csv(file) if is_csv else _rows_of_json(file)
         except OSError as error:
             raise SilkInputError(str(cannot_read(printable(self.path), error, "manifest"))) from error
         except csv.Error as error:
             raise SilkInputError(f"{printable(self.path)}: {error}, expected CSV with a line of names") from error
 
 
-def _rows_of_csv(file: TextIO) -> Iterator[tuple[_Row, str]]:
+def _rows_of_csv(file: TextIO) -> Iterator[tuple[int, _Row, str]]:
     reader = csv.DictReader(file, strict=True)
     names = reader.fieldnames or []
     if "path" not in names or len(set(names)) < len(names) or not all(map(is_text, names)):
         raise csv.Error(f"its columns are {', '.join(map(shown, names))}, none twice and one of them path")
     for row in reader:
         if None in row or None in row.values():
-            yield {}, f"expected {len(names)} values, as many as columns"
+            yield reader.line_num, {}, f"expected {len(names)} values, as many as columns"
         elif not all(map(is_text, row.values())):
-            yield {}, "expected UTF-8"
+            yield reader.line_num, {}, "expected UTF-8"
         else:
-            yield row, ""
+            yield reader.line_num, row, ""
+
+
+def _rows_of_json(file: TextIO) -> Iterator[tuple[int, _Row, str]]:
+    for i, line in enumerate(file, 1):
+        if line.strip():
+            yield i, *_row_of_json(line)
 
 
 def _row_of_json(line: str) -> tuple[_Row, str]:

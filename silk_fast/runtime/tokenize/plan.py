@@ -82,7 +82,9 @@ def settle_plan(out: str, source: Source, settings: Settings, unit_hours: float)
     if os.path.exists(path):
         _check_settings(path, settings)
     elif strays := [name for name in os.listdir(out) if name.startswith(("part-", "errors-"))]:
-        raise SilkInputError(f"{out}: has {printable(min(strays))} but no {PLAN}, expected a new folder or that of a run")
+        raise SilkInputError(
+            f"{out}: has {printable(min(strays))} but no {PLAN}, expected a new folder or that of a run"
+        )
     try:
         with tempfile.TemporaryFile(dir=out) as file:
             _write(file, source, settings, unit_hours)

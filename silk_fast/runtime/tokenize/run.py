@@ -15,6 +15,7 @@ from silk_fast.runtime.codec import Codec, open_codec
 from silk_fast.runtime.tokenize.find import open_source
 from silk_fast.runtime.tokenize.local import run_here, run_local
 from silk_fast.runtime.tokenize.plan import Plan, Settings, settle_plan
+from silk_fast.runtime.tokenize.ray_pool import run_ray
 from silk_fast.runtime.tokenize.shards import SUFFIXES, Problem, merge, part_path, problems_in
 from silk_fast.runtime.tokenize.units import Job, UnitReport, versions_of
 
@@ -94,9 +95,12 @@ def tokenize(
         SilkModelError: the codec cannot be loaded.
         SilkFileError: something cannot be written, or another process works on ``out``. Run again to go on.
     """
-    source, out = os.fspath(source), os.fspath(out)
+    source, out = os.path.abspath(source), os.path.abspath(out)  # workers may be elsewhere
+    weights = os.path.abspath(weights) if weights is not None and os.path.isdir(weights) else weights
     _check(source, out, unit_hours, max_hours, workers, to, merged, engine)
     inputs = open_source(source, out)
+    if engine == "ray" and not device.startswith("cpu"):
+        raise SilkInputError(f"the engine ray works on CPUs so far, got device {device}")
     model = open_codec(codec, weights, device=device, accelerate=accelerate, options=options)
     settings: Settings = {
         "version": VERSION,
@@ -128,8 +132,9 @@ def tokenize(
         n_frames, seconds = 0, 0.0
         for report in _reports(job, model, plan, todo, workers, engine, progress):
             n_frames, seconds = n_frames + report.n_frames, seconds + report.seconds
-            for text in report.warnings if notice else ():
-                notice(f"part {report.unit}: {text}")
+            if notice:
+                for text in report.warnings:
+                    notice(f"part {report.unit}: {text}")
         problems = problems_in(out, n_units)
         first = list(islice(problems, N_PROBLEMS))
         n_failed = len(first) + sum(1 for _ in problems)
@@ -170,10 +175,14 @@ def _reports(
             progress(min(n_done + n_live, n_total), n_total)
 
     tell(0.0)
-    n_workers = min(workers or _n_cores(codec), max(1, len(todo)))
+    n_workers = min(workers or _n_cores(codec), len(todo))
     if not todo:
         return
-    if n_workers == 1:
+    if engine == "ray":
+        for report in run_ray(job, todo, workers):
+            tell(plan.seconds[report.unit])
+            yield report
+    elif n_workers == 1:
         yield from run_here(job, codec, todo, tell)
     else:
         yield from run_local(job, todo, n_workers, tell)
@@ -202,7 +211,9 @@ def _locked(out: str) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise SilkFileError(f"{printable(out)}: another process makes tokens there, expected to be alone") from error
+            raise SilkFileError(
+                f"{printable(out)}: another process makes tokens there, expected to be alone"
+            ) from error
         except OSError as error:
             raise cannot_write(printable(path), error) from error
         yield

@@ -1,4 +1,4 @@
-"""What a unit becomes: a shard of tokens and, if need be, a list of the inputs that have none; each the same bytes always."""
+"""What a unit becomes: a shard of tokens and a list of the inputs that have none; the same bytes always."""
 
 import io
 import json

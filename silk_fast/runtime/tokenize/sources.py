@@ -123,7 +123,9 @@ def id_of(path: str) -> str:
 def check_columns(columns: Iterable[str], where: str) -> None:
     """Raise SilkInputError if a column that is passed through has the name of one that the shards have."""
     if taken := sorted(set(columns) & set(OWN_COLUMNS)):
-        raise SilkInputError(f"{where}: column {taken[0]!r} would be passed through, but shards have their own; rename it")
+        raise SilkInputError(
+            f"{where}: column {taken[0]!r} would be passed through, but shards have their own; rename it"
+        )
 
 
 def seconds_of(file: Any, n_bytes: int) -> float:

@@ -32,8 +32,8 @@ _DAMAGE = (pa.ArrowException, OSError)
 class Tables:
     """The rows of Parquet files: a :class:`~silk_fast.runtime.tokenize.sources.Source`.
 
-    A column holds audio: of bytes, or of structs with ``bytes`` and perhaps ``path``; if there are several, the one that
-    is named ``audio``. Ids are those of ``id``, or paths without suffix, or the file's name and the row's number.
+    A column holds audio: of bytes, or of structs with ``bytes`` and perhaps ``path``; of several, the one that is named
+    ``audio``. Ids are those of ``id``, or paths without suffix, or the file's name and the row's number.
 
     Args:
         root: folder of the files.
