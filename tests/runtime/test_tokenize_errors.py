@@ -216,7 +216,7 @@ def test_a_full_disk_ends_the_run_and_is_no_fault_of_an_input(corpus, model, tmp
 
     from silk_fast.runtime.tokenize import encoding
 
-    monkeypatch.setattr(encoding._Stream, "push", full)
+    monkeypatch.setattr(encoding._Chunks, "push", full)
     assert tokenize(corpus, tmp_path / "out", model) == 1
     assert "No space left on device" in capsys.readouterr().err
     assert not list((tmp_path / "out").glob("part-*"))
@@ -225,14 +225,14 @@ def test_a_full_disk_ends_the_run_and_is_no_fault_of_an_input(corpus, model, tmp
 def test_an_exception_of_any_kind_is_the_fault_of_its_input(corpus, model, tmp_path, monkeypatch):
     from silk_fast.runtime.tokenize import encoding
 
-    push = encoding._Stream.push
+    push = encoding._Chunks.push
 
     def odd(self, samples):
         if len(samples) == 20_001:
             raise RuntimeError("odd")
         push(self, samples)
 
-    monkeypatch.setattr(encoding._Stream, "push", odd)
+    monkeypatch.setattr(encoding._Chunks, "push", odd)
     assert tokenize(corpus, tmp_path / "out", model) == 1
     assert problems_in(tmp_path / "out") == {"zoe": ("unexpected", "RuntimeError: odd")}
     assert len(tokens_in(tmp_path / "out")) == len(LENGTHS) - 1

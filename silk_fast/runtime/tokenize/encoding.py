@@ -7,9 +7,11 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from silk_fast.audio import AudioReader
 from silk_fast.errors import SilkError
+from silk_fast.reference.streaming import Stream
 from silk_fast.runtime.codec import Codec, Silk
 from silk_fast.runtime.tokenize.sources import Input, Recording, Refused
 
@@ -31,14 +33,15 @@ class _Sink(Protocol):
     def finish(self) -> np.ndarray: ...
 
 
-class _Stream:
+class _Chunks:
     """Silk, a chunk at a time, each as long as ``SilkCodec.encode`` has them, so that tokens are its own to the bit."""
 
-    def __init__(self, codec: Silk) -> None:
-        self._stream, self._device = codec.model.streaming(), codec.device
+    def __init__(self, codec: Silk, free: list[Stream]) -> None:
+        self._codec, self._free = codec, free
+        self._stream = free.pop() if free else codec.model.streaming()
         self._n_chunk = chunk_samples(codec)
         self._held = np.zeros(0, np.float32)
-        self._tokens: list[torch.Tensor] = []
+        self._tokens: list[Tensor] = []
 
     def push(self, samples: np.ndarray) -> None:
         held = np.concatenate([self._held, samples]) if len(self._held) else samples
@@ -48,12 +51,15 @@ class _Stream:
         self._held = held[n_whole:]
 
     def _encode(self, samples: np.ndarray) -> None:
-        self._tokens.append(self._stream.encode(torch.from_numpy(samples)[None, None].to(self._device)))
+        self._tokens.append(self._stream.encode(torch.from_numpy(samples)[None, None].to(self._codec.device)))
 
     def finish(self) -> np.ndarray:
         if len(self._held):
             self._encode(self._held)
-        return torch.cat([*self._tokens, self._stream.finish()], 1)[0].cpu().numpy()
+        tokens = torch.cat([*self._tokens, self._stream.finish()], 1)[0].cpu().numpy()
+        self._stream.reset()
+        self._free.append(self._stream)  # it would take longer to check the weights and make another
+        return tokens
 
 
 class _Whole:
@@ -71,6 +77,18 @@ class _Whole:
         return self._codec.encode(audio.view(len(audio), self._codec.n_channels).T[None])[0].numpy()
 
 
+class Encoder:
+    """A codec at work on parts of recordings; streams of Silk are used again."""
+
+    def __init__(self, codec: Codec) -> None:
+        self.codec = codec
+        self._free: list[Stream] = []
+
+    def sink(self) -> _Sink:
+        """Begin a part."""
+        return _Chunks(self.codec, self._free) if isinstance(self.codec, Silk) else _Whole(self.codec)
+
+
 class _Part:
     """Samples ``first`` to ``last`` of a recording; the end of it where that is None."""
 
@@ -80,11 +98,11 @@ class _Part:
         self.last = None if one.end is None else max(self.first + 1, round(one.end * rate))
         self.sink: _Sink | None = None
 
-    def push(self, codec: Codec, block: np.ndarray, position: int) -> None:
+    def push(self, encoder: Encoder, block: np.ndarray, position: int) -> None:
         """Take what is wanted of a block that begins at ``position``."""
         samples = block[max(0, self.first - position) : None if self.last is None else self.last - position]
         if self.sink is None:
-            self.sink = _Stream(codec) if isinstance(codec, Silk) else _Whole(codec)
+            self.sink = encoder.sink()
         self.sink.push(samples)
         self.n_samples += len(samples)
 
@@ -101,7 +119,7 @@ def chunk_samples(codec: Codec) -> int:
 
 
 def encode_parts(
-    codec: Codec, recording: Recording, inputs: Sequence[Input], most_seconds: float, tell: Callable[[float], None]
+    encoder: Encoder, recording: Recording, inputs: Sequence[Input], most_seconds: float, tell: Callable[[float], None]
 ) -> Iterator[tuple[Input, Encoded | SilkError]]:
     """Encode the parts of a recording that inputs want, each as if it were a recording of its own.
 
@@ -115,6 +133,7 @@ def encode_parts(
     Raises:
         SilkError: the recording cannot be opened, which no input survives.
     """
+    codec = encoder.codec
     rate, n_most = codec.sample_rate, round(most_seconds * codec.sample_rate)
     waiting = deque(sorted((_Part(one, rate) for one in inputs), key=lambda part: part.first))
     active: list[_Part] = []
@@ -142,7 +161,7 @@ def encode_parts(
             going_on = []
             for part in active:
                 try:
-                    part.push(codec, block, position)
+                    part.push(encoder, block, position)
                     if part.last is None or part.last > position + n_read:
                         going_on.append(part)
                     else:

@@ -14,6 +14,7 @@ import torch
 from silk_fast.errors import SilkError
 from silk_fast.processes import obey_parent
 from silk_fast.runtime.codec import Codec
+from silk_fast.runtime.tokenize.encoding import Encoder
 from silk_fast.runtime.tokenize.units import Job, UnitReport, tokenize_unit
 
 _TICK = 0.2  # seconds between looks at the progress
@@ -21,9 +22,10 @@ _TICK = 0.2  # seconds between looks at the progress
 
 def run_here(job: Job, codec: Codec, units: Sequence[int], tell: Callable[[float], None]) -> Iterator[UnitReport]:
     """Make units one after the other in this process, with one thread."""
+    encoder = Encoder(codec)
     with _single_thread():
         for unit in units:
-            yield tokenize_unit(job, codec, unit, tell)
+            yield tokenize_unit(job, encoder, unit, tell)
 
 
 def run_local(job: Job, units: Sequence[int], workers: int, tell: Callable[[float], None]) -> Iterator[UnitReport]:
@@ -75,7 +77,7 @@ def _single_thread() -> Iterator[None]:
 
 # ------------------------------------------------------------ in the process of a worker
 
-_worker: tuple[Job, Codec, Callable[[float], None]]
+_worker: tuple[Job, Encoder, Callable[[float], None]]
 
 
 def _begin(job: Job, n_read: Any, stop: Any) -> None:
@@ -91,9 +93,9 @@ def _begin(job: Job, n_read: Any, stop: Any) -> None:
         with n_read.get_lock():
             n_read.value += seconds
 
-    _worker = job, job.open_codec(), tell
+    _worker = job, Encoder(job.open_codec()), tell
 
 
 def _make(unit: int) -> UnitReport:
-    job, codec, tell = _worker
-    return tokenize_unit(job, codec, unit, tell)
+    job, encoder, tell = _worker
+    return tokenize_unit(job, encoder, unit, tell)

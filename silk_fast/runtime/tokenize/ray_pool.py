@@ -15,6 +15,7 @@ import pyarrow as pa
 import torch
 
 from silk_fast.errors import SilkError, SilkInputError
+from silk_fast.runtime.tokenize.encoding import Encoder
 from silk_fast.runtime.tokenize.units import Job, UnitReport, tokenize_unit
 
 
@@ -24,10 +25,10 @@ class _Worker:
     def __init__(self, job: Job) -> None:
         torch.set_num_threads(1)
         pa.set_cpu_count(1)
-        self.job, self.codec = job, job.open_codec()
+        self.job, self.encoder = job, Encoder(job.open_codec())
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
-        reports = [asdict(tokenize_unit(self.job, self.codec, int(unit), _tell_nobody)) for unit in batch["unit"]]
+        reports = [asdict(tokenize_unit(self.job, self.encoder, int(unit), _tell_nobody)) for unit in batch["unit"]]
         return {name: [report[name] for report in reports] for name in reports[0]}
 
 
@@ -74,6 +75,7 @@ def run_ray(job: Job, units: Sequence[int], workers: int | None) -> Iterator[Uni
         ray.init(log_to_driver=False, logging_level=logging.ERROR)
     n_actors, n_cpus = actors_and_cpus(workers, ray.cluster_resources().get("CPU", 0))
     ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     dataset = ray.data.from_items([{"unit": unit} for unit in units], override_num_blocks=len(units)).map_batches(
         _Worker,
         batch_size=1,

@@ -14,7 +14,7 @@ from silk_fast.files import printable
 from silk_fast.notices import warnings_to
 from silk_fast.runtime.codec import Codec, open_codec
 from silk_fast.runtime.tokenize.archives import read_archives
-from silk_fast.runtime.tokenize.encoding import Encoded, encode_parts
+from silk_fast.runtime.tokenize.encoding import Encoded, Encoder, encode_parts
 from silk_fast.runtime.tokenize.plan import Settings, columns_of, read_unit
 from silk_fast.runtime.tokenize.shards import Done, Problem, write_unit
 from silk_fast.runtime.tokenize.sources import Input, Reader, Recording, Refused, read_files
@@ -93,7 +93,7 @@ class UnitReport:
     warnings: list[str]
 
 
-def tokenize_unit(job: Job, codec: Codec, unit: int, tell: Callable[[float], None]) -> UnitReport:
+def tokenize_unit(job: Job, encoder: Encoder, unit: int, tell: Callable[[float], None]) -> UnitReport:
     """Make a unit of a job, whose shard is the same whoever makes it and however often.
 
     Args:
@@ -109,7 +109,7 @@ def tokenize_unit(job: Job, codec: Codec, unit: int, tell: Callable[[float], Non
     warnings: list[str] = []
     with warnings_to(warnings.append):
         for some, opening in READERS[job.settings["source"]](job.root, [one for one in inputs if not one.kind]):
-            for result in _encoded(job, codec, some, opening, tell):
+            for result in _encoded(job, encoder, some, opening, tell):
                 if isinstance(result, Done):
                     done[result.id] = result
                 else:
@@ -119,18 +119,22 @@ def tokenize_unit(job: Job, codec: Codec, unit: int, tell: Callable[[float], Non
     found = [problem for problem in problems if problem]
     write_unit(job.out, unit, job.settings, columns_of(job.plan), rows, found)
     n_frames = sum(len(row.encoded.tokens) for row in rows)
-    seconds = sum(row.encoded.n_samples for row in rows) / codec.sample_rate
+    seconds = sum(row.encoded.n_samples for row in rows) / encoder.codec.sample_rate
     return UnitReport(unit, len(rows), len(found), n_frames, seconds, list(dict.fromkeys(warnings)))
 
 
 def _encoded(
-    job: Job, codec: Codec, some: list[Input], opening: AbstractContextManager[Recording], tell: Callable[[float], None]
+    job: Job,
+    encoder: Encoder,
+    some: list[Input],
+    opening: AbstractContextManager[Recording],
+    tell: Callable[[float], None],
 ) -> Iterator[Done | Problem]:
     """Encode the inputs that share a recording; a failure is that of the inputs, unless it is the machine's."""
     left = {one.id: one for one in some}
     try:
         with opening as recording:
-            for one, result in encode_parts(codec, recording, some, 3600 * job.settings["max_hours"], tell):
+            for one, result in encode_parts(encoder, recording, some, 3600 * job.settings["max_hours"], tell):
                 if not isinstance(result, Encoded):
                     _raise_if_of_the_machine(result)
                     yield _problem(one, some[0], result)
