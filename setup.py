@@ -87,6 +87,7 @@ setup(
         "train": ["tensorboard>=2.16"],
         "eval": ["pystoi>=0.4", "pesq>=0.0.4"],
         "tokenize": ["pyarrow>=17"],
+        "ray": ["silk_fast[tokenize]", "ray[data]>=2.40"],
         "test": [
             "silk_fast[codecs]",
             "silk_fast[train]",
@@ -97,6 +98,9 @@ setup(
             "pytest-xdist>=3.6",
             "mypy>=1.14",
             "hypothesis>=6.100",
+            "pandas>=2.2",
+            "duckdb>=1.1",
+            "datasets>=3.0",
             "ruff==0.17.5",
             "scipy>=1.11",
             "vector-quantize-pytorch>=1.20",
