@@ -41,7 +41,7 @@ class _Chunks:
         self._stream = free.pop() if free else codec.model.streaming()
         self._n_chunk = chunk_samples(codec)
         self._held = np.zeros(0, np.float32)
-        self._tokens: list[Tensor] = []
+        self._tokens = bytearray()  # many small tensors would keep the memory between them from being used again
 
     def push(self, samples: np.ndarray) -> None:
         held = np.concatenate([self._held, samples]) if len(self._held) else samples
@@ -51,15 +51,18 @@ class _Chunks:
         self._held = held[n_whole:]
 
     def _encode(self, samples: np.ndarray) -> None:
-        self._tokens.append(self._stream.encode(torch.from_numpy(samples)[None, None].to(self._codec.device)))
+        self._add(self._stream.encode(torch.from_numpy(samples)[None, None].to(self._codec.device)))
+
+    def _add(self, tokens: Tensor) -> None:
+        self._tokens += tokens[0].cpu().numpy().tobytes()
 
     def finish(self) -> np.ndarray:
         if len(self._held):
             self._encode(self._held)
-        tokens = torch.cat([*self._tokens, self._stream.finish()], 1)[0].cpu().numpy()
+        self._add(self._stream.finish())
         self._stream.reset()
         self._free.append(self._stream)  # it would take longer to check the weights and make another
-        return tokens
+        return np.frombuffer(self._tokens, np.int32).reshape(-1, self._codec.tokens_per_frame)
 
 
 class _Whole:
