@@ -16,8 +16,7 @@ pq = pytest.importorskip("pyarrow.parquet")
 
 
 @pytest.mark.parametrize(
-    ("name", "options"),
-    [("dac", {"n_quantizers": 2}), ("mimi", {"num_quantizers": 3}), ("encodec", {}), ("snac", {}), ("dac", {})],
+    ("name", "options"), [("dac", {"n_quantizers": 2}), ("mimi", {"num_quantizers": 3}), ("encodec", {}), ("snac", {})]
 )
 def test_tokens_are_those_of_each_recording_alone(name, options, corpus, tmp_path):
     model, out = save_model(name, tmp_path / "model"), tmp_path / "out"

@@ -12,6 +12,7 @@ import torch
 
 from silk_fast import SilkCodec
 from silk_fast.audio import load
+from tests.cli.support import silk
 from tests.runtime.corpora import (
     LENGTHS,
     TEXTS,
@@ -147,6 +148,33 @@ def test_merged_shards_are_one_table(corpus, expected, model, tmp_path):
     table = pq.read_table(out / "tokens.parquet")
     assert dict(zip(table["id"].to_pylist(), table["tokens"].to_pylist(), strict=True)) == expected
     assert table.schema.metadata == pq.read_schema(parts_in(out)[0]).metadata
+
+
+def test_links_to_folders_are_followed_once_and_after_all_else(clips, expected, model, tmp_path):
+    write_folder(tmp_path / "in", {id: data for id, data in clips.items() if not id.startswith("ben")})
+    write_folder(tmp_path / "elsewhere", {"one": clips["ben/one"], "three": clips["ben/three"]})
+    (tmp_path / "in" / "ben").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "in" / "notes.txt").write_text("no audio")
+    assert tokenize(tmp_path / "in", tmp_path / "out", model) == 0
+    assert tokens_in(tmp_path / "out") == expected
+    assert [row["id"] for row in rows_in(tmp_path / "out")][-2:] == ["ben/one", "ben/three"]
+
+
+def test_json_tells_of_the_run(corpus, model, tmp_path, capsys):
+    (corpus / "bad.wav").write_bytes(b"RIFF")
+    assert tokenize(corpus, tmp_path / "out", model, "--json", "--unit-hours", 0.0005) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert (report["n_done"], report["n_failed"], report["n_units"], report["n_resumed"]) == (5, 1, 3, 0)
+    assert report["problems"][0]["id"] == "bad"
+    assert report["seconds"] == pytest.approx(sum(LENGTHS.values()) / 24_000)
+    assert report["n_frames"] == sum(len(tokens) for tokens in tokens_in(tmp_path / "out").values())
+
+
+def test_what_is_hardly_meant_is_told_of_once(model, tmp_path, capsys):
+    for name in ("a.wav", "b.wav"):
+        soundfile.write(tmp_path / name, np.full(9_600, 900.0, np.float32), 24_000, "FLOAT")
+    assert silk("tokenize", tmp_path, tmp_path / "out", "-m", model, "--workers", 1) == 0
+    assert capsys.readouterr().err.count("part 0: audio has samples of magnitude 900") == 1
 
 
 def shards(corpus: Path, model: Path, out: Path) -> str:

@@ -68,7 +68,7 @@ def _crc(data: bytes, n_bits: int, polynomial: int) -> int:
     return crc
 
 
-@pytest.mark.parametrize("minutes", [6, pytest.param(120, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("minutes", [3, pytest.param(120, marks=pytest.mark.slow)])
 def test_a_long_recording(minutes, model, tmp_path):
     rng = np.random.default_rng(0)
     with soundfile.SoundFile(tmp_path / "long.flac", "w", 24_000, 1, "PCM_16") as file:
