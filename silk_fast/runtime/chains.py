@@ -25,7 +25,7 @@ class ChainSteps:
         is_encoding: or decoding.
     """
 
-    depth, pads = 0, False
+    depth, most, pads = 0, 1, False
 
     def __init__(self, codec: OfLibrary, cuts: Chained, is_encoding: bool) -> None:
         self._codec, self._cuts, self._is_encoding = codec, cuts, is_encoding

@@ -165,11 +165,11 @@ class Driver:
         """The next step, or else when to look again."""
         times = [track.late_at for track in self._tracks() if track.late_at is not None]
         for half in self._turns:
-            tracks, n_frames = half.plan()
+            tracks, n_frames, has_room = half.plan()
             if not tracks:
                 continue
             until = min(track.ready_since for track in tracks) + self.max_wait
-            if len(tracks) < half.most and until > now:
+            if has_room and until > now:
                 times.append(until)
                 continue
             self._turns.remove(half)

@@ -41,7 +41,7 @@ class Half:
     Attributes:
         steps: of signals that advance bit by bit; None of a codec that is not causal.
         has_batches: whether whole signals of one length go together, without steps.
-        most: signals that a step may have.
+        most: signals that a batch may have.
         free: slots that no signal has.
         live: signals that have one; the one served longest ago comes first.
         queue: signals that want one.
@@ -58,11 +58,9 @@ class Half:
             direction: Direction = Encoding(codec.model) if way == "encode" else Decoding(codec.model)
             if codec.device.type == "cuda":
                 self.steps = GraphSteps(direction, n_slots, n_frames or 1, Cuda(codec.device), deterministic)
-                self.most = n_slots
             else:
                 n_frames = n_frames or (1 if deterministic else None)
                 self.steps = EagerSteps(direction, n_slots, n_frames, deterministic)
-                self.most = direction.most_rows or n_slots
         self.free = list(range(n_slots - 1, -1, -1))
         self.live: list[Track] = []
         self.queue: deque[Track] = deque()
@@ -108,18 +106,18 @@ class Half:
         self.admit()
         return True
 
-    def plan(self) -> tuple[list[Track], int]:
-        """Choose signals that could advance together, and by how many frames."""
+    def plan(self) -> tuple[list[Track], int, bool]:
+        """Choose signals that could advance together, by how many frames, and whether others could join them."""
         ready = [track for track in self.live if track.n_ready]
         if not ready:
-            return [], 0
+            return [], 0, False
         first = ready[0]
         if first.is_whole or not self.steps:
             alike = [track for track in ready if track.is_whole and track.n_held == first.n_held]
-            return alike[: self.most], first.n_ready
+            return alike[: self.most], first.n_ready, len(alike) < self.most
         ready = [track for track in ready if not track.is_whole]
         n_tracks, n_frames = self.steps.plan([track.n_ready for track in ready])
-        return ready[:n_tracks], n_frames
+        return ready[:n_tracks], n_frames, n_tracks < self.steps.most
 
     def taken(self, tracks: list[Track], n_frames: int) -> Step:
         """Take the next frames of signals, whose turn is over then."""

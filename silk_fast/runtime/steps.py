@@ -105,6 +105,9 @@ class Steps(Protocol):
     depth: int
     """Steps that may be on their way while the next is prepared."""
 
+    most: int
+    """Signals that a step may have."""
+
     multiple: int
     """Frames that a signal takes at a time, but at its end."""
 
@@ -135,13 +138,13 @@ class EagerSteps:
 
     def __init__(self, direction: Direction, n_slots: int, n_frames: int | None = None, fixed: bool = False) -> None:
         self.direction, self.n_slots, self.n_frames, self.fixed = direction, n_slots, n_frames, fixed
-        self.multiple = n_frames or 1
+        self.multiple, self.most = n_frames or 1, direction.most_rows or n_slots
         with torch.inference_mode(False):
             self.state = direction.initial_state(n_slots + 1)  # the last row is nobody's
         self._views: dict[tuple[int, int], State] = {}
 
     def plan(self, n_ready: Sequence[int]) -> tuple[int, int]:
-        n_rows = min(len(n_ready), self.direction.most_rows or self.n_slots)
+        n_rows = min(len(n_ready), self.most)
         if self.n_frames:
             return n_rows, self.n_frames
         n_most = self.direction.most_frames // n_rows**2  # one frame each of many is faster than several of them

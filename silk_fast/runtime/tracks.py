@@ -67,7 +67,7 @@ class Track:
         shape = (codec.n_channels, 0) if self._is_audio else (0, codec.tokens_per_frame)
         self._held = torch.zeros(shape, dtype=torch.float32 if self._is_audio else torch.int32)
         self._n_pushed = self._n_taken = self._n_done = 0  # samples or frames; frames; frames
-        self._n_skip = 0 if self._is_audio else getattr(codec, "output_delay", 0)  # samples of what is decoded
+        self._n_skip = 0 if self._is_audio else codec.output_delay  # samples of what is decoded
         self._waiting: deque[tuple[Future, int]] = deque()  # and the frames that it takes
         self._done: list[Tensor] = []
         self.slot: int | None = None
