@@ -87,7 +87,7 @@ setup(
         "train": ["tensorboard>=2.16"],
         "eval": ["pystoi>=0.4", "pesq>=0.0.4"],
         "tokenize": ["pyarrow>=17"],
-        "ray": ["silk_fast[tokenize]", "ray[data]>=2.40"],
+        "ray": ["silk_fast[tokenize]", "ray[data]>=2.60"],
         "test": [
             "silk_fast[codecs]",
             "silk_fast[train]",
