@@ -26,7 +26,7 @@ def peak_bytes(*command: object) -> int:
     """Peak resident memory of a command that must succeed."""
     launcher = [sys.executable, "-S", "-c", LAUNCHER, *(str(part) for part in command)]
     done = subprocess.run(launcher, capture_output=True, text=True, check=True)
-    return int(done.stdout) * (1 if sys.platform == "darwin" else 1024)
+    return int(done.stdout.splitlines()[-1]) * (1 if sys.platform == "darwin" else 1024)
 
 
 def coding_peaks(source: Path, *options: object, suffix: str = ".silk", decoding: tuple = ()) -> tuple[int, int]:

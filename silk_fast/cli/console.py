@@ -120,6 +120,30 @@ def positive(text: str, most: int = 2**31 - 1) -> int:
     return int(digits)
 
 
+def number(text: str, kind: type, is_valid: Callable[[Any], bool], expected: str) -> Any:
+    """Parse a number.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none, or not valid.
+    """
+    try:
+        value = kind(text)
+    except ValueError:
+        value = None
+    if value is None or not is_valid(value):
+        raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
+    return value
+
+
+def hours(text: str) -> float:
+    """Parse a number of hours.
+
+    Raises:
+        argparse.ArgumentTypeError: anything else.
+    """
+    return number(text, float, lambda value: 0 < value < math.inf, "a number of hours > 0")
+
+
 def model_of(arguments: argparse.Namespace) -> str:
     """Give the name of the model that the arguments ask for."""
     return MODEL if arguments.model is None else arguments.model
@@ -146,7 +170,8 @@ def sample_rate(text: str) -> int:
 class Commands:
     """The commands of a parser, and the arguments that several of them take.
 
-    ``common``, ``model`` and ``runs`` are argparse parents: messages, the model's name, where and how to run it.
+    ``common``, ``model``, ``place`` and ``faster`` are argparse parents: messages, the model's name, where it runs, and
+    how; ``device`` is a place with threads, and ``runs`` all but messages.
     """
 
     def __init__(self, parser: argparse.ArgumentParser) -> None:
@@ -156,15 +181,17 @@ class Commands:
         self.common.add_argument("--json", action="store_true", help="print one JSON object on standard output")
         self.model = argparse.ArgumentParser(add_help=False)
         self.model.add_argument("-m", "--model", help=f"bundled name, directory or hub id (default: {MODEL})")
-        self.device = argparse.ArgumentParser(add_help=False)
-        self.device.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 or auto (default: %(default)s)")
+        self.place = argparse.ArgumentParser(add_help=False)
+        self.place.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 or auto (default: %(default)s)")
+        self.device = argparse.ArgumentParser(add_help=False, parents=[self.place])
         self.device.add_argument("--threads", type=thread_count, help="CPU threads (default: all cores)")
-        self.runs = argparse.ArgumentParser(add_help=False, parents=[self.model, self.device])
-        self.runs.add_argument(
+        self.faster = argparse.ArgumentParser(add_help=False)
+        self.faster.add_argument(
             "--accelerate",
             action=argparse.BooleanOptionalAction,
             help="swap faster operations into the codec (default: on a CPU; the kernels for GPUs when asked for)",
         )
+        self.runs = argparse.ArgumentParser(add_help=False, parents=[self.model, self.device, self.faster])
 
     def add(
         self, name: str, run: Callable, description: str, parents: list[argparse.ArgumentParser]

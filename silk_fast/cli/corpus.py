@@ -3,7 +3,7 @@
 import argparse
 import os
 
-from silk_fast.cli.console import Commands, Console, positive
+from silk_fast.cli.console import Commands, Console, hours, number, positive
 
 
 def add_corpus_command(subparsers: argparse._SubParsersAction, commands: Commands) -> None:
@@ -12,7 +12,7 @@ def add_corpus_command(subparsers: argparse._SubParsersAction, commands: Command
     command = subparsers.add_parser("corpus", help=description, description=description, parents=[commands.common])
     command.set_defaults(run=run_corpus)
     command.add_argument("folder", metavar="FOLDER", help="where the corpus is made or continued")
-    command.add_argument("--hours", type=_hours, default=10.0, help="hours of speech (default: %(default)s)")
+    command.add_argument("--hours", type=hours, default=10.0, help="hours of speech (default: %(default)s)")
     command.add_argument("--seed", type=_seed, default=0, help="decides every clip (default: %(default)s)")
     command.add_argument("--workers", type=positive, default=os.cpu_count(), help="processes (default: all cores)")
     command.add_argument("--languages", nargs="+", metavar="LANGUAGE", help="such as en de (default: all there are)")
@@ -76,19 +76,5 @@ def _tell(folder: str, summary: dict, console: Console) -> None:
     console.result({"folder": folder, **summary}, lines)
 
 
-def _number(text: str, kind: type, is_valid, expected: str):
-    try:
-        number = kind(text)
-    except ValueError:
-        number = None
-    if number is None or not is_valid(number):
-        raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
-    return number
-
-
-def _hours(text: str) -> float:
-    return _number(text, float, lambda hours: 0 < hours < float("inf"), "a number of hours > 0")
-
-
 def _seed(text: str) -> int:
-    return _number(text, int, lambda seed: seed >= 0, "a whole number >= 0")
+    return number(text, int, lambda seed: seed >= 0, "a whole number >= 0")

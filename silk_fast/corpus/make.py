@@ -2,14 +2,12 @@
 
 import itertools
 import os
-import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from pathlib import Path
 
 from silk_fast.corpus.clips import clip_path, is_intact, make_clip
@@ -19,6 +17,7 @@ from silk_fast.corpus.plan import CorpusSettings
 from silk_fast.corpus.voices import DIALECTS, HELDOUT_LANGUAGES
 from silk_fast.errors import SilkError, SilkInputError
 from silk_fast.files import cannot_write
+from silk_fast.processes import obey_parent
 
 _CHUNK = 8  # clips per task of a process
 
@@ -140,7 +139,7 @@ def _chunks(tasks: Iterator[_Task], workers: int) -> Generator[list[Row], None, 
     if workers == 1:
         for task in tasks:
             yield _make_chunk(*task)
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_obey_parent)
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=obey_parent)
     try:
         pending = deque(pool.submit(_make_chunk, *next(tasks)) for _ in range(2 * workers))
         while True:
@@ -150,16 +149,3 @@ def _chunks(tasks: Iterator[_Task], workers: int) -> Generator[list[Row], None, 
         raise SilkError("a process that makes clips was killed, expected it to finish; run again to go on") from error
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _obey_parent() -> None:
-    """Leave interrupts to the parent, in a worker, and do not outlive a parent that was killed."""
-    parent = parent_process()
-    assert parent is not None, "a worker is a process that another has started"
-
-    def follow() -> None:
-        parent.join()
-        os._exit(1)
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=follow, daemon=True).start()

@@ -1,0 +1,16 @@
+from pathlib import Path
+
+import pytest
+
+from tests.runtime import corpora
+
+
+@pytest.fixture(scope="session")
+def clips() -> dict[str, bytes]:
+    return corpora.corpus()
+
+
+@pytest.fixture
+def corpus(tmp_path, clips) -> Path:
+    """A folder with the clips."""
+    return corpora.write_folder(tmp_path / "corpus", clips)
