@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SUBTYPES = {"16": "PCM_16", "24": "PCM_24", "32": "PCM_32", "float": "FLOAT"}
 CODES = ".safetensors"
+OF_CODES = "of the codec: directory or hub id"
 QUALITY = {  # option of the command: what it is called by the codecs that have it
     "bandwidth": {"encodec": "bandwidth"},
     "codebooks": {"dac": "n_quantizers", "mimi": "num_quantizers"},
@@ -86,7 +87,7 @@ def _refuse(arguments: argparse.Namespace, names: tuple[str, ...], why: str) -> 
             raise SilkInputError(f"--{name} {why}")
 
 
-def _options_of_codec(arguments: argparse.Namespace) -> dict[str, Any]:
+def options_of_codec(arguments: argparse.Namespace) -> dict[str, Any]:
     """Options of ``encode_long`` that the arguments ask for.
 
     Raises:
@@ -110,7 +111,7 @@ def _options_of_codec(arguments: argparse.Namespace) -> dict[str, Any]:
 def run_encode(arguments: argparse.Namespace, console: Console) -> int:
     from silk_fast.runtime.transcode import Transcoder
 
-    options = _options_of_codec(arguments)
+    options = options_of_codec(arguments)
     console.check_output("-" if arguments.output is None and "-" in arguments.inputs else arguments.output)
     suffix, what = (CODES, "codes") if arguments.codec else (".silk", "tokens")
     plan = plan_files(arguments.inputs, arguments.output, SUFFIXES, suffix)
@@ -187,6 +188,14 @@ def run_decode(arguments: argparse.Namespace, console: Console) -> int:
     return transcode_all(console, plan, arguments.force, decode)
 
 
+def add_codec_arguments(command: argparse.ArgumentParser, what: str) -> None:
+    """Add the arguments that choose a codec of another library, which is ``what``; for :func:`options_of_codec`."""
+    command.add_argument("--codec", choices=NAMES, help=what)
+    command.add_argument("--weights", metavar="MODEL", help=OF_CODES)
+    command.add_argument("--bandwidth", type=float, metavar="KBIT", help="kbit/s of EnCodec (default: its lowest)")
+    command.add_argument("--codebooks", type=positive, metavar="N", help="of DAC and Mimi (default: all)")
+
+
 def add_commands(commands: Commands) -> None:
     files = argparse.ArgumentParser(add_help=False)
     files.add_argument("inputs", nargs="+", metavar="INPUT", help="files or folders; - is standard input")
@@ -194,14 +203,10 @@ def add_commands(commands: Commands) -> None:
     files.add_argument("-f", "--force", action="store_true", help="overwrite existing files")
     files.add_argument("--any-suffix", action="store_true", help="whatever the output's name says of its content")
     parents = [files, commands.runs, commands.common]
-    of_codes = "of the codec: directory or hub id"
     encode = commands.add("encode", run_encode, "Encode audio files into .silk files, or codes.", parents)
-    encode.add_argument("--codec", choices=NAMES, help="of another library; its codes go into .safetensors files")
-    encode.add_argument("--weights", metavar="MODEL", help=of_codes)
-    encode.add_argument("--bandwidth", type=float, metavar="KBIT", help="kbit/s of EnCodec (default: its lowest)")
-    encode.add_argument("--codebooks", type=positive, metavar="N", help="of DAC and Mimi (default: all)")
+    add_codec_arguments(encode, "of another library; its codes go into .safetensors files")
     decode = commands.add("decode", run_decode, "Decode .silk files, and codes, into audio files.", parents)
-    decode.add_argument("--weights", metavar="MODEL", help=f"{of_codes} (default: what the file names, if it is here)")
+    decode.add_argument("--weights", metavar="MODEL", help=f"{OF_CODES} (default: what the file names, if it is here)")
     formats = [suffix[1:] for suffix in FORMATS]
     decode.add_argument("--format", choices=formats, help="of the output (default: that of its name, or wav)")
     decode.add_argument("--bits", choices=SUBTYPES, help="sample format (default: 16, or the format's own)")
