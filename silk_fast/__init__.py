@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from silk_fast.config import SilkConfig
 from silk_fast.errors import (
     SilkAudioError,
+    SilkBusyError,
     SilkConfigError,
     SilkError,
     SilkFileError,
@@ -27,6 +28,7 @@ __all__ = [
     "EncodedAudio",
     "Report",
     "SilkAudioError",
+    "SilkBusyError",
     "SilkCodec",
     "SilkConfig",
     "SilkConfigError",

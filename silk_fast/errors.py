@@ -41,5 +41,9 @@ class SilkTrainingError(SilkError):
     """Training cannot go on: a loss that is not finite, collapsed latents, or a checkpoint that cannot be used."""
 
 
+class SilkBusyError(SilkError):
+    """An engine has as much waiting as its queue holds, or is closed: come back later."""
+
+
 class SilkWarning(UserWarning):
     """What goes on, but is hardly meant: samples far beyond [-1, 1], or weights in half precision."""

@@ -1,17 +1,13 @@
 """The models that commands run: on which device, accelerated or not."""
 
 import argparse
-import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from silk_fast.cli.console import model_of
 from silk_fast.errors import SilkInputError, SilkModelError
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from silk_fast.acceleration import Report
     from silk_fast.reference.codec import SilkCodec
     from silk_fast.runtime.codecs import CodecTranscoder
 
@@ -39,12 +35,10 @@ def pick_device(arguments: argparse.Namespace) -> str:
 
 def load_codec(arguments: argparse.Namespace) -> "tuple[SilkCodec, str]":
     """Load the codec that the arguments ask for, on its device and accelerated or not, and hash its weights."""
-    from silk_fast.reference.codec import SilkCodec
+    from silk_fast.runtime.codec import load
 
-    codec = SilkCodec.from_pretrained(model_of(arguments), device=pick_device(arguments))
-    sha256 = codec.weights_sha256
-    _accelerate(codec, arguments)
-    return codec, sha256
+    loaded = load("silk", model_of(arguments), device=pick_device(arguments), accelerate=arguments.accelerate)
+    return cast("SilkCodec", loaded.model), loaded.weights_sha256
 
 
 def load_other_codec(
@@ -65,31 +59,18 @@ def load_other_codec(
         SilkInputError: no such device, or an option that the codec has not.
         SilkModelError: no such weights, or no library to load them.
     """
-    from silk_fast.codecs.pretrained import load_model
-    from silk_fast.reference.pretrained import weights_sha256
+    from silk_fast.runtime.codec import load
     from silk_fast.runtime.codecs import CodecTranscoder
 
-    device = pick_device(arguments)
+    where = {"device": pick_device(arguments), "accelerate": arguments.accelerate}
     try:
-        model = load_model(name, weights, local_only=arguments.weights is None)
+        loaded = load(name, weights, local_only=arguments.weights is None, **where)
     except SilkModelError as error:
         if arguments.weights is None:
             raise SilkModelError(f"{error}; give --weights") from error
         raise
-    sha256 = weights_sha256(model)
-    model = model.to(device)
-    transcoder = CodecTranscoder(name, weights, model, sha256, options or {}, notice)  # checks the options
-    report = _accelerate(model, arguments)
+    transcoder = CodecTranscoder(name, weights, loaded.model, loaded.weights_sha256, options or {}, notice)
+    report = loaded.report
     if report and not report.swapped:
         notice(f"{name} runs as {transcoder.library} has it: {next(iter(report.refused.values()), 'nothing to swap')}")
     return transcoder
-
-
-def _accelerate(model: "nn.Module", arguments: argparse.Namespace) -> "Report | None":
-    from silk_fast.acceleration import accelerate_
-
-    wanted = arguments.accelerate
-    if wanted is None:  # Triton's interpreter, where it is on, would run the kernels: it is there to debug
-        on_cpu = next(model.parameters()).device.type == "cpu"
-        wanted = on_cpu and os.environ.get("TRITON_INTERPRET") != "1"
-    return accelerate_(model) if wanted else None

@@ -242,15 +242,20 @@ def unpack(cuts: Cuts, codes: Codes, model: nn.Module) -> Any:
     if not 0 <= int(frames.min()) <= int(frames.max()) < n_entries:
         raise SilkFormatError(f"codes are {frames.min()} .. {frames.max()}, the model's 0 .. {n_entries - 1}")
     frames = frames.long()
-    if is_staged:
-        return [stage.reshape(1, -1) for stage in frames.split(_widths(cuts), 1)]
-    if (codes.last_chunk_frames is None) != (len(cuts.strides) == 1):
+    if not is_staged and (codes.last_chunk_frames is None) != (len(cuts.strides) == 1):
         raise SilkFormatError("only one of file and model is in chunks")
     if codes.last_chunk_frames is None:
-        return cuts.join([frames.T[None]])
+        return cuts.join(arranged(codes.codec, cuts, frames[None]))
     scales = codes.tensors["scales"]
     sizes = torch.full((1, len(scales)), codes.last_chunk_frames)
     return cuts.join([frames.view(len(scales), -1, frames.shape[1]).permute(2, 1, 0)[None], scales[None, None], sizes])
+
+
+def arranged(codec: str, cuts: Cuts, tokens: Tensor) -> list[Tensor]:
+    """Results that ``cuts.join`` takes, of tokens ``[B, frames, K]`` that :func:`pack` laid out, in no chunks."""
+    if codec == "snac":
+        return [stage.flatten(1) for stage in tokens.split(_widths(cuts), 2)]
+    return [tokens.transpose(1, 2)]
 
 
 def _widths(cuts: Cuts) -> list[int]:

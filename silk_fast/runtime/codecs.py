@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from silk_fast.audio import AudioReader, AudioWriter
 from silk_fast.codecs.files import Codes, pack, unpack, write_codes
@@ -20,9 +20,8 @@ from silk_fast.codecs.long import cuts_of, decode_long, encode_long
 from silk_fast.codecs.pretrained import codec_module
 from silk_fast.errors import SilkFormatError, SilkModelError
 from silk_fast.files import Source
+from silk_fast.runtime.codec import padded
 from silk_fast.runtime.transcode import Progress, Transcoded, no_progress
-
-DROP_THE_REST = ("dac", "oobleck")  # of the signal, where it does not fill a frame; the others pad it themselves
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ class CodecTranscoder:
             blocks = np.concatenate(list(reader))
         n_samples = len(blocks)
         audio = torch.from_numpy(blocks).view(n_samples, cuts.n_channels).T[None]
-        encoded = encode_long(self.model, self._padded(audio, cuts.hop), **self.options)
+        encoded = encode_long(self.model, padded(self.name, audio, cuts.hop), **self.options)
         tensors, last_chunk_frames = pack(self.name, cuts, encoded)
         codes = Codes(
             codec=self.name,
@@ -91,12 +90,6 @@ class CodecTranscoder:
         write_codes(target, codes)
         progress(n_samples / cuts.sample_rate, n_samples / cuts.sample_rate)
         return Transcoded(n_samples, len(codes.frames), codes.n_tokens, cuts.sample_rate)
-
-    def _padded(self, audio: Tensor, hop: int) -> Tensor:
-        """Audio with zeros behind it: to a frame, or to whole frames where the rest of the signal would be lost."""
-        n_samples = audio.shape[-1]
-        n_more = -n_samples % hop if self.name in DROP_THE_REST else max(0, hop - n_samples)
-        return F.pad(audio, (0, n_more))
 
     def decode(
         self,

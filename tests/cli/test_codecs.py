@@ -297,7 +297,7 @@ def test_on_a_cpu_it_is_accelerated_unless_asked_not_to(option, interpreted, is_
 @pytest.mark.parametrize("name", NAMES)
 def test_a_library_that_is_left_alone_is_said_to_be(name, saved, monkeypatch):
     report = Report((Swap("", "Model", "all", None, "it was not tested"),))
-    monkeypatch.setattr(acceleration, "accelerate_", lambda model: report)
+    monkeypatch.setattr(acceleration, "accelerate_", lambda model, **policy: report)
     said = []
     transcoder = load_other_codec(arguments_of(accelerate=True), name, str(saved(name)), said.append)
     assert said == [f"{name} runs as {transcoder.library} has it: it was not tested"]
