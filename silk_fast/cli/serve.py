@@ -1,7 +1,9 @@
 """``silk serve``: a codec as a server of HTTP and WebSocket, with a page to try it."""
 
 import argparse
+import errno
 import ipaddress
+import os
 import signal
 import socket
 import sys
@@ -69,12 +71,10 @@ def _listening(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
-        advice = (
-            "expected a free one; --port 0 takes any"
-            if "in use" in str(error)
-            else "expected an address of this machine"
-        )
-        raise SilkInputError(f"cannot listen at {host} port {port}: {error.strerror}; {advice}") from error
+        is_taken = error.errno == errno.EADDRINUSE
+        why = os.strerror(errno.EADDRINUSE) if is_taken else error.strerror
+        expected = "a free one; --port 0 takes any" if is_taken else "an address of this machine"
+        raise SilkInputError(f"cannot listen at {host} port {port}: {why}, expected {expected}") from error
 
 
 def _codec_of(arguments: argparse.Namespace) -> "tuple[Codec, str]":

@@ -14,9 +14,9 @@ from typing import Any
 
 OPTIONS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--hide-scrollbars",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
     "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",
-    "--remote-debugging-port=0",
+    "--hide-scrollbars", "--remote-debugging-port=0",
 )  # fmt: skip
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import uvicorn
+
 from silk_fast.runtime.codec import Codec
 from silk_fast.runtime.engine import Engine
-
 from silk_fast.runtime.serve.app import make_app
 from silk_fast.runtime.serve.service import Limits, Service
 

@@ -11,7 +11,6 @@ pytest.importorskip("fastapi", reason="no fastapi: pip install 'silk_fast[serve]
 pytest.importorskip("websockets", reason="no websockets: pip install 'silk_fast[serve]'")
 
 from silk_fast.runtime.codec import open_codec
-
 from tests.programs import needs
 from tests.runtime.browser import browsing
 from tests.runtime.serving import serving
@@ -27,14 +26,19 @@ def codec(model):
 
 
 @pytest.fixture(scope="module")
-def server(codec):
+def encoded() -> list[torch.Tensor]:
+    """What the engine was asked to encode."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def server(codec, encoded):
     with serving(codec, max_seconds=30.0) as running:
-        running.encoded = []  # what the engine was asked to encode
         submit = running.service.engine.submit
 
         def noted(direction, item, **options):
             if direction == "encode":
-                running.encoded.append(item)
+                encoded.append(item)
             return submit(direction, item, **options)
 
         running.service.engine.submit = noted
@@ -57,14 +61,14 @@ def shown_tokens(page) -> np.ndarray:
     )
 
 
-def test_page_records_encodes_and_plays(page, server, codec):
+def test_page_records_encodes_and_plays(page, encoded, codec):
     page.press("r")
     page.wait_for("document.body.dataset.state === 'recording'")
     page.wait_for("parseFloat(document.querySelector('#status').textContent.split(', ')[1]) >= 1.2")
     page.press("r")
     page.wait_for(f"{READY} && !document.querySelector('#result').hidden")
     assert page.evaluate("document.querySelector('#error').hidden")
-    audio = server.encoded[-1]
+    audio = encoded[-1]
     assert audio.shape[1] > 24_000
     assert audio.abs().max() > 0.05, "the microphone was silent"
     assert np.array_equal(shown_tokens(page), codec.encode(audio[None])[0].numpy())
@@ -85,13 +89,13 @@ PIXELS = """(id) => {
 }"""
 
 
-def test_page_reads_what_the_server_and_the_browser_read(page, server, codec, tmp_path):
+def test_page_reads_what_the_server_and_the_browser_read(page, encoded, codec, tmp_path):
     path = tmp_path / "short.flac"
     soundfile.write(path, speech(30_000)[0, 0].numpy(), 24_000)
-    n_before = len(server.encoded)
+    n_before = len(encoded)
     page.choose(path)
     page.wait_for(f"{READY} && document.querySelector('#about-original').textContent.includes('short.flac')")
-    assert len(server.encoded) == n_before + 1
+    assert len(encoded) == n_before + 1
     samples, _ = soundfile.read(path, dtype="float32")
     assert np.array_equal(shown_tokens(page), codec.encode(torch.from_numpy(samples)[None, None])[0].numpy())
     for picture in ("seek-original", "seek-tokens", "seek-decoded"):

@@ -19,10 +19,10 @@ pytest.importorskip("fastapi", reason="no fastapi: pip install 'silk_fast[serve]
 websockets = pytest.importorskip("websockets.sync.client", reason="no websockets: pip install 'silk_fast[serve]'")
 
 import soundfile  # noqa: E402
-from silk_fast.runtime.codec import open_codec  # noqa: E402
 from websockets.exceptions import ConnectionClosed  # noqa: E402
 
 from silk_fast.container import SilkReader  # noqa: E402
+from silk_fast.runtime.codec import open_codec  # noqa: E402
 from silk_fast.runtime.serve.app import PAGE  # noqa: E402
 from tests.runtime.serving import Running, serving  # noqa: E402
 from tests.runtime.test_serve_refusals import BAD_SOUND, BAD_TOKENS, LATER, wav  # noqa: E402

@@ -27,11 +27,24 @@ def process(*arguments: object):
             server.kill()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_serve_ends_in_good_order(number, model):
-    with process("-m", model, "--slots", 2) as (server, url):
+def status(url: str, host: str) -> int:
+    request = urllib.request.Request(f"{url}/health", headers={"host": host})
+    try:
+        return urllib.request.urlopen(request).status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def slowly(number: signal.Signals):
+    return pytest.param(number, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, slowly(signal.SIGINT), slowly(signal.SIGHUP)])
+def test_serve_answers_to_its_names_and_ends_in_good_order(number, model):
+    with process("-m", model, "--slots", 2, "--allow-host", "Speech.example") as (server, url):
         assert url.startswith("http://127.0.0.1:")
         assert json.load(urllib.request.urlopen(f"{url}/health"))["slots"] == 2
+        assert [status(url, host) for host in ("speech.example", "localhost", "other.example")] == [200, 200, 403]
         with socket.create_connection(url[7:].split(":")):  # that asks for nothing
             server.send_signal(number)
             assert server.wait(15) == 0
@@ -43,7 +56,7 @@ def test_serve_a_port_in_use(model, capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert silk("serve", "-m", model, "--port", port) == 1
-    why = "Address already in use; expected a free one; --port 0 takes any"
+    why = "Address already in use, expected a free one; --port 0 takes any"
     assert capsys.readouterr().err == f"silk: cannot listen at 127.0.0.1 port {port}: {why}\n"
 
 
@@ -70,16 +83,3 @@ def test_serve_without_its_packages_names_the_extra(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     assert silk("serve", "--port", 0) == 1
     assert "pip install 'silk_fast[serve]'" in capsys.readouterr().err
-
-
-def test_serve_a_proxy_calls_it_by_the_name_that_was_allowed(model):
-    with process("-m", model, "--allow-host", "Speech.example") as (_, url):
-
-        def status(host: str) -> int:
-            request = urllib.request.Request(f"{url}/health", headers={"host": host})
-            try:
-                return urllib.request.urlopen(request).status
-            except urllib.error.HTTPError as error:
-                return error.code
-
-        assert [status(host) for host in ("speech.example", "localhost", "other.example")] == [200, 200, 403]

@@ -12,9 +12,9 @@ pytest.importorskip("fastapi", reason="no fastapi: pip install 'silk_fast[serve]
 websockets = pytest.importorskip("websockets.sync.client", reason="no websockets: pip install 'silk_fast[serve]'")
 
 import soundfile  # noqa: E402
-from silk_fast.runtime.codec import open_codec  # noqa: E402
 from websockets.exceptions import ConnectionClosed, InvalidStatus  # noqa: E402
 
+from silk_fast.runtime.codec import open_codec  # noqa: E402
 from tests.runtime.serving import serving  # noqa: E402
 from tests.support import speech  # noqa: E402
 

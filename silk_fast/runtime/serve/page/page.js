@@ -164,14 +164,14 @@ function show() {
     const bits = encoded.n_frames * model.bits_per_frame;
     const pcm = 16 * encoded.n_samples * model.n_channels;
     facts.push(["Size", `${count(bits / 8)} bytes`, `1/${Math.round(pcm / bits)} of 16-bit sound`]);
-    facts.push(["Bit rate", `${count(Math.round(bits / length))} bit/s`, ""]);
+    facts.push(["Bit rate", `${count(Math.round(bits / length))} bit/s`, `16-bit sound: ${count((pcm / length) / 1000)} kbit/s`]);
   }
   facts.push(["Encoding took", seconds(encodeSeconds), `${(length / encodeSeconds).toFixed(0)} × real time`]);
   facts.push(["Decoding took", seconds(decodeSeconds), `${(length / decodeSeconds).toFixed(0)} × real time`]);
   $("facts").replaceChildren(...facts.map(([name, value, more]) => {
     const group = document.createElement("div");
     for (const [tag, text] of [["dt", name], ["dd", value]]) group.append(Object.assign(document.createElement(tag), { textContent: text }));
-    group.lastChild.append(Object.assign(document.createElement("small"), { textContent: more && ` ${more}` }));
+    group.lastChild.append(Object.assign(document.createElement("small"), { textContent: more }));
     return group;
   }));
   $("result").hidden = false;

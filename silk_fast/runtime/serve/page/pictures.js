@@ -52,7 +52,7 @@ const hertz = (mels) => 700 * Math.expm1(mels);
 
 /** Draw the spectrogram of samples over so many seconds; frequencies by the mel scale, low ones below. */
 export function drawSpectrogram(canvas, samples, rate, seconds) {
-  const { context, width, height } = prepared(canvas);
+  const { context, width, height, scale } = prepared(canvas);
   const hann = Float32Array.from({ length: SIZE }, (_, i) => 0.5 - 0.5 * Math.cos((2 * Math.PI * i) / SIZE));
   const bins = Array.from({ length: height }, (_, y) => {
     const at = (hertz((mel(rate / 2) * (height - 1 - y)) / (height - 1)) * SIZE) / rate;
@@ -78,6 +78,15 @@ export function drawSpectrogram(canvas, samples, rate, seconds) {
   const image = context.createImageData(width, height);
   levels.forEach((level, i) => paint(image.data, i, (level - floor) / RANGE));
   context.putImageData(image, 0, 0);
+  context.font = `${11 * scale}px system-ui, sans-serif`;
+  context.textBaseline = "middle";
+  context.shadowColor = "#000";
+  context.shadowBlur = 4 * scale;
+  context.fillStyle = "#e4e8ea";
+  for (const tick of [1000, 2000, 4000, 8000].filter((tick) => tick < 0.8 * rate / 2)) {
+    const y = (height - 1) * (1 - mel(tick) / mel(rate / 2));
+    context.fillText(`${tick / 1000} kHz`, 7 * scale, y);
+  }
 }
 
 function paint(data, i, at) {
