@@ -206,6 +206,18 @@ def test_serve_every_way_of_every_length(way, server, clips):
         way(server, clip)
 
 
+def test_serve_formats_hold_the_same_samples_as_files_of_silk_decode(server, codec, clips, tmp_path):
+    from silk_fast.audio import save
+
+    decoded = codec.decode(clips[-1].tokens[None])[0, 0, : clips[-1].pcm.shape[1]]
+    save(tmp_path / "a.wav", decoded.numpy())
+    expected = soundfile.read(tmp_path / "a.wav", dtype="int16")[0]
+    for name in ("wav", "pcm", "flac"):
+        body = server.ask(f"/v1/codec/decode?response_format={name}", clips[-1].json).body
+        samples = np.frombuffer(body, "<i2") if name == "pcm" else soundfile.read(io.BytesIO(body), dtype="int16")[0]
+        assert np.mean(samples != expected) < 0.01, name
+
+
 def test_serve_sound_of_another_rate_and_with_channels_is_read_as_silk_encode_does(server, codec, tmp_path):
     from silk_fast.audio import load
 

@@ -67,6 +67,10 @@ BAD_TOKENS = {
     "true": (rows(True), "SilkInputError"),
     "negative": (rows(-1), "SilkInputError"),
     "too large": (rows(2**31 - 1), "SilkInputError"),
+    "too large at the end": (
+        json.dumps({"tokens": [[0] * N_TOKENS] * 30 + [[2**21] * N_TOKENS]}).encode(),
+        "SilkInputError",
+    ),
     "no int32": (rows(2**40), "SilkInputError"),
     "no int64": (rows(2**70), "SilkInputError"),
     "no digits": (rows(0).replace(b"[0,", b"[" + b"9" * 5000 + b","), "SilkFormatError"),
