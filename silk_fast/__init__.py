@@ -13,6 +13,7 @@ from silk_fast.errors import (
     SilkFormatError,
     SilkInputError,
     SilkModelError,
+    SilkTimeoutError,
     SilkWarning,
 )
 
@@ -37,6 +38,7 @@ __all__ = [
     "SilkFormatError",
     "SilkInputError",
     "SilkModelError",
+    "SilkTimeoutError",
     "SilkWarning",
     "Stream",
     "accelerate_",

@@ -42,7 +42,11 @@ class SilkTrainingError(SilkError):
 
 
 class SilkBusyError(SilkError):
-    """An engine has as much waiting as its queue holds, or is closed: come back later."""
+    """An engine has as much waiting as its queue holds, or was closed."""
+
+
+class SilkTimeoutError(SilkError, TimeoutError):
+    """What was asked of an engine took longer than the caller would wait."""
 
 
 class SilkWarning(UserWarning):

@@ -18,6 +18,7 @@ from silk_fast.errors import SilkAudioError, SilkInputError
 from silk_fast.files import Source, cannot_read, input_name, open_seekable
 
 _MOST_VALUES = 2**22  # decoded at once
+_MOST_COLUMNS = 6  # that are added up one after the other; NumPy adds more of them in another order
 _MP3_SLACK = 2304  # samples, two MPEG frames: encoders disagree on whether the header frame counts
 
 
@@ -25,6 +26,17 @@ def load(source: Source, sample_rate: int = 24_000, notice: Callable[[str], None
     """Read a whole file as mono float32 ``[n]``, n >= 1, at ``sample_rate`` in Hz. See :class:`AudioReader`."""
     with AudioReader(source, sample_rate, notice=notice) as reader:
         return np.concatenate(list(reader))
+
+
+def mixed_down(frames: np.ndarray) -> np.ndarray:
+    """Average the channels of float32 ``[n, channels]``, to the bit as ``frames.mean(axis=1)`` does."""
+    n_channels = frames.shape[1]
+    if n_channels > _MOST_COLUMNS:
+        return frames.mean(axis=1, dtype=np.float32)
+    total = frames[:, 0] + np.float32(0)  # which has no -0.0
+    for channel in range(1, n_channels):
+        total += frames[:, channel]
+    return total / np.float32(n_channels)
 
 
 class AudioReader:
@@ -170,13 +182,12 @@ class AudioReader:
                 break
             check_finite(frames, n_read, self.source_rate, self.name)
             n_read += len(frames)
-            mono = frames.mean(axis=1, dtype=np.float32)
             if self.channels == 1:
-                yield mono
+                yield mixed_down(frames)
             elif self.channels == self.source_channels:
                 yield frames
             else:
-                yield np.repeat(mono[:, None], self.channels, axis=1)
+                yield np.repeat(mixed_down(frames)[:, None], self.channels, axis=1)
         self._check_all_was_read(n_read)
 
     def _check_all_was_read(self, n_read: int) -> None:

@@ -110,6 +110,14 @@ class SilkNetwork(nn.Module):
                 f"{error}; the samples have magnitudes up to {levels}, expected audio in [-1, 1] and weights to match"
             ) from error
 
+    def encode_rows(self, audio: Tensor, encoder: EncoderState, conformer: ConformerState) -> tuple[Tensor, Tensor]:
+        """Compute what :meth:`encode_frames` does, and whether the latents of each signal are finite, bool ``[B]``.
+
+        No value is looked at, so a GPU is not waited for; where latents are not finite the tokens mean nothing.
+        """
+        with without_autocast(self):
+            return self.quantizer.encode_rows(self.conformer(self.encoder(audio, encoder), state=conformer))
+
     def decode_frames(self, tokens: Tensor, decoder: DecoderState) -> Tensor:
         """Compute audio ``[B, 1, 9600 F]`` of valid tokens ``[B, F, 19]``, after what the state has seen."""
         codes = self.quantizer.codes(tokens)

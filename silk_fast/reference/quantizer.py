@@ -95,6 +95,14 @@ class FiniteScalarQuantizer(OpsModule):
             raise SilkInputError(f"latents must be finite, got NaN or infinite values in rows {rows}")
         return self.ops.fsq_pack(z, self.levels, self.group_size)
 
+    def encode_rows(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens as of :meth:`encode`, and whether the latents of each signal are finite, bool ``[B]``.
+
+        No value is looked at, so a GPU is not waited for; where latents are not finite the tokens mean nothing.
+        """
+        z = self.norm.standardise(latents)
+        return self.ops.fsq_pack(z, self.levels, self.group_size), torch.isfinite(z).flatten(1).all(1)
+
     def decode(self, tokens: Tensor) -> Tensor:
         """Codes float32 ``[B, F, D]`` of tokens ``[B, F, G]``.
 

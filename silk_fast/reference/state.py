@@ -66,13 +66,26 @@ class State:
     @torch.no_grad()
     def reset_rows(self, rows: Sequence[int]) -> None:
         """Take these signals of the batch back to their start: every state starts as zeros."""
-        for tensor in self._tensors():
+        for tensor in self.leaves():
             tensor[rows] = 0
 
-    def _tensors(self) -> Iterator[Tensor]:
+    def rows(self: StateT, start: int, stop: int) -> StateT:
+        """Make a state of some signals of the batch that shares their memory: what is done to it is done to them."""
+
+        def view(value: Any) -> Any:
+            if isinstance(value, State):
+                return value.rows(start, stop)
+            if isinstance(value, list):
+                return [view(item) for item in value]
+            return value[start:stop] if isinstance(value, Tensor) else value
+
+        return type(self)(**{field.name: view(getattr(self, field.name)) for field in dataclasses.fields(self)})
+
+    def leaves(self) -> Iterator[Tensor]:
+        """Give every tensor itself, always in the same order."""
         for _, value in self._children():
             if isinstance(value, State):
-                yield from value._tensors()
+                yield from value.leaves()
             elif isinstance(value, Tensor):
                 yield value
 
@@ -108,7 +121,7 @@ def _check_leaf(name: str, found: Tensor, mine: Tensor) -> None:
 @contextmanager
 def unchanged_on_failure(*states: State) -> Iterator[None]:
     """Give ``states`` back their values if the block ends in an exception."""
-    tensors = [tensor for state in states for tensor in state._tensors()]
+    tensors = [tensor for state in states for tensor in state.leaves()]
     before = [tensor.clone() for tensor in tensors]
     try:
         yield

@@ -13,7 +13,7 @@ from silk_fast import __version__
 from silk_fast.arguments import shown, whole_number
 from silk_fast.codecs import NAMES
 from silk_fast.errors import SilkInputError
-from silk_fast.reference.checks import AUDIO_DTYPES, TOKEN_DTYPES, checked_device, described, peak
+from silk_fast.reference import checks
 
 if TYPE_CHECKING:
     from silk_fast.acceleration import Report
@@ -52,8 +52,14 @@ class Codec(Protocol):
     def n_frames(self, n_samples: int) -> int:
         """Count the rows of tokens of so many samples: ``ceil(n_samples / frame_samples)``.
 
-        Of a SNAC with attention it is rounded up to its windows; a Silk whose ``output_delay`` is not 0 adds that first.
+        Of a SNAC with attention it is rounded up to its windows; of a Silk ``output_delay`` is added first.
         """
+
+    def check_audio(self, audio: Tensor) -> None:
+        """Raise SilkInputError unless audio is what :meth:`encode` takes."""
+
+    def check_tokens(self, tokens: Tensor) -> None:
+        """Raise SilkInputError unless tokens are what :meth:`decode` takes."""
 
     def encode(self, audio: Tensor) -> Tensor:
         """Encode float ``[B, C, T]`` to int32 ``[B, F, K]``, F = ``n_frames(T)``, every signal as it is alone.
@@ -108,7 +114,7 @@ def load(
     from silk_fast.reference.codec import SilkCodec
     from silk_fast.reference.pretrained import weights_sha256
 
-    where = checked_device(device)
+    where = checks.checked_device(device)
     model: nn.Module
     if name == "silk":
         model = SilkCodec.from_pretrained(weights)
@@ -175,9 +181,20 @@ class Silk:
     def n_frames(self, n_samples: int) -> int:
         return self.model.config.n_frames(n_samples)
 
+    def check_audio(self, audio: Tensor) -> None:
+        checks.check_audio(audio)
+        if not audio.numel():
+            raise SilkInputError(f"audio must be [B, 1, T] with at least one sample, got shape {tuple(audio.shape)}")
+        self.model.check_level(audio)
+
+    def check_tokens(self, tokens: Tensor) -> None:
+        checks.check_tokens(tokens, self.model.quantizer.token_sizes)
+        if not tokens.numel():
+            raise SilkInputError(f"tokens must be [B, F, K] with at least one frame, got shape {tuple(tokens.shape)}")
+
     def encode(self, audio: Tensor) -> Tensor:
         """One signal after the other on a CPU, where batches do not pay."""
-        check_audio(audio, self.n_channels)
+        self.check_audio(audio)
         some = audio.split(1 if self.device.type == "cpu" else len(audio))
         return torch.cat([self.model.encode(rows).tokens for rows in some]).to(audio.device)
 
@@ -227,12 +244,21 @@ class OfLibrary:
     def n_frames(self, n_samples: int) -> int:
         return -(-whole_number("n_samples", n_samples, 0) // (self.frame_samples * self._unit)) * self._unit
 
+    def check_audio(self, audio: Tensor) -> None:
+        shape = f"[B, {self.n_channels}, T]"
+        if not isinstance(audio, Tensor) or audio.dtype not in checks.AUDIO_DTYPES:
+            raise SilkInputError(f"audio must be floating-point {shape}, got {checks.described(audio)}")
+        checks.check_values("audio", audio)
+        if audio.ndim != 3 or audio.shape[1] != self.n_channels or not audio.numel():
+            raise SilkInputError(f"audio must be {shape} with at least one sample, got shape {tuple(audio.shape)}")
+        checks.peak(audio)
+
     def encode(self, audio: Tensor) -> Tensor:
         """One signal after the other on a CPU, where what others do to the rounding of products is not exact."""
         from silk_fast.codecs.files import pack
         from silk_fast.codecs.long import encode_batch
 
-        check_audio(audio, self.n_channels)
+        self.check_audio(audio)
         max_batch = 1 if self.device.type == "cpu" else len(audio)
         signals = list(padded(self.name, audio, self.cuts.hop))
         encoded = encode_batch(self.model, signals, max_batch=max_batch, **self.options)
@@ -242,15 +268,16 @@ class OfLibrary:
         from silk_fast.codecs.files import arranged
         from silk_fast.codecs.long import decode_long
 
-        self._check_tokens(tokens)
+        self.check_tokens(tokens)
         results = arranged(self.name, self.cuts, tokens.long())
         audio = decode_long(self.model, self.cuts.join(results)).float()
         return F.pad(audio, (0, tokens.shape[1] * self.frame_samples - audio.shape[-1]))
 
-    def _check_tokens(self, tokens: Tensor) -> None:
+    def check_tokens(self, tokens: Tensor) -> None:
         shape = f"[B, F, {self.tokens_per_frame}]"
-        if not isinstance(tokens, Tensor) or tokens.dtype not in TOKEN_DTYPES:
-            raise SilkInputError(f"tokens must be int32 or int64 {shape}, got {described(tokens)}")
+        if not isinstance(tokens, Tensor) or tokens.dtype not in checks.TOKEN_DTYPES:
+            raise SilkInputError(f"tokens must be int32 or int64 {shape}, got {checks.described(tokens)}")
+        checks.check_values("tokens", tokens)
         if tokens.ndim != 3 or tokens.shape[-1] != self.tokens_per_frame or not tokens.numel():
             raise SilkInputError(f"tokens must be {shape} with at least one frame, got {tuple(tokens.shape)}")
         if tokens.shape[1] % self._unit:
@@ -258,16 +285,6 @@ class OfLibrary:
         lowest, highest = int(tokens.min()), int(tokens.max())
         if not 0 <= lowest <= highest < self._n_entries:
             raise SilkInputError(f"tokens must be in 0 .. {self._n_entries - 1}, got {lowest} .. {highest}")
-
-
-def check_audio(audio: Tensor, n_channels: int) -> None:
-    """Raise SilkInputError unless audio is floating-point ``[B, n_channels, T]``, B and T >= 1, and finite."""
-    shape = f"[B, {n_channels}, T]"
-    if not isinstance(audio, Tensor) or audio.dtype not in AUDIO_DTYPES:
-        raise SilkInputError(f"audio must be floating-point {shape}, got {described(audio)}")
-    if audio.ndim != 3 or audio.shape[1] != n_channels or not audio.numel():
-        raise SilkInputError(f"audio must be {shape} with at least one sample, got {tuple(audio.shape)}")
-    peak(audio)
 
 
 def padded(name: str, audio: Tensor, hop: int) -> Tensor:

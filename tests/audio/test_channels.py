@@ -6,6 +6,7 @@ import soundfile
 
 from silk_fast import SilkAudioError, SilkInputError
 from silk_fast.audio import FORMATS, AudioReader, AudioWriter, resample_blocks
+from silk_fast.audio.reader import mixed_down
 
 
 def noise(n: int, channels: int) -> np.ndarray:
@@ -37,6 +38,17 @@ def test_other_channels_are_mixed_down_and_given_to_all(n_channels, n_notices, t
     expected = samples if n_channels == 2 else np.repeat(samples.mean(1, keepdims=True), 2, 1)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
     assert len(said) == n_notices
+
+
+@pytest.mark.parametrize("n_channels", range(1, 10))
+def test_a_mix_has_the_bits_of_numpys_mean(n_channels):
+    samples = noise(10_007, n_channels) * np.geomspace(1e-6, 1, n_channels, dtype=np.float32)
+    samples[::7] = -0.0
+    samples[1::7] *= 1e30
+    for frames in (samples, samples[:1], samples[:9]):
+        ours, expected = mixed_down(frames), frames.mean(axis=1, dtype=np.float32)
+        assert ours.dtype == np.float32
+        assert ours.tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
