@@ -385,6 +385,14 @@ def test_serve_a_fault_is_told_as_one_and_frees_its_slot(caplog):
         running.wait_for((0, 0, 0))
 
 
+def test_serve_an_engine_that_ended_is_told_by_health(codec):
+    with serving(codec) as running:
+        assert (running.ask("/health").status, running.ask("/health").json["status"]) == (200, "ok")
+        running.service.engine.close()
+        assert (running.ask("/health").status, running.ask("/health").json["status"]) == (503, "failed")
+        assert running.ask("/v1/codec/encode", wav(np.zeros(5000))).error == (503, "SilkBusyError")
+
+
 # ---------------------------------------------------------------- what else it tells
 
 

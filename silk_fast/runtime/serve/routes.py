@@ -75,10 +75,10 @@ def make_router(service: Service) -> APIRouter:
         return {"object": "list", "data": [service.description()]}
 
     @router.get("/health")
-    async def health() -> dict[str, Any]:
-        stats = service.engine.stats()
-        counts = {"slots": stats.n_slots, "slots_busy": stats.n_busy, "queued": stats.n_queued}
-        return {"status": "ok", **counts, "open": service.n_open}
+    async def health() -> Response:
+        stats, is_open = service.engine.stats(), service.engine.is_open
+        counts = {"slots": stats.n_slots, "slots_busy": stats.n_busy, "queued": stats.n_queued, "open": service.n_open}
+        return JSONResponse({"status": "ok" if is_open else "failed", **counts}, 200 if is_open else 503)
 
     @router.get("/metrics")
     async def metrics() -> Response:
