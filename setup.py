@@ -85,7 +85,7 @@ setup(
         "hub": ["huggingface_hub>=0.30"],
         "codecs": ["transformers>=5.0", "diffusers>=0.35", "snac>=1.2"],
         "train": ["tensorboard>=2.16"],
-        "serve": ["fastapi>=0.115", "uvicorn>=0.34", "prometheus-client>=0.21", "websockets>=15"],
+        "serve": ["anyio>=4", "fastapi>=0.115", "uvicorn>=0.34", "prometheus-client>=0.21", "websockets>=15"],
         "eval": ["pystoi>=0.4", "pesq>=0.0.4"],
         "test": [
             "silk_fast[codecs]",

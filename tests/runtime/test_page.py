@@ -76,8 +76,9 @@ def test_page_records_encodes_and_plays(page, encoded, codec):
         length = page.evaluate(f"document.querySelector('#{name}').duration")
         assert length == pytest.approx(audio.shape[1] / 24_000, abs=1e-3)
         page.press({"original": "1", "decoded": "2"}[name])
-        page.wait_for(f"document.querySelector('#{name}').currentTime > 0.2")
-        assert page.evaluate(f"document.querySelector('#play-{name}').getAttribute('aria-pressed')") == "true"
+        page.wait_for(f"document.querySelector('#play-{name}').getAttribute('aria-pressed') === 'true'")
+        start = page.evaluate(f"document.querySelector('#{name}').currentTime")
+        page.wait_for(f"document.querySelector('#{name}').currentTime > {start + 0.1}")
     assert page.evaluate("document.querySelector('#original').paused"), "both play at once"
     page.press("2")
 

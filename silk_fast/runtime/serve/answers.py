@@ -19,7 +19,7 @@ from torch import Tensor
 from silk_fast.audio import AudioWriter
 from silk_fast.container import SilkHeader, SilkWriter
 from silk_fast.runtime.codec import Codec
-from silk_fast.runtime.serve.connection import while_connected
+from silk_fast.runtime.serve.connection import disconnected, while_connected
 from silk_fast.runtime.serve.service import Service
 
 SILK_TYPE = "application/x-silk"
@@ -103,7 +103,7 @@ class Sound(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self.held, suppress(ClientDisconnect):
-            await while_connected(receive, self._send_all(send))
+            await while_connected(disconnected(receive), self._send_all(send))
 
     async def _send_all(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})

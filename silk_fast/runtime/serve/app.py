@@ -1,7 +1,5 @@
 """The application: paths, the page, and what an error becomes."""
 
-import asyncio
-import concurrent.futures
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import resources
@@ -54,8 +52,7 @@ def make_app(service: Service) -> Guard:
     app.add_exception_handler(BodyTimeout, _on_slow_body)
     app.add_exception_handler(ClientDisconnect, _on_gone)
     app.add_exception_handler(Exception, _on_failure)
-    for kind in {TimeoutError, asyncio.TimeoutError, concurrent.futures.TimeoutError}:  # one since Python 3.11
-        app.add_exception_handler(kind, _on_timeout)
+    app.add_exception_handler(TimeoutError, _on_timeout)
     return Guard(app, service)
 
 

@@ -10,23 +10,32 @@ from starlette.types import Receive
 T = TypeVar("T")
 
 
-async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """Do what takes time once a body was received; cancel it if the client goes away.
+async def while_connected(
+    gone: Coroutine[Any, Any, None], work: Coroutine[Any, Any, T], timeout: float | None = None
+) -> T:
+    """Do what takes time; cancel it if the client goes away.
+
+    Args:
+        gone: ends when it does, such as :func:`disconnected`.
+        work: what is done.
+        timeout: seconds that it may take; None for any.
 
     Raises:
-        starlette.requests.ClientDisconnect: it did.
+        starlette.requests.ClientDisconnect: the client went away.
+        TimeoutError: it took longer.
     """
-    task, gone = asyncio.ensure_future(work), asyncio.ensure_future(_disconnected(receive))
+    task, watch = asyncio.ensure_future(work), asyncio.ensure_future(gone)
     try:
-        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientDisconnect
-        return task.result()
+        done, _ = await asyncio.wait((task, watch), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        if task in done:
+            return task.result()
+        raise ClientDisconnect if done else TimeoutError
     finally:
         task.cancel()
-        gone.cancel()
+        watch.cancel()
 
 
-async def _disconnected(receive: Receive) -> None:
+async def disconnected(receive: Receive) -> None:
+    """Wait until the client of a request goes away, whose body was received."""
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -1,11 +1,11 @@
 """Around every request: who may ask, how a browser must treat the answer, and how long sending it may take."""
 
-import asyncio
 import json
 import time
 from typing import Any
 from urllib.parse import urlsplit
 
+from anyio import fail_after
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -68,8 +68,9 @@ class Guard:
             elif message["type"] == "websocket.close":
                 status = str(message.get("code", 1000))
             try:
-                await asyncio.wait_for(send(message), self.service.limits.timeout)
-            except (TimeoutError, asyncio.TimeoutError):
+                with fail_after(self.service.limits.timeout):
+                    await send(message)
+            except TimeoutError:
                 is_stuck = True
                 raise
 

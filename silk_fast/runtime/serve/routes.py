@@ -1,16 +1,17 @@
 """HTTP: what each path answers."""
 
-import asyncio
+from collections.abc import Coroutine
 from contextlib import ExitStack
 from typing import Any, BinaryIO, Literal
 
+from anyio import fail_after
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from silk_fast.errors import SilkInputError
 from silk_fast.runtime.serve.answers import SILK_TYPE, Sound, flac_file, silk_file, token_object
 from silk_fast.runtime.serve.bodies import most_token_bytes, read_audio, read_tokens, received
-from silk_fast.runtime.serve.connection import while_connected
+from silk_fast.runtime.serve.connection import disconnected, while_connected
 from silk_fast.runtime.serve.service import Service
 
 
@@ -20,8 +21,9 @@ class BodyTimeout(Exception):
 
 async def _received(request: Request, service: Service, most: int) -> BinaryIO:
     try:
-        return await asyncio.wait_for(received(request, most), service.limits.timeout)
-    except (TimeoutError, asyncio.TimeoutError) as error:
+        with fail_after(service.limits.timeout):
+            return await received(request, most)
+    except TimeoutError as error:
         raise BodyTimeout(f"the body did not come within {service.limits.timeout:g} s") from error
 
 
@@ -36,8 +38,10 @@ def make_router(service: Service) -> APIRouter:
             raise SilkInputError(f"{codec.name} has no .silk files, expected format=json")
         with service.place():
             file = await _received(request, service, limits.max_bytes)
-            answer = await while_connected(request.receive, _encoded(file, wants_silk))
-        return answer
+            return await _answered(request, _encoded(file, wants_silk))
+
+    async def _answered(request: Request, work: Coroutine[Any, Any, Response]) -> Response:
+        return await while_connected(disconnected(request.receive), work, limits.timeout)
 
     async def _encoded(file: BinaryIO, wants_silk: bool) -> Response:
         audio = await service.in_thread(read_audio, file, codec, limits.max_seconds)
@@ -52,7 +56,7 @@ def make_router(service: Service) -> APIRouter:
         with ExitStack() as held:
             held.enter_context(service.place())
             file = await _received(request, service, min(limits.max_bytes, most_token_bytes(codec, limits.max_seconds)))
-            answer = await while_connected(request.receive, _decoded(file, response_format, held))
+            answer = await _answered(request, _decoded(file, response_format, held))
             if isinstance(answer, Sound):
                 answer.held = held.pop_all()  # the answer goes on while it is sent
             return answer

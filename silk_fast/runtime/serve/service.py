@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
 
+from anyio import fail_after
 from torch import Tensor
 
 from silk_fast.audio import SUFFIXES
@@ -76,20 +77,13 @@ class Service:
     def description(self) -> dict[str, Any]:
         """Describe the codec and what the server takes, as ``/v1/models`` does."""
         codec, limits = self.codec, self.limits
-        sizes = (
-            "sample_rate",
-            "n_channels",
-            "frame_samples",
-            "tokens_per_frame",
-            "weights_sha256",
-            "causal",
-            "versions",
-        )
+        sizes = ("sample_rate", "n_channels", "frame_samples", "tokens_per_frame", "causal", "weights_sha256")
         return {
             "id": self.model,
             "object": "model",
             "codec": codec.name,
             **{name: getattr(codec, name) for name in sizes},
+            "versions": codec.versions,
             "bits_per_frame": None if self.header is None else 8 * self.header.frame_bytes,
             "formats": list(SUFFIXES),
             "max_bytes": limits.max_bytes,
@@ -146,6 +140,7 @@ class Service:
         """Wait for what the engine makes.
 
         Raises:
-            TimeoutError: it was not there in time; also of the kinds of asyncio and of the engine.
+            TimeoutError: it was not there in time.
         """
-        return await asyncio.wait_for(asyncio.wrap_future(future), self.limits.timeout)
+        with fail_after(self.limits.timeout):
+            return await asyncio.wrap_future(future)

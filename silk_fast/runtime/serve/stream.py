@@ -7,23 +7,52 @@ from typing import Any
 
 import numpy as np
 import torch
+from anyio import fail_after
+from starlette.requests import ClientDisconnect
 from starlette.websockets import WebSocket, WebSocketDisconnect
 from torch import Tensor
 
 from silk_fast.arguments import shown
-from silk_fast.errors import SilkBusyError, SilkError, SilkInputError, SilkLimitError
+from silk_fast.errors import SilkBusyError, SilkError, SilkInputError
 from silk_fast.runtime.engine import WAYS, Session
 from silk_fast.runtime.serve.answers import pcm16
 from silk_fast.runtime.serve.bodies import check_weights, frames_of
+from silk_fast.runtime.serve.connection import while_connected
 from silk_fast.runtime.serve.guard import error_body
 from silk_fast.runtime.serve.service import Service
 from silk_fast.runtime.tracks import Way
 
-NORMAL, UNUSABLE, TOO_LARGE, FAILED, BUSY = 1000, 1008, 1009, 1011, 1013  # codes of closing, RFC 6455
+NORMAL, UNUSABLE, FAILED, BUSY = 1000, 1008, 1011, 1013  # codes of closing, RFC 6455
 
 
 class Silent(SilkError):
     """A stream that neither sends nor ends."""
+
+
+class Messages:
+    """Messages of a client: a few are taken in before they are wanted, so that its going away is seen meanwhile."""
+
+    def __init__(self, socket: WebSocket, timeout: float) -> None:
+        self._socket, self._timeout = socket, timeout
+        self._queue: asyncio.Queue[bytes | str] = asyncio.Queue(4)
+
+    async def come_in(self) -> None:
+        """Take messages in until the client goes away."""
+        while (message := await self._socket.receive())["type"] != "websocket.disconnect":
+            data = message.get("bytes")
+            await self._queue.put(message["text"] if data is None else data)
+
+    async def next(self) -> bytes | str:
+        """Give the next message.
+
+        Raises:
+            Silent: none came in time.
+        """
+        try:
+            with fail_after(self._timeout):
+                return await self._queue.get()
+        except TimeoutError as error:
+            raise Silent(f"no message for {self._timeout:g} s, expected data or an end") from error
 
 
 async def serve_stream(socket: WebSocket, service: Service) -> None:
@@ -31,15 +60,14 @@ async def serve_stream(socket: WebSocket, service: Service) -> None:
     await socket.accept()
     try:
         with service.place():
-            await _run(socket, service)
+            messages = Messages(socket, service.limits.timeout)
+            await while_connected(messages.come_in(), _run(socket, service, messages))
         await socket.close(NORMAL)
-    except WebSocketDisconnect:
+    except (ClientDisconnect, WebSocketDisconnect):
         pass
     except SilkBusyError as error:
         await _end(socket, BUSY, error)
-    except SilkLimitError as error:
-        await _end(socket, TOO_LARGE, error)
-    except (TimeoutError, asyncio.TimeoutError):
+    except TimeoutError:
         await _end(socket, BUSY, SilkBusyError("no slot became free in time; try again later"))
     except SilkError as error:
         await _end(socket, UNUSABLE, error)
@@ -56,30 +84,13 @@ async def _end(socket: WebSocket, code: int, error: SilkError) -> None:
         pass
 
 
-async def _run(socket: WebSocket, service: Service) -> None:
-    direction = await _configured(socket, service)
+async def _run(socket: WebSocket, service: Service, messages: Messages) -> None:
+    direction = await _configured(messages, service)
     with service.engine.stream(direction, timeout=None) as session:
         if direction == "encode":
-            await _encode(socket, service, session)
+            await _encode(socket, service, messages, session)
         else:
-            await _decode(socket, service, session)
-
-
-async def _received(socket: WebSocket, service: Service) -> bytes | str:
-    """Receive a message.
-
-    Raises:
-        Silent: none came in time.
-        WebSocketDisconnect: the client went away.
-    """
-    try:
-        message = await asyncio.wait_for(socket.receive(), service.limits.timeout)
-    except (TimeoutError, asyncio.TimeoutError) as error:
-        raise Silent(f"no message for {service.limits.timeout:g} s, expected data or an end") from error
-    if message["type"] == "websocket.disconnect":
-        raise WebSocketDisconnect(message.get("code", 1005))
-    data = message.get("bytes")
-    return message["text"] if data is None else data
+            await _decode(socket, service, messages, session)
 
 
 def _object(message: bytes | str, expected: str) -> dict[str, Any]:
@@ -93,10 +104,10 @@ def _object(message: bytes | str, expected: str) -> dict[str, Any]:
     return given
 
 
-async def _configured(socket: WebSocket, service: Service) -> Way:
+async def _configured(messages: Messages, service: Service) -> Way:
     """Receive the first message, which says what the stream is to do."""
     codec = service.codec
-    given = _object(await _received(socket, service), 'a JSON object such as {"direction": "encode"}')
+    given = _object(await messages.next(), 'a JSON object such as {"direction": "encode"}')
     direction = given.pop("direction", None)
     if direction not in WAYS:
         raise SilkInputError(f"direction must be one of {', '.join(WAYS)}, got {shown(direction)}")
@@ -110,9 +121,9 @@ async def _configured(socket: WebSocket, service: Service) -> Way:
     return direction
 
 
-async def _data(socket: WebSocket, service: Service) -> bytes | None:
+async def _data(messages: Messages) -> bytes | None:
     """Receive the next data; None at the end."""
-    message = await _received(socket, service)
+    message = await messages.next()
     if isinstance(message, bytes):
         return message
     if _object(message, '{"type": "end"}') != {"type": "end"}:
@@ -120,7 +131,7 @@ async def _data(socket: WebSocket, service: Service) -> bytes | None:
     return None
 
 
-async def _encode(socket: WebSocket, service: Service, session: Session) -> None:
+async def _encode(socket: WebSocket, service: Service, messages: Messages, session: Session) -> None:
     codec, n_samples, n_frames = service.codec, 0, 0
     sizes = {"sample_rate": codec.sample_rate, "n_channels": codec.n_channels}
     sizes |= {"frame_samples": codec.frame_samples, "tokens_per_frame": codec.tokens_per_frame}
@@ -132,7 +143,7 @@ async def _encode(socket: WebSocket, service: Service, session: Session) -> None
             await socket.send_bytes(frames.numpy().astype("<i4").tobytes())
         return len(frames)
 
-    while (data := await _data(socket, service)) is not None:
+    while (data := await _data(messages)) is not None:
         if len(data) % (2 * codec.n_channels):
             raise SilkInputError(f"{len(data)} bytes are not whole samples of {codec.n_channels} channels in 16 bits")
         samples = np.frombuffer(data, "<i2").reshape(-1, codec.n_channels).T
@@ -145,7 +156,7 @@ async def _encode(socket: WebSocket, service: Service, session: Session) -> None
     await socket.send_json({"type": "tokens.done", "n_samples": n_samples, "n_frames": n_frames})
 
 
-async def _decode(socket: WebSocket, service: Service, session: Session) -> None:
+async def _decode(socket: WebSocket, service: Service, messages: Messages, session: Session) -> None:
     codec, n_samples, n_frames = service.codec, 0, 0
     sizes = {"format": "pcm_s16le", "sample_rate": codec.sample_rate, "n_channels": codec.n_channels}
     await socket.send_json({"type": "audio.start", **sizes})
@@ -156,7 +167,7 @@ async def _decode(socket: WebSocket, service: Service, session: Session) -> None
             await socket.send_bytes(pcm16(audio))
         return audio.shape[1]
 
-    while (data := await _data(socket, service)) is not None:
+    while (data := await _data(messages)) is not None:
         width = 4 * codec.tokens_per_frame
         if not data or len(data) % width:
             raise SilkInputError(
