@@ -1,9 +1,8 @@
 """What an engine of slots costs and saves on this CPU, with the bundled model: ``python -m bench.engine``.
 
-Everything is measured in turn, several rounds of it, and the median taken, on one thread in all.
+Everything is called in turn, several rounds of it, on one thread of PyTorch's; the least processor time is taken.
 """
 
-import statistics
 import time
 from collections.abc import Callable
 
@@ -18,7 +17,7 @@ from silk_fast.cli.inspect import DEMO_SPEECH
 from silk_fast.runtime.codec import open_codec
 from silk_fast.runtime.engine import Engine
 
-N_CLIPS, ROUNDS = 24, 5
+N_CLIPS, ROUNDS = 16, 3
 
 
 def clips_of(rate: int) -> list[Tensor]:
@@ -29,16 +28,16 @@ def clips_of(rate: int) -> list[Tensor]:
 
 
 def seconds_of(calls: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Median seconds of each call, all called in turn."""
+    """Least seconds of processor time of each call, all called in turn."""
     found: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()
     for _ in range(ROUNDS):
         for name, call in calls.items():
-            start = time.perf_counter()
+            start = time.process_time()
             call()
-            found[name].append(time.perf_counter() - start)
-    return {name: statistics.median(times) for name, times in found.items()}
+            found[name].append(time.process_time() - start)
+    return {name: min(times) for name, times in found.items()}
 
 
 def through(engine: Engine, way: str, items: list[Tensor]) -> list[Tensor]:

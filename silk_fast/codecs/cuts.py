@@ -131,6 +131,15 @@ class Overlapping(Cuts):
         return pieces(n_frames, size, n_more, n_more)
 
 
+@dataclass
+class ChainState:
+    """What a chain remembers of a signal: frames that ``front`` and ``back`` read again, and the state between them."""
+
+    heard: Tensor
+    hidden: Tensor
+    middle: Any = None
+
+
 @dataclass(frozen=True)
 class Chain:
     """Causal convolutions, a part with a state, causal convolutions.
@@ -150,15 +159,23 @@ class Chain:
 
     def run(self, x: Tensor, n_frames: int, size: int, move: Move) -> Iterator[Tensor]:
         """Results of every piece of ``size`` frames of ``x``."""
+        n_in, state = self.sizes[0], self.initial_state(x)
+        for piece in pieces(n_frames, size):
+            yield self.step(x[..., piece.start * n_in : None if piece.is_last else piece.end * n_in], state, move)
+
+    def initial_state(self, x: Tensor) -> ChainState:
+        """What is remembered before the first frames of ``x``: nothing."""
+        return ChainState(x[..., :0], x.new_empty(0))
+
+    def step(self, x: Tensor, state: ChainState, move: Move) -> Tensor:
+        """Results of the next frames, whole ones but at the end of the signal."""
         n_in, n_middle, n_out = self.sizes
-        state, before = None, x.new_empty(0)  # the frames before a piece that ``back`` reads
-        for piece in pieces(n_frames, size, self.reaches[0]):
-            hidden = self.front(move(x[..., piece.first * n_in : None if piece.is_last else piece.last * n_in]))
-            hidden, state = self.middle(hidden[..., (piece.start - piece.first) * n_middle :], state)
-            n_before = before.shape[-1]
-            hidden = torch.cat([before, hidden], -1) if n_before else hidden
-            before = hidden[..., -self.reaches[1] * n_middle :]
-            yield self.back(hidden)[..., n_before // n_middle * n_out :]
+        n_heard, n_hidden = state.heard.shape[-1] // n_in, state.hidden.shape[-1] // n_middle
+        heard = torch.cat([state.heard, x], -1)
+        hidden, state.middle = self.middle(self.front(move(heard))[..., n_heard * n_middle :], state.middle)
+        hidden = torch.cat([state.hidden, hidden], -1) if n_hidden else hidden
+        state.heard, state.hidden = heard[..., -self.reaches[0] * n_in :], hidden[..., -self.reaches[1] * n_middle :]
+        return self.back(hidden)[..., n_hidden * n_out :]
 
 
 @dataclass(frozen=True)
@@ -167,6 +184,7 @@ class Chained(Cuts):
 
     encoder: Chain
     decoder: Chain
+    n_first: int = 1  # frames that the first piece has, for what its padding mirrors
 
     def encoded(self, audio: Tensor, size: int, move: Move) -> Iterator[list[Tensor]]:
         return ([y] for y in self.encoder.run(audio, -(-audio.shape[-1] // self.hop), size, move))

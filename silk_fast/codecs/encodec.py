@@ -48,6 +48,7 @@ def cuts(model: Any, bandwidth: float | None = None) -> Cuts:
         split=lambda encoded: [encoded.audio_codes[0]],
         encoder=encoder,
         decoder=decoder,
+        n_first=1 if config.pad_mode == "constant" else max(*encoder.reaches, *decoder.reaches) + 1,
     )
 
 

@@ -72,7 +72,7 @@ def encode_long(model: nn.Module, audio: Tensor, *, piece_seconds: float = PIECE
     """
     cuts = cuts_of(model, **options)
     _check_audio(audio, cuts)
-    found = cuts.encoded(audio, _size(piece_seconds, cuts), _mover(model))
+    found = cuts.encoded(audio, _size(piece_seconds, cuts), mover(model))
     pieces = [[y.to(audio.device) for y in results] for results in found]
     return cuts.join([torch.cat(parts, dim=-1) for parts in zip(*pieces, strict=True)])
 
@@ -98,7 +98,7 @@ def decode_long(model: nn.Module, codes: Any, *, piece_seconds: float = PIECE_SE
     """
     cuts = cuts_of(model)
     parts, n_frames = _check_codes(codes, cuts)
-    found = cuts.decoded(parts, n_frames, _size(piece_seconds, cuts), _mover(model))
+    found = cuts.decoded(parts, n_frames, _size(piece_seconds, cuts), mover(model))
     return torch.cat([y.to(parts[0].device) for y in found], dim=-1)
 
 
@@ -150,7 +150,7 @@ def _size(seconds: float, cuts: Cuts) -> int:
     return max(1, round(seconds * cuts.sample_rate / cuts.hop / cuts.unit)) * cuts.unit
 
 
-def _mover(model: nn.Module) -> Move:
+def mover(model: nn.Module) -> Move:
     """What moves a piece to where the model is, and to its dtype unless it holds integers."""
     like = next(model.parameters())
     return lambda piece: piece.to(like.device, like.dtype if piece.is_floating_point() else None)

@@ -32,7 +32,8 @@ class Codec(Protocol):
         frame_samples: of a row of tokens.
         tokens_per_frame: K, tokens of a row.
         weights_sha256: of the weights, before they were accelerated.
-        causal: whether no row depends on later samples.
+        output_delay: samples by which decoded audio is shorter than its rows; 0 but of some models of Silk.
+        causal: whether no row depends on later samples, but where padding mirrors the start of a signal.
         versions: of what tokens depend on, by package.
         device: of the weights.
     """
@@ -42,6 +43,7 @@ class Codec(Protocol):
     n_channels: int
     frame_samples: int
     tokens_per_frame: int
+    output_delay: int
     weights_sha256: str
     causal: bool
     versions: dict[str, str]
@@ -52,7 +54,7 @@ class Codec(Protocol):
     def n_frames(self, n_samples: int) -> int:
         """Count the rows of tokens of so many samples: ``ceil(n_samples / frame_samples)``.
 
-        Of a SNAC with attention it is rounded up to its windows; of a Silk ``output_delay`` is added first.
+        Of a SNAC with attention it is rounded up to its windows; ``output_delay`` is added first.
         """
 
     def check_audio(self, audio: Tensor) -> None:
@@ -69,7 +71,7 @@ class Codec(Protocol):
         """
 
     def decode(self, tokens: Tensor) -> Tensor:
-        """Decode int ``[B, F, K]`` to float32 ``[B, C, F * frame_samples]``, less ``output_delay`` of a Silk.
+        """Decode int ``[B, F, K]`` to float32 ``[B, C, F * frame_samples]``, less ``output_delay`` samples.
 
         Raises:
             SilkInputError: another shape or dtype, or a token that there is not.
@@ -220,7 +222,7 @@ class OfLibrary:
         from silk_fast.codecs.pretrained import codec_module
 
         self.name, self.model, self.options = name, loaded.model, dict(options)
-        self.weights_sha256 = loaded.weights_sha256
+        self.weights_sha256, self.output_delay = loaded.weights_sha256, 0
         self.cuts = cuts_of(self.model, **self.options)
         if name == "encodec" and len(self.cuts.strides) > 1:
             raise SilkInputError(

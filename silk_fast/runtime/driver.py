@@ -1,5 +1,6 @@
 """The thread that drives the model of an engine, and the lock between it and the callers."""
 
+import atexit
 import threading
 import time
 from collections import deque
@@ -39,6 +40,7 @@ class Driver:
         self._device, self._is_closed = device, False
         self._thread = threading.Thread(target=self._work, name="silk engine", daemon=True)
         self._thread.start()
+        atexit.register(self.close)  # or the interpreter would end under a thread that is in PyTorch
 
     # ------------------------------------------------------------ in the threads of callers
 
@@ -102,6 +104,7 @@ class Driver:
             self.changed.notify()
         if threading.current_thread() is not self._thread:
             self._thread.join()
+        atexit.unregister(self.close)
 
     def _check_open(self) -> None:
         if self._is_closed:
@@ -167,17 +170,17 @@ class Driver:
         """The next step, or else when to look again."""
         times = [track.late_at for track in self._tracks() if track.late_at is not None]
         for half in self._turns:
-            tracks, n_frames = half.plan()
+            tracks, n_frames, has_room = half.plan()
             if not tracks:
                 continue
             until = min(track.ready_since for track in tracks) + self.max_wait
-            if len(tracks) < half.most and until > now:
+            if has_room and until > now:
                 times.append(until)
                 continue
             self._turns.remove(half)
             self._turns.append(half)
             self.counts["n_steps"] += 1
-            self.counts["n_frames"] += sum(min(track.n_ready, n_frames or track.n_ready) for track in tracks)
+            self.counts["n_frames"] += sum(min(track.n_ready, n_frames) for track in tracks)
             return (half, half.taken(tracks, n_frames)), None
         return None, min(times, default=None)
 

@@ -1,8 +1,8 @@
 """One engine for many callers: signals of any lengths share a codec, and none changes what another becomes.
 
-A codec whose state is known here, Silk, has slots: a signal gets one as soon as one is free, advances from frame to
-frame beside those in the others, and leaves it at its end. Every other codec gets batches of signals of one length.
-Nothing is ever padded but the end of a signal, to its last frame.
+Silk has slots: a signal gets one as soon as one is free, advances from frame to frame beside those in the others, and
+leaves it at its end. Every other codec gets batches of whole signals of one length, and streams of a causal one advance
+one at a time. Nothing is ever padded but the end of a signal, to its last frame.
 """
 
 import math
@@ -126,7 +126,7 @@ class Engine:
             SilkInputError: no such direction, or a time-out that is no positive number.
             SilkBusyError: the queue is full, or the engine was closed.
         """
-        track = self._track(direction, timeout)
+        track = self._track(direction, timeout, is_whole=True)
         try:
             item = checked_item(self.codec, direction, item)
         except SilkInputError as error:
@@ -143,13 +143,10 @@ class Engine:
                 SilkTimeoutError.
 
         Raises:
-            SilkInputError: no such direction, a time-out that is no positive number, or a codec without slots.
+            SilkInputError: no such direction, a time-out that is no positive number, or a codec that is not causal.
             SilkBusyError: the queue is full, or the engine was closed.
         """
-        track = self._track(direction, timeout)
-        if self._driver.halves[direction].steps is None:
-            why = "its state is not known here" if self.codec.causal else "it is not causal"
-            raise SilkInputError(f"{self.codec.name} cannot be streamed, for {why}; submit whole signals")
+        track = self._track(direction, timeout, is_whole=False)
         self._driver.join(track)
         return Session(self, self._driver, track)
 
@@ -181,12 +178,12 @@ class Engine:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _track(self, direction: Way, timeout: float | None) -> Track:
+    def _track(self, direction: Way, timeout: float | None, is_whole: bool) -> Track:
         if direction not in WAYS:
             raise SilkInputError(f"direction must be 'encode' or 'decode', got {shown(direction)}")
         if timeout is not None and _seconds("timeout", timeout) == 0:
             raise SilkInputError("timeout must be more than 0 seconds, or None, got 0")
-        return self._driver.halves[direction].track(timeout)
+        return self._driver.halves[direction].track(timeout, is_whole)
 
 
 class Session:

@@ -107,7 +107,7 @@ class Lane:
         given, taken = self._host[0]
         self._host.reverse()
         given[0].fill_(self._nobody)[:n_rows] = torch.tensor(slots)
-        given[1].fill_(True)[:n_rows] = torch.tensor(is_new)
+        given[1][:n_rows] = torch.tensor(is_new)
         given[2].zero_()[:n_rows] = inputs
         for buffer, pinned in zip(self._given, given, strict=True):
             buffer.copy_(pinned, non_blocking=True)
@@ -131,10 +131,10 @@ class GraphSteps:
         why_eager: by the name of a step, such as ``"4 x 1 frames"``, why it is not a graph; those that are, are absent.
     """
 
-    depth = 1
+    depth, n_first, pads = 1, 1, True
 
     def __init__(self, direction: Direction, n_slots: int, n_frames: int, device: Device, fixed: bool = False) -> None:
-        self.direction, self.n_slots, self.multiple, self.device = direction, n_slots, n_frames, device
+        self.direction, self.most, self.multiple, self.device = direction, n_slots, n_frames, device
         self.sizes = [size for size in SIZES if size < n_slots] + [next(s for s in (*SIZES, n_slots) if s >= n_slots)]
         self.sizes = self.sizes[-1:] if fixed else self.sizes
         with torch.inference_mode(False):
@@ -143,7 +143,7 @@ class GraphSteps:
         self._lanes: dict[int, Lane] = {}
 
     def plan(self, n_ready: Sequence[int]) -> tuple[int, int]:
-        return min(len(n_ready), self.n_slots), self.multiple
+        return min(len(n_ready), self.most), self.multiple
 
     def start(self, slots: Sequence[int], is_new: Sequence[bool], inputs: Tensor) -> Result:
         size = next(size for size in self.sizes if size >= len(slots))

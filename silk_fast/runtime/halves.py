@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from silk_fast.codecs.cuts import Chained
 from silk_fast.errors import SilkInputError
-from silk_fast.runtime.codec import Codec, Silk
+from silk_fast.runtime.chains import ChainSteps
+from silk_fast.runtime.codec import Codec, OfLibrary, Silk
 from silk_fast.runtime.graphs import Cuda, GraphSteps
 from silk_fast.runtime.steps import Decoding, Direction, EagerSteps, Encoding, Steps
 from silk_fast.runtime.tracks import Track, Way
@@ -18,12 +20,12 @@ Output = Tensor | Exception
 
 @dataclass(frozen=True)
 class Step:
-    """Signals that advance together, by ``n_frames`` each, and their next frames; by all they have where it is None."""
+    """Signals that advance together, whether they are new, and their next frames; all that they have of a batch."""
 
     tracks: list[Track]
-    n_frames: int | None
     is_new: list[bool]
     inputs: list[Tensor]
+    is_batch: bool
 
 
 class Half:
@@ -37,8 +39,9 @@ class Half:
         deterministic: steps of one shape.
 
     Attributes:
-        steps: of a codec with slots; None for one that gets batches of whole signals.
-        most: signals that a step may have.
+        steps: of signals that advance bit by bit; None of a codec that is not causal.
+        has_batches: whether whole signals of one length go together, without steps.
+        most: signals that a batch may have.
         free: slots that no signal has.
         live: signals that have one; the one served longest ago comes first.
         queue: signals that want one.
@@ -47,16 +50,17 @@ class Half:
     def __init__(self, codec: Codec, way: Way, n_slots: int, n_frames: int | None, deterministic: bool) -> None:
         self.codec, self.way = codec, way
         self.steps: Steps | None = None
+        self.has_batches = not isinstance(codec, Silk)
         self.most = 1 if deterministic else n_slots
+        if isinstance(codec, OfLibrary) and isinstance(codec.cuts, Chained):
+            self.steps = ChainSteps(codec, codec.cuts, way == "encode")
         if isinstance(codec, Silk):
             direction: Direction = Encoding(codec.model) if way == "encode" else Decoding(codec.model)
             if codec.device.type == "cuda":
                 self.steps = GraphSteps(direction, n_slots, n_frames or 1, Cuda(codec.device), deterministic)
-                self.most = n_slots
             else:
                 n_frames = n_frames or (1 if deterministic else None)
                 self.steps = EagerSteps(direction, n_slots, n_frames, deterministic)
-                self.most = direction.most_rows or n_slots
         self.free = list(range(n_slots - 1, -1, -1))
         self.live: list[Track] = []
         self.queue: deque[Track] = deque()
@@ -67,9 +71,18 @@ class Half:
         found = self.steps.why_eager if isinstance(self.steps, GraphSteps) else {}
         return {f"{self.way} {name}": why for name, why in found.items()}
 
-    def track(self, timeout: float | None) -> Track:
-        """Make a signal, which :meth:`admit` takes in."""
-        return Track(self.codec, self.way, self.steps.multiple if self.steps else 1, timeout)
+    def track(self, timeout: float | None, is_whole: bool) -> Track:
+        """Make a signal, which :meth:`admit` takes in.
+
+        Raises:
+            SilkInputError: it is not whole, and the codec not causal.
+        """
+        if is_whole and self.has_batches:
+            return Track(self.codec, self.way, timeout, is_whole=True)
+        steps = self.steps
+        if steps is None:
+            raise SilkInputError(f"{self.codec.name} cannot be streamed, for it is not causal; submit whole signals")
+        return Track(*(self.codec, self.way, timeout), multiple=steps.multiple, n_first=steps.n_first, pads=steps.pads)
 
     def admit(self, track: Track | None = None) -> None:
         """Take a signal in, if any, and give free slots to those who wait."""
@@ -93,26 +106,31 @@ class Half:
         self.admit()
         return True
 
-    def plan(self) -> tuple[list[Track], int | None]:
-        """Choose signals that could advance together, and by how many frames, None for all they have."""
-        ready = [track for track in self.live if track.n_ready and (self.steps or track.is_ended)]
-        if not ready or not self.steps:
-            return [track for track in ready if track.n_held == ready[0].n_held][: self.most], None
+    def plan(self) -> tuple[list[Track], int, bool]:
+        """Choose signals that could advance together, by how many frames, and whether others could join them."""
+        ready = [track for track in self.live if track.n_ready]
+        if not ready:
+            return [], 0, False
+        first = ready[0]
+        if first.is_whole or not self.steps:
+            alike = [track for track in ready if track.is_whole and track.n_held == first.n_held]
+            return alike[: self.most], first.n_ready, len(alike) < self.most
+        ready = [track for track in ready if not track.is_whole]
         n_tracks, n_frames = self.steps.plan([track.n_ready for track in ready])
-        return ready[:n_tracks], n_frames
+        return ready[:n_tracks], n_frames, n_tracks < self.steps.most
 
-    def taken(self, tracks: list[Track], n_frames: int | None) -> Step:
+    def taken(self, tracks: list[Track], n_frames: int) -> Step:
         """Take the next frames of signals, whose turn is over then."""
         for track in tracks:
             self.live.remove(track)
             self.live.append(track)
         tracks = sorted(tracks, key=lambda track: track.slot or 0)
         is_new = [track.is_new for track in tracks]
-        return Step(tracks, n_frames, is_new, [track.take(n_frames) for track in tracks])
+        return Step(tracks, is_new, [track.take(n_frames) for track in tracks], tracks[0].is_whole)
 
     def start(self, step: Step) -> Callable[[], list[Output]]:
         """Start a step; what is given waits for it, and gives an output or an error for each signal."""
-        if not self.steps:
+        if step.is_batch or not self.steps:
             return lambda: self._batch(step.inputs)
         slots = [track.slot for track in step.tracks if track.slot is not None]
         try:

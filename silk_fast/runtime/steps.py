@@ -25,7 +25,7 @@ class Direction(Protocol):
     """Encoding or decoding, of any number of signals and frames."""
 
     most_frames: int
-    """Frames of all signals together that a CPU computes best at once."""
+    """Frames of one signal that a CPU computes best at once."""
 
     most_rows: int | None
     """Signals that a CPU computes best at once; None for all there are."""
@@ -105,8 +105,17 @@ class Steps(Protocol):
     depth: int
     """Steps that may be on their way while the next is prepared."""
 
+    most: int
+    """Signals that a step may have."""
+
     multiple: int
     """Frames that a signal takes at a time, but at its end."""
+
+    n_first: int
+    """Frames that it takes at first, at least, but at its end."""
+
+    pads: bool
+    """Whether its last frames are to have zeros behind them."""
 
     def plan(self, n_ready: Sequence[int]) -> tuple[int, int]:
         """Choose how many of the signals, the first, with so many frames ready, advance, and by how many frames."""
@@ -125,20 +134,21 @@ class EagerSteps:
         fixed: compute for all slots always, so that the shape is one.
     """
 
-    depth = 0
+    depth, n_first, pads = 0, 1, True
 
     def __init__(self, direction: Direction, n_slots: int, n_frames: int | None = None, fixed: bool = False) -> None:
         self.direction, self.n_slots, self.n_frames, self.fixed = direction, n_slots, n_frames, fixed
-        self.multiple = n_frames or 1
+        self.multiple, self.most = n_frames or 1, direction.most_rows or n_slots
         with torch.inference_mode(False):
             self.state = direction.initial_state(n_slots + 1)  # the last row is nobody's
         self._views: dict[tuple[int, int], State] = {}
 
     def plan(self, n_ready: Sequence[int]) -> tuple[int, int]:
-        n_rows = min(len(n_ready), self.direction.most_rows or self.n_slots)
+        n_rows = min(len(n_ready), self.most)
         if self.n_frames:
             return n_rows, self.n_frames
-        return n_rows, max(1, min(*n_ready[:n_rows], self.direction.most_frames // n_rows))
+        n_most = self.direction.most_frames // n_rows**2  # one frame each of many is faster than several of them
+        return n_rows, max(1, min(*n_ready[:n_rows], n_most))
 
     def start(self, slots: Sequence[int], is_new: Sequence[bool], inputs: Tensor) -> Result:
         n_rows, slots = len(slots), list(slots)

@@ -35,6 +35,9 @@ class Track:
         codec: whose signal it is.
         way: encode or decode.
         multiple: frames that are taken at a time, but at the end.
+        n_first: frames without which none is taken, but at the end.
+        pads: whether what is taken at the end gets zeros to whole frames.
+        is_whole: whether all of it comes at once, is taken at once, and as it is.
         timeout: seconds until it is late; None for never.
 
     Attributes:
@@ -46,14 +49,25 @@ class Track:
         late_at: when it is late, of the same clock.
     """
 
-    def __init__(self, codec: Codec, way: Way, multiple: int, timeout: float | None) -> None:
-        self._codec, self.way, self._multiple, self._timeout = codec, way, multiple, timeout
+    def __init__(
+        self,
+        codec: Codec,
+        way: Way,
+        timeout: float | None,
+        *,
+        multiple: int = 1,
+        n_first: int = 1,
+        pads: bool = True,
+        is_whole: bool = False,
+    ) -> None:
+        self._codec, self.way, self._timeout, self.is_whole = codec, way, timeout, is_whole
+        self._multiple, self._n_first, self._pads = multiple, n_first, pads and not is_whole
         self._is_audio = way == "encode"
         self._unit = codec.frame_samples if self._is_audio else 1
         shape = (codec.n_channels, 0) if self._is_audio else (0, codec.tokens_per_frame)
         self._held = torch.zeros(shape, dtype=torch.float32 if self._is_audio else torch.int32)
         self._n_pushed = self._n_taken = self._n_done = 0  # samples or frames; frames; frames
-        self._n_skip = 0 if self._is_audio else getattr(codec, "output_delay", 0)  # samples of what is decoded
+        self._n_skip = 0 if self._is_audio else codec.output_delay  # samples of what is decoded
         self._waiting: deque[tuple[Future, int]] = deque()  # and the frames that it takes
         self._done: list[Tensor] = []
         self.slot: int | None = None
@@ -84,7 +98,8 @@ class Track:
     def _n_frames(self) -> int:
         """Frames of what was pushed that can be taken sooner or later."""
         if not self.is_ended:
-            return self._n_pushed // self._unit // self._multiple * self._multiple
+            n_whole = self._n_pushed // self._unit
+            return 0 if n_whole < self._n_first else n_whole // self._multiple * self._multiple
         return self._codec.n_frames(self._n_pushed) if self._is_audio else self._n_pushed
 
     @property
@@ -109,14 +124,14 @@ class Track:
         self.touch()
         return self._answers()
 
-    def take(self, n_frames: int | None) -> Tensor:
-        """Give the next frames, zeros behind the end of the signal; None for all, without zeros."""
-        n_wanted = self.n_held if n_frames is None else n_frames * self._unit
-        self._n_taken += self.n_ready if n_frames is None else min(n_frames, self.n_ready)
+    def take(self, n_frames: int) -> Tensor:
+        """Give the next frames, and at the end of the signal, if it pads, zeros behind it."""
+        n_wanted = n_frames * self._unit
+        self._n_taken += min(n_frames, self.n_ready)
         dim = -1 if self._is_audio else 0
         n_given = min(n_wanted, self.n_held)
         given, self._held = self._held.split([n_given, self.n_held - n_given], dim)
-        if n_given == n_wanted:
+        if n_given == n_wanted or not self._pads:
             return given
         return F.pad(given, (0, n_wanted - n_given) if self._is_audio else (0, 0, 0, n_wanted - n_given))
 
