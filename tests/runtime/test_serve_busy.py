@@ -34,7 +34,7 @@ class Held:
     """A codec that looks ahead, and waits until it may go on."""
 
     name, sample_rate, n_channels, frame_samples, tokens_per_frame = "held", RATE, 1, FRAME, 19
-    weights_sha256, causal, versions, device = "0" * 64, False, {}, torch.device("cpu")
+    weights_sha256, causal, versions, device, output_delay = "0" * 64, False, {}, torch.device("cpu"), 0
 
     def __init__(self) -> None:
         self.go_on = threading.Event()

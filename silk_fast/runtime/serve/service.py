@@ -11,7 +11,7 @@ from anyio import fail_after
 from torch import Tensor
 
 from silk_fast.audio import SUFFIXES
-from silk_fast.errors import SilkBusyError, SilkInputError
+from silk_fast.errors import SilkBusyError
 from silk_fast.reference.codec import SilkCodec
 from silk_fast.runtime.codec import Codec
 from silk_fast.runtime.engine import Engine
@@ -72,7 +72,7 @@ class Service:
 
     def n_decoded(self, n_frames: int) -> int:
         """Count the samples that so many frames decode to, in each channel."""
-        return n_frames * self.codec.frame_samples - getattr(self.codec, "output_delay", 0)
+        return n_frames * self.codec.frame_samples - self.codec.output_delay
 
     def description(self) -> dict[str, Any]:
         """Describe the codec and what the server takes, as ``/v1/models`` does."""
@@ -125,12 +125,11 @@ class Service:
             held: when it is closed, what is not decoded by then is given up.
         """
         codec, timeout = self.codec, self.limits.timeout
-        try:
-            session = self.engine.stream("decode", timeout=timeout)
-        except SilkInputError:  # a codec whose state the engine does not know
+        if not codec.causal:
             future = self.engine.submit("decode", frames, timeout=timeout)
             held.callback(future.cancel)
             return [future]
+        session = self.engine.stream("decode", timeout=timeout)
         held.callback(session.close)
         size = round(PIECE_SECONDS * codec.sample_rate / codec.frame_samples)
         size = max(size, -(-len(frames) // self.limits.max_queue))  # no more pieces wait than the engine lets
