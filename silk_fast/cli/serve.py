@@ -84,7 +84,8 @@ def _codec_of(arguments: argparse.Namespace) -> "tuple[Codec, str]":
     options = options_of_codec(arguments)
     name, weights = (arguments.codec, arguments.weights) if arguments.codec else ("silk", model_of(arguments))
     device = pick_device(arguments)
-    return open_codec(name, weights, device=device, accelerate=arguments.accelerate, options=options), weights
+    codec = open_codec(name, weights, device=device, accelerate=arguments.accelerate, options=options)
+    return codec, os.path.basename(os.path.abspath(weights)) if os.path.isdir(weights) else weights
 
 
 def _limits_of(arguments: argparse.Namespace, host: str) -> "Limits":

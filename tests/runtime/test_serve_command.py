@@ -44,6 +44,7 @@ def test_serve_answers_to_its_names_and_ends_in_good_order(number, model):
     with process("-m", model, "--slots", 2, "--allow-host", "Speech.example") as (server, url):
         assert url.startswith("http://127.0.0.1:")
         assert json.load(urllib.request.urlopen(f"{url}/health"))["slots"] == 2
+        assert json.load(urllib.request.urlopen(f"{url}/v1/models"))["data"][0]["id"] == model.name
         assert [status(url, host) for host in ("speech.example", "localhost", "other.example")] == [200, 200, 403]
         with socket.create_connection(url[7:].split(":")):  # that asks for nothing
             server.send_signal(number)
