@@ -13,6 +13,10 @@ class SilkInputError(SilkError, ValueError):
     """A tensor or an argument has the wrong shape, dtype, range or content."""
 
 
+class SilkLimitError(SilkInputError):
+    """A request is larger, or its sound longer, than a server takes."""
+
+
 class SilkConfigError(SilkError, ValueError):
     """A model configuration is impossible, incomplete or has unknown fields."""
 

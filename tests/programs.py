@@ -13,6 +13,7 @@ DEBIAN = {
     **PACKAGES,
     **{program: anchor.package for anchor in ANCHORS for program in anchor.programs},
     "g++": "g++",  # of torch.compile on a CPU
+    "chromium": "chromium",  # that opens the page of the server
     "gcc": "gcc",  # of the C library
     "objdump": "binutils",
     "qemu-x86_64": "qemu-user",  # other processors

@@ -50,7 +50,8 @@ def test_wheel_holds_every_module_and_bundled_file(wheel_names):
     missing = {str(path) for path in modules} - wheel_names
     assert not missing
     model = [f"models/{MODEL}/{name}" for name in ("config.json", "model.safetensors", "training.json", "README.md")]
-    for name in ("assets/speech.flac", "assets/words/en.txt", *model):
+    page = [f"runtime/serve/page/{path.name}" for path in (ROOT / "silk_fast/runtime/serve/page").iterdir()]
+    for name in ("assets/speech.flac", "assets/words/en.txt", *model, *page):
         assert f"silk_fast/{name}" in wheel_names
 
 

@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
 from silk_fast import __version__
-from silk_fast.cli import bench, evaluate, inspect, tokenize, train, transcode
+from silk_fast.cli import bench, evaluate, inspect, serve, tokenize, train, transcode
 from silk_fast.cli.console import Commands, Console, message_of, silence, write_message
 from silk_fast.errors import SilkError, SilkInputError
 from silk_fast.notices import warnings_to
 
-COMMAND_MODULES = (transcode, tokenize, inspect, bench, train, evaluate)
+COMMAND_MODULES = (transcode, tokenize, inspect, serve, bench, train, evaluate)
 
 
 def build_parser() -> argparse.ArgumentParser:

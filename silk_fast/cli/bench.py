@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from silk_fast.cli.console import Commands, Console
+from silk_fast.cli.console import Commands, Console, seconds
 from silk_fast.cli.files import check_suffix, check_target
 from silk_fast.cli.models import pick_device
 from silk_fast.config import PRESETS
@@ -86,16 +86,6 @@ def table(rows: "Iterable[Row]") -> list[str]:
     return lines
 
 
-def _seconds(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number of seconds > 0, got {text!r}")
-    return number
-
-
 def add_commands(commands: Commands) -> None:
     """Add ``bench`` to the command line."""
     description = "Measure how fast this machine encodes and decodes, and in how much memory."
@@ -104,7 +94,7 @@ def add_commands(commands: Commands) -> None:
     bench.add_argument("--full", action="store_true", help="every provider, batches, and 1 s to 1 h of audio")
     limits = f"{QUICK_SECONDS:g}, with --full {FULL_SECONDS:g}"
     bench.add_argument(
-        "--budget", type=_seconds, metavar="SECONDS", help=f"skip what would take longer (default: {limits})"
+        "--budget", type=seconds, metavar="SECONDS", help=f"skip what would take longer (default: {limits})"
     )
     bench.add_argument("-o", "--output", metavar="JSON", help="write the rows, each as soon as it is measured")
     bench.add_argument("-f", "--force", action="store_true", help="overwrite an existing file")

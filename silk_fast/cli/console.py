@@ -167,6 +167,21 @@ def sample_rate(text: str) -> int:
     return positive(text, LARGEST_RATE)
 
 
+def seconds(text: str) -> float:
+    """Parse a number of seconds.
+
+    Raises:
+        argparse.ArgumentTypeError: anything else.
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number of seconds > 0, got {text!r}")
+    return number
+
+
 class Commands:
     """The commands of a parser, and the arguments that several of them take.
 

@@ -92,6 +92,11 @@ class Driver:
             self.changed.notify()
         answer(answers)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it was not closed, and its thread has not failed."""
+        return not self._is_closed
+
     def close(self) -> None:
         """Give up all that is not done, and end the thread."""
         with self.changed:

@@ -150,6 +150,11 @@ class Engine:
         self._driver.join(track)
         return Session(self, self._driver, track)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes signals: it was not closed, and its thread has not failed."""
+        return self._driver.is_open
+
     def stats(self) -> Stats:
         """Count what is going on, and what has been done."""
         with self._driver.changed:
