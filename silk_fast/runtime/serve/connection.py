@@ -1,12 +1,15 @@
-"""Clients that go away: what is done for them ends then."""
+"""Clients that go away, for whom nothing more is done, and those that are refused while they send."""
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
-from starlette.requests import ClientDisconnect
+from anyio import move_on_after
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive
 
+LINGER_SECONDS = 1.0
 T = TypeVar("T")
 
 
@@ -39,3 +42,19 @@ async def disconnected(receive: Receive) -> None:
     """Wait until the client of a request goes away, whose body was received."""
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+async def drained(request: Request, most: int) -> None:
+    """Discard a body that is refused, for a while: a client that is reset while it sends does not see the answer.
+
+    Args:
+        most: bytes that are discarded.
+    """
+    if "expect" in request.headers:  # a client that asks before it sends
+        return
+    n_bytes = 0
+    with suppress(ClientDisconnect), move_on_after(LINGER_SECONDS):
+        async for chunk in request.stream():
+            n_bytes += len(chunk)
+            if n_bytes > most:
+                return

@@ -8,10 +8,10 @@ from anyio import fail_after
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
-from silk_fast.errors import SilkInputError
+from silk_fast.errors import SilkBusyError, SilkInputError, SilkLimitError
 from silk_fast.runtime.serve.answers import SILK_TYPE, Sound, flac_file, silk_file, token_object
 from silk_fast.runtime.serve.bodies import most_token_bytes, read_audio, read_tokens, received
-from silk_fast.runtime.serve.connection import disconnected, while_connected
+from silk_fast.runtime.serve.connection import disconnected, drained, while_connected
 from silk_fast.runtime.serve.service import Service
 
 
@@ -23,6 +23,9 @@ async def _received(request: Request, service: Service, most: int) -> BinaryIO:
     try:
         with fail_after(service.limits.timeout):
             return await received(request, most)
+    except SilkLimitError:
+        await drained(request, service.limits.max_bytes)
+        raise
     except TimeoutError as error:
         raise BodyTimeout(f"the body did not come within {service.limits.timeout:g} s") from error
 
@@ -36,9 +39,17 @@ def make_router(service: Service) -> APIRouter:
         wants_silk = format == "silk" or (format is None and SILK_TYPE in request.headers.get("accept", ""))
         if wants_silk and service.header is None:
             raise SilkInputError(f"{codec.name} has no .silk files, expected format=json")
-        with service.place():
+        with ExitStack() as held:
+            await _admit(request, held)
             file = await _received(request, service, limits.max_bytes)
             return await _answered(request, _encoded(file, wants_silk))
+
+    async def _admit(request: Request, held: ExitStack) -> None:
+        try:
+            held.enter_context(service.place())
+        except SilkBusyError:
+            await drained(request, limits.max_bytes)
+            raise
 
     async def _answered(request: Request, work: Coroutine[Any, Any, Response]) -> Response:
         return await while_connected(disconnected(request.receive), work, limits.timeout)
@@ -54,7 +65,7 @@ def make_router(service: Service) -> APIRouter:
     @router.post("/v1/codec/decode")
     async def decode(request: Request, response_format: Literal["wav", "pcm", "flac"] = "wav") -> Response:
         with ExitStack() as held:
-            held.enter_context(service.place())
+            await _admit(request, held)
             file = await _received(request, service, min(limits.max_bytes, most_token_bytes(codec, limits.max_seconds)))
             answer = await _answered(request, _decoded(file, response_format, held))
             if isinstance(answer, Sound):
