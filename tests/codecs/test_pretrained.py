@@ -58,7 +58,7 @@ def break_model(kind, folder):
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("no directory", "no directory '.*nowhere.* to load DacModel from; expected a directory with its config.json"),
+        ("no directory", "no directory '.*nowh.* to load DacModel from; expected a directory with its config.json"),
         ("empty name", "no directory '' to load DacModel from"),
         ("empty directory", "empty: cannot be loaded as DacModel of transformers: .*; expected a directory"),
         ("another codec", r"model: not weights of DacModel: \d+ of its tensors are missing, such as decoder"),
