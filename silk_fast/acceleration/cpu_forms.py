@@ -1,11 +1,12 @@
 """Forms for the CPU: fused operations of the C library, convolutions with weights that were packed once.
 
-They serve float32 signals where gradients are off, nothing is being compiled or exported, and autocast is off;
-elsewhere the reference does. Their results depend neither on the batch around a signal nor on how it is cut.
+They serve float32 signals where gradients are off, nothing is being compiled, exported or traced, and autocast is off;
+elsewhere the reference does. What C computes depends neither on the batch around a signal nor on how it is cut.
 """
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from silk_fast.acceleration.folding import FoldedRelativeAttention, Folding
 from silk_fast.acceleration.forms import FollowsPolicy, Form, is_plain_inference, where
@@ -20,8 +21,24 @@ from silk_fast.reference.state import ContextState
 
 
 def serves(x: Tensor) -> bool:
-    """Tell whether the C library may compute on ``x``."""
-    return x.is_cpu and is_plain_inference(x) and x.dtype in (torch.float32, torch.int32, torch.int64)
+    """Tell whether the C library may compute on ``x``: its elements are in memory, and nobody follows what is done."""
+    return (
+        x.is_cpu
+        and is_plain_inference(x)
+        and x.dtype in (torch.float32, torch.int32, torch.int64)
+        and not x.is_neg()
+        and not _is_followed()
+    )
+
+
+def _is_followed() -> bool:
+    """Tell whether PyTorch's operations are traced, replaced by a mode or by vmap, or carry forward-mode gradients."""
+    return (
+        torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._functorch.maybe_current_level() is not None
+        or torch.jit.is_tracing()
+        or forward_ad._current_level >= 0
+    )
 
 
 def if_built(form: type[Form]) -> type[Form] | None:
@@ -82,7 +99,7 @@ class CpuCausalConv1d(Folding, FollowsPolicy, CausalConv1d):
     def forward(self, x: Tensor, state: ContextState | None = None) -> Tensor:
         if not serves(x) or self.groups != 1:
             return super().forward(x, state)
-        packed = self.folded("packed", self._packed, *self.parameters())
+        packed = self.folded("packed", self._packed, *self.parameters(), *self.buffers())
         y = cpu.conv1d(x, packed, None if state is None else state.context)
         if state is not None:
             state.push(x)
@@ -98,7 +115,7 @@ class CpuResidualUnit(Folding, FollowsPolicy, ResidualUnit):
     def _unit(self, x: Tensor, context: Tensor | None) -> Tensor:
         if not serves(x):
             return super()._unit(x, context)
-        dilated, pointwise = self.folded("packed", self._packed, *self.parameters())
+        dilated, pointwise = self.folded("packed", self._packed, *self.parameters(), *self.buffers())
         return cpu.residual_unit(x, dilated, pointwise, context, self.padding)
 
     def _packed(self) -> tuple[cpu.PackedConvolution, cpu.PackedConvolution]:

@@ -2,8 +2,9 @@
 
 Folding applies where gradients are off. A fold is renewed when a weight it came from has changed, or
 autocast, and is never part of a state dict, a copy or a pickle. Changes in place of ``weight.data`` escape
-PyTorch's count of versions, and so the fold: change weights under ``torch.no_grad()`` instead, or call
-``accelerate_`` again, which drops every fold.
+PyTorch's count of versions, and so the fold, as do those of tensors that were made under ``torch.inference_mode()``:
+change weights under ``torch.no_grad()`` instead, or call ``accelerate_`` again, which drops every fold. Optimisers that
+are ``fused`` do not count what they change; their steps are counted here.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import increment_version
 from torch.nn.utils.parametrize import ParametrizationList
+from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 from silk_fast.acceleration.forms import Form
 from silk_fast.reference.conformer import RelativeAttention
@@ -30,6 +33,17 @@ def _autocast(device: str) -> torch.dtype | None:
 def _version(tensor: Tensor) -> tuple[int, torch.dtype, int]:
     """Changes whenever the values may."""
     return tensor.data_ptr(), tensor.dtype, -1 if tensor.is_inference() else tensor._version
+
+
+def _count_changes(optimizer: Optimizer, *_: object) -> None:
+    """Count what a step of a fused optimiser has changed."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"] if group.get("fused") else ():
+            if parameter.grad is not None and not parameter.is_inference():
+                increment_version(parameter)
+
+
+register_optimizer_step_post_hook(_count_changes)
 
 
 class _Folds(dict[str, tuple[Any, ...]]):
@@ -67,7 +81,7 @@ class FoldedWeight(Folding, ParametrizationList):
     """A parametrised weight, such as one with weight norm, computed once."""
 
     def forward(self) -> Tensor:
-        return self.folded("weight", super().forward, *self.parameters())
+        return self.folded("weight", super().forward, *self.parameters(), *self.buffers())
 
 
 class FoldedSnake(Folding, Snake):

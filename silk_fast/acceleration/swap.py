@@ -65,7 +65,8 @@ def accelerate_(
     On a GPU modules get Triton kernels; on a CPU, while gradients are off, fused operations in C where they were built,
     and the report says that kernels need a GPU. On both, while gradients are off, what depends on weights only
     (weight norm, projected positions) is computed once, and again when the weights change; but after a
-    change in place of ``weight.data``, which PyTorch does not count, call this again.
+    change in place of ``weight.data``, or of weights made under ``torch.inference_mode()``, which PyTorch does not
+    count, call this again.
 
     Args:
         model: a :class:`~silk_fast.SilkCodec`, a codec of another library (``docs/codecs.md``), or any module that

@@ -97,9 +97,10 @@ class Place(Folding, FollowsPolicy):
         return self._parts()[0]
 
     def _of(self, name: str, compute: Callable, *modules: Any):
-        """``compute()``, remembered under ``name`` until a parameter of ``modules``, some of them None, changes."""
-        present = filter(None, modules)
-        return self.folded(name, compute, *(parameter for module in present for parameter in module.parameters()))
+        """``compute()``, remembered under ``name`` until a tensor of ``modules``, some of them None, changes."""
+        present = [module for module in modules if module]
+        tensors = [tensor for module in present for tensor in (*module.parameters(), *module.buffers())]
+        return self.folded(name, compute, *tensors)
 
 
 class OnCpu(Place):

@@ -19,7 +19,7 @@ def check_dtype(name: str, tensor: Tensor, dtypes: Sequence[torch.dtype] = SIGNA
 
     Raises:
         TypeError: the dtype is none of them.
-        ValueError: the tensor is on another device.
+        ValueError: the tensor is on another device, or its elements are the negatives of what its memory holds.
     """
     if tensor.dtype not in dtypes:
         names = [str(dtype).removeprefix("torch.") for dtype in dtypes]
@@ -28,6 +28,8 @@ def check_dtype(name: str, tensor: Tensor, dtypes: Sequence[torch.dtype] = SIGNA
         )
     if not tensor.is_cpu:
         raise ValueError(f"{name} must be on the CPU, got a tensor on {tensor.device}")
+    if tensor.is_neg():
+        raise ValueError(f"{name} must be in memory as it is, got a view of its negative: call resolve_neg()")
 
 
 def check_shape(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:

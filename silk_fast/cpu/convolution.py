@@ -156,11 +156,13 @@ class PackedTransposed(PackedConvolution):
 
 def _products(weight: Tensor) -> list[Tensor]:
     """The weights ``[C', C, 2]`` of each of the products that make 4 outputs of 7 taps: convolution_parts.h."""
-    points = torch.tensor([1.0, -1.0, 0.5, -0.5, 2.0, -2.0], dtype=torch.float64)
+    weight = weight.double()
+    points = weight.new_tensor([1.0, -1.0, 0.5, -0.5, 2.0, -2.0])
     differences = points[:, None] - points
     scale = differences.masked_fill(differences == 0, 1.0).prod(1, keepdim=True)
-    rows = torch.cat([points[:, None] ** torch.arange(4) / scale, torch.tensor([[0.0, 0.0, 0.0, 1.0]])])
-    fours = F.pad(weight.double(), (0, 1)).unflatten(2, (2, 4))
+    powers = weight.new_tensor([0.0, 1.0, 2.0, 3.0])
+    rows = torch.cat([points[:, None] ** powers / scale, weight.new_tensor([[0.0, 0.0, 0.0, 1.0]])])
+    fours = F.pad(weight, (0, 1)).unflatten(2, (2, 4))
     return [(fours @ row).to(torch.float32) for row in rows]
 
 
@@ -233,7 +235,7 @@ def conv_transpose1d(x: Tensor, convolution: PackedTransposed, crop: tuple[int, 
         raise ValueError(f"crop must be two numbers of outputs, got {crop}")
     n_outputs = max(0, (n_time + 1) * c.upsampling - sum(crop))
     x = x.contiguous()
-    y = torch.empty((n_batch, c.n_out, n_outputs))
+    y = x.new_empty((n_batch, c.n_out, n_outputs))
     if y.numel():
         threads = _threads(2 * y.numel() * c.n_in)
         addresses = (c.address, x.data_ptr(), y.data_ptr())
@@ -255,21 +257,33 @@ def residual_unit(
 
     Args:
         x: float32 ``[B, C, T]``.
-        dilated: of C to C' channels, with its Snake or ELU. It may be ``fast`` or, if C' is C, ``depthwise``.
+        dilated: of C to C' channels, with its Snake or ELU. It may be ``depthwise`` if C' is C, or ``fast`` if
+            ``pointwise`` reads no more channels than C'.
         pointwise: of one tap, with its Snake or ELU, of C' to C channels; or of C' + C channels to any number.
         context: float32 ``[B, C, (K - 1) * dilation]``, what comes before ``x``; None for zeros.
         padding: ``"causal"``, or ``"symmetric"``: half of the context before ``x``, as many zeros after.
 
     Returns:
         float32 ``[B, C, T]``, or of the channels that the pointwise convolution gives.
+
+    Raises:
+        TypeError, ValueError: a convolution, a signal or ``padding`` is none of these.
     """
     n_batch, n_channels, n_time = _check(x, dilated, "plain", "depthwise", "fast")
     if dilated.half != pointwise.half and dilated.kind != "depthwise":
         raise ValueError("both convolutions must be half or neither, unless the dilated one is depthwise")
+    if padding not in ("causal", "symmetric"):
+        raise ValueError(f"padding must be 'causal' or 'symmetric', got {padding!r}")
+    if dilated.stride != 1:
+        raise ValueError(f"dilated must have stride 1, got {dilated.stride}")
     n_beside = pointwise.n_in - dilated.n_out
     if n_beside not in (0, n_channels) or (not n_beside and pointwise.n_out != n_channels):
         expected = f"from {dilated.n_out} to {n_channels} channels, or from {dilated.n_out + n_channels}"
         raise ValueError(f"pointwise must be {expected}, got from {pointwise.n_in} to {pointwise.n_out}")
+    if pointwise.kind != "plain" or pointwise.taps != 1:
+        raise ValueError(f"pointwise must be plain and of one tap, got {pointwise.kind} and {pointwise.taps}")
+    if n_beside and dilated.kind == "fast":
+        raise ValueError("dilated must not be fast where pointwise reads the channels of x too")
     left = dilated.reach if padding == "causal" else dilated.reach // 2
     if context is not None:
         context = operand("context", context, (n_batch, n_channels, left), x)

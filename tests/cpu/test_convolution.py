@@ -283,11 +283,54 @@ def test_nan_and_infinity_reach_what_reads_them_and_no_more():
             ValueError,
             "pointwise must be from 4 to 2 channels, or from 6, got from 2 to 4",
         ),
+        (
+            lambda x, c: ops.residual_unit(x, c, ops.PackedConvolution(*weights(4, 2, 3))),
+            ValueError,
+            "pointwise must be plain and of one tap, got plain and 3",
+        ),
+        (
+            lambda x, c: ops.residual_unit(x, ops.PackedConvolution(*weights(2, 2, 2), 2), c),
+            ValueError,
+            "dilated must have stride 1, got 2",
+        ),
+        (
+            lambda x, c: ops.residual_unit(
+                x, ops.PackedConvolution(*weights(2, 2, 7), fast=True), ops.PackedConvolution(*weights(4, 2, 1))
+            ),
+            ValueError,
+            "dilated must not be fast where pointwise reads the channels of x too",
+        ),
+        (
+            lambda x, c: ops.residual_unit(x, c, ops.PackedConvolution(*weights(4, 2, 1)), padding="same"),
+            ValueError,
+            "padding must be 'causal' or 'symmetric', got 'same'",
+        ),
+        (lambda x, c: ops.conv1d(torch._neg_view(x), c), ValueError, "got a view of its negative: call resolve_neg"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(call, error, message):
     with pytest.raises(error, match=message):
         call(normal(1, 2, 9), ops.PackedConvolution(*weights(2, 4, 3)))
+
+
+@pytest.mark.parametrize("default", [torch.float64, torch.bfloat16, "meta"], ids=str)
+def test_results_have_the_dtype_and_device_of_the_signal_whatever_the_default_is(default):
+    x, square = normal(1, 4, 50), normal(4, 4, 7)
+    packed = ops.PackedTransposed(normal(4, 3, 8))
+    expected = ops.conv_transpose1d(x, packed)
+    fast = ops.PackedConvolution(square, fast=True)._tensors[0]
+    before = torch.get_default_dtype()
+    try:
+        if default == "meta":
+            with torch.device("meta"):
+                found = ops.conv_transpose1d(x, packed), ops.PackedConvolution(square, fast=True)._tensors[0]
+        else:
+            torch.set_default_dtype(default)
+            found = ops.conv_transpose1d(x, packed), ops.PackedConvolution(square, fast=True)._tensors[0]
+    finally:
+        torch.set_default_dtype(before)
+    assert torch.equal(found[0], expected)
+    assert torch.equal(found[1], fast)
 
 
 @pytest.mark.skipif(bool(ops.why_no_bfloat16()), reason=ops.why_no_bfloat16())
