@@ -9,11 +9,13 @@ import pytest
 import soundfile
 
 from silk_fast import SilkConfig
+from silk_fast.cpu.library import why_not
 from tests.runtime.corpora import clip_bytes, problems_in, rows_in
 from tests.support import SILK, make_codec
 from tests.test_memory import peak_bytes
 
 pytest.importorskip("pyarrow")
+pytestmark = pytest.mark.skipif(bool(why_not()), reason=f"what PyTorch takes alone is no matter here; {why_not()}")
 
 MOST = 2**30
 MINUTE = 24_000 * 60
