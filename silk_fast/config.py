@@ -10,6 +10,7 @@ from typing import Any
 from silk_fast.arguments import LARGEST_RATE, shown, shown_text, whole_number
 from silk_fast.errors import SilkConfigError
 
+PHASES = ("free", "harmonic")
 MAX_ENTRIES = 16  # of a list
 MAX_FRAME_SAMPLES = 2**20
 MAX_PARAMETERS = 2**31
@@ -64,6 +65,8 @@ class SilkConfig:
         decoder_dilations: dilations of the decoder's residual units.
         n_fft: length of the synthesis window.
         output_delay: lag of the decoder's output; buys look-ahead for the windows at frame edges.
+        phases: of the decoder's spectra: ``"free"``, as its convolutions make them, or ``"harmonic"``, where those of
+            voices are counted up from a pitch.
 
     Raises:
         SilkConfigError: a value that no codec can have; the message names it.
@@ -88,10 +91,14 @@ class SilkConfig:
     decoder_dilations: tuple[int, ...] = (1, 3, 9, 1, 3, 9)
     n_fft: int = 1280
     output_delay: int = 0
+    phases: str = "free"
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            self._check_field(field.name, getattr(self, field.name))
+            if field.name != "phases":
+                self._check_field(field.name, getattr(self, field.name))
+        if self.phases not in PHASES:
+            raise SilkConfigError(f"phases must be one of {', '.join(PHASES)}, got {shown(self.phases)}")
         if len(self.encoder_channels) != len(self.encoder_strides) + 2:
             raise SilkConfigError(
                 f"encoder_channels must have two more entries than encoder_strides, "

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from silk_fast.config import SilkConfig
+from silk_fast.reference.harmonics import HarmonicSource, HarmonicState, Voice
 from silk_fast.reference.layers import CausalConv1d, ResidualUnit, Snake
 from silk_fast.reference.module import OpsModule
 from silk_fast.reference.state import ContextState, State
@@ -25,6 +26,7 @@ class DecoderState(State):
     units: list[ContextState]
     head: ContextState
     istft: OverlapState
+    source: HarmonicState | None = None
 
 
 class InverseSTFT(OpsModule):
@@ -75,7 +77,7 @@ class Unpatchify(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Unpatchify 2.5 Hz -> 75 Hz, residual units, spectral head, inverse STFT."""
+    """Unpatchify 2.5 Hz -> 75 Hz, residual units, spectral head, maybe harmonics, inverse STFT."""
 
     def __init__(self, config: SilkConfig) -> None:
         super().__init__()
@@ -86,6 +88,7 @@ class Decoder(nn.Module):
         self.snake = Snake(channels)
         self.head = CausalConv1d(channels, 2 * self.n_bins, 3)
         self.istft = InverseSTFT(config.n_fft, config.hop_samples)
+        self.source = HarmonicSource(config) if config.phases == "harmonic" else None
 
     def initial_state(self, batch_size: int) -> DecoderState:
         return DecoderState(
@@ -93,12 +96,23 @@ class Decoder(nn.Module):
             [cast(ResidualUnit, unit).initial_state(batch_size) for unit in self.units],
             self.head.initial_state(batch_size),
             self.istft.initial_state(batch_size),
+            self.source and self.source.initial_state(batch_size),
         )
 
     def forward(self, codes: Tensor, state: DecoderState | None = None) -> Tensor:
+        return self.synthesise(codes, self.voice(codes, state), state)
+
+    def voice(self, codes: Tensor, state: DecoderState | None = None) -> Voice | None:
+        """Read the voice from codes, if the decoder makes harmonics."""
+        return self.source and self.source.voice(codes, state and state.source)
+
+    def synthesise(self, codes: Tensor, voice: Voice | None, state: DecoderState | None = None) -> Tensor:
+        """Make audio of codes and what was read from them."""
         x = self.input(codes, state and state.input)  # [B, C, 30 F]
         for i, unit in enumerate(self.units):
             x = unit(x, state and state.units[i])
         spectrum = self.head(self.snake(x), state and state.head).transpose(1, 2)  # [B, 30 F, 1282]
         log_magnitude, phase = spectrum.float().split(self.n_bins, dim=-1)
+        if self.source and voice:
+            log_magnitude, phase = self.source(log_magnitude, phase, voice, state and state.source)
         return self.istft(log_magnitude, phase, state and state.istft)[:, None]  # [B, 1, 9600 F]

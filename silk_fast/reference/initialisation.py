@@ -18,6 +18,7 @@ from silk_fast.reference.network import SilkNetwork
 RESIDUAL_GAIN = 0.3
 BRANCH_ENDS = {ResidualUnit: "conv2", FeedForward: "down", RelativeAttention: "output", ConvModule: "down"}
 INPUT_GAIN = 12.0  # speech has an rms of about 0.08
+NO_VOICE, LOW_CUTOFF = -2.0, -1.1  # where harmonics begin: with no voice, and a cutoff of 3 kHz for what is one
 HEAD_GAIN = 0.5
 SPEECH_LOG_MAGNITUDE = -3.2  # mean of log|S| over speech, n_fft 1280
 SILENCE = 1e-5  # magnitudes below count as this one
@@ -43,6 +44,10 @@ def initialise_(codec: SilkNetwork, seed: int | None = None) -> None:
         if branch_end:
             getattr(module, branch_end).weight.mul_(RESIDUAL_GAIN)
     codec.encoder.input.weight.mul_(INPUT_GAIN)
+    if source := codec.decoder.source:
+        source.contour.bias[source.subframes :].copy_(
+            torch.tensor([NO_VOICE, LOW_CUTOFF]).repeat_interleave(source.subframes)
+        )
     head, n_bins = codec.decoder.head, codec.decoder.n_bins
     assert head.bias is not None
     head.weight[:n_bins].mul_(HEAD_GAIN)

@@ -459,6 +459,54 @@ def polar_istft_stream(
     return total[:, :n_out], total[:, n_out:]
 
 
+# ---------------------------------------------------------------- harmonics
+
+DEEPEST = 0.01  # of the valley between two harmonics, as a share of their magnitude
+CUTOFF_WIDTH = 500.0  # Hz
+
+
+def hann_response(offset: Tensor) -> Tensor:
+    """Give the magnitude of a Hann window's transform, 1 at its peak, so many bins beside it."""
+    squared = offset.square()
+    near_one = (squared - 1).abs() < 1e-4  # where it is 0 / 0, and its limit 1 / 2
+    return torch.where(near_one, 0.5, torch.sinc(offset).abs() / torch.where(near_one, 1.0, (1 - squared).abs()))
+
+
+def add_harmonics(
+    log_magnitude: Tensor, phase: Tensor, pitch: Tensor, cutoff: Tensor, turns: Tensor, hop: int, n_fft: int, rate: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Shape spectra like the harmonics of a pitch, up to a cutoff; both are given in float64, a value a frame.
+
+    Bin k belongs to the harmonic h nearest to it. Its magnitude is multiplied by the response of a Hann window at their
+    distance, to a power that falls from 1 below the cutoff to 0 above it as ``sigmoid((cutoff - f) / 500 Hz)``; where
+    that is above 1/2, h times the accumulated phase of the pitch is added to its phase.
+
+    Args:
+        log_magnitude, phase: ``[B, N, n_fft // 2 + 1]``.
+        pitch, cutoff: ``[B, N]``, Hz.
+        turns: int64 ``[B, 2]``, the phase before the first frame and half of the step to it, in 2^-32 turns; zeros at
+            the start.
+        hop: samples from frame to frame.
+        n_fft: length of a frame.
+        rate: samples per second.
+
+    Returns:
+        (log-magnitudes, phases, and ``turns`` for the next call).
+    """
+    half_steps = (pitch * (2**31 * hop / rate)).round().long()
+    steps = half_steps + torch.cat([turns[:, 1:], half_steps[:, :-1]], 1)
+    counted = (turns[:, :1] + steps.cumsum(1)) & (2**32 - 1)  # [B, N]
+    bins = torch.arange(log_magnitude.shape[2], device=pitch.device)
+    spacing = (pitch * (n_fft / rate))[..., None]  # of harmonics, in bins
+    harmonic = (bins / spacing).round().clamp(min=1)
+    offset = (bins - harmonic * spacing).to(log_magnitude.dtype)
+    depth = torch.sigmoid((cutoff[..., None] - bins * (rate / n_fft)).to(log_magnitude.dtype) / CUTOFF_WIDTH)
+    valley = hann_response(offset).clamp(min=DEEPEST).log()
+    fraction = ((harmonic.long() * counted[..., None]) & (2**32 - 1)).to(phase.dtype) * (2 * math.pi / 2**32)
+    after = torch.stack([counted[:, -1], half_steps[:, -1]], 1)
+    return log_magnitude + depth * valley, torch.where(depth > 0.5, phase + fraction, phase), after
+
+
 # ---------------------------------------------------------------- vector quantisation
 
 

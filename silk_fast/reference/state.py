@@ -103,7 +103,7 @@ class State:
             value = getattr(self, field.name)
             if isinstance(value, list):
                 yield from ((f"{field.name}.{i}", item) for i, item in enumerate(value))
-            else:
+            elif value is not None:
                 yield field.name, value
 
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from silk_fast.config import PRESETS
+from silk_fast.config import PHASES, PRESETS
 from silk_fast.errors import SilkConfigError
 
 
@@ -42,6 +42,7 @@ class TrainingConfig:
 
     preset: str = option("small", "sizes of the model", choices=tuple(PRESETS))
     output_delay: int = option(0, "lag of the decoder's output in samples; with --init that of its model")
+    phases: str = option("free", "of the decoder; harmonic ones follow a pitch", choices=PHASES)
     steps: int = option(100_000, "optimiser steps", 1)
     batch_size: int = option(32, "crops per step and process", 1)
     crop_seconds: float = option(3.2, "duration of a crop, rounded to whole latent frames", 0.4)
@@ -123,6 +124,8 @@ class Stage2Config(TrainingConfig):
     stft_weight: float = option(1.0, "of the multi-resolution STFT loss")
     mel_weight: float = option(1.0, "of the log-mel L1 distance")
     phase_weight: float = option(0.0, "of the distance of phase steps, over time and frequency")
+    pitch_weight: float = option(4.0, "of the error of the pitch in octaves, where phases are harmonic")
+    voicing_weight: float = option(1.0, "of the cross entropy of there being a voice, likewise")
     centre_weight: float = option(0.1, "of the squared mean of the latents, which standardisation leaves free")
     adversarial_from: int = option(-1, "step from which discriminators take part; -1 for never", -1)
     adversarial_weight: float = option(0.2, "of the least-squares adversarial loss")

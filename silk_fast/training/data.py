@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from silk_fast.audio import resampled_length
 from silk_fast.errors import SilkAudioError, SilkInputError
+from silk_fast.training.pitch import pitch_track
 from silk_fast.training.recordings import RATE, Clip, Notice, read_excerpt, report
 
 Item = dict[str, Tensor]
@@ -53,6 +54,7 @@ class CropDataset(Dataset):
         gain_db: range of a random gain of each piece, less where the peak would reach 1; None leaves levels alone.
         notice: called with one line of text about clips that are too short and files that fail.
         alignment: pieces begin at multiples of so many samples of their recordings.
+        pitch_hop: samples for each of which the pitch is given; 0 for no pitch.
 
     Attributes:
         clips: those of the clips that are long enough.
@@ -74,6 +76,7 @@ class CropDataset(Dataset):
         notice: Notice = None,
         pieces: int = 1,
         alignment: int = 1,
+        pitch_hop: int = 0,
     ):
         if crop_samples < 1 or sample_rate < 1 or seed < 0:
             raise SilkInputError(
@@ -103,6 +106,7 @@ class CropDataset(Dataset):
         self.crop_samples, self.sample_rate, self.seed = crop_samples, sample_rate, seed
         self.gain_db, self.notice = gain_db, notice
         self.pieces, self.piece_samples, self._alignment = pieces, piece_samples, alignment
+        self.pitch_hop = pitch_hop
         self._lengths = lengths[is_long]
         full = sample_rate / 2
         self._bandwidths = np.array([min(float(clip.labels.get("bandwidth", full)), full) for clip in self.clips])
@@ -112,7 +116,8 @@ class CropDataset(Dataset):
     def __getitem__(self, index: int) -> Item:
         """Read crop ``index``: ``audio`` float32 ``[1, crop_samples]``.
 
-        Where not all clips reach half the sample rate, also ``bandwidth``, float32 ``[]``, in Hz.
+        Where not all clips reach half the sample rate, also ``bandwidth``, float32 ``[]``, in Hz; with ``pitch_hop``,
+        ``pitch``, float32 ``[crop_samples / pitch_hop]``, in Hz and 0 where there is no voice.
         """
         return self.item(list(self.excerpts(index)))
 
@@ -121,6 +126,9 @@ class CropDataset(Dataset):
         found = {"audio": self.joined(excerpts)}
         if self._bandwidths.min() < self.sample_rate / 2:
             found["bandwidth"] = torch.tensor(excerpts[0].bandwidth, dtype=torch.float32)
+        if self.pitch_hop:
+            tracks = [pitch_track(excerpt.samples, self.sample_rate, self.pitch_hop) for excerpt in excerpts]
+            found["pitch"] = torch.from_numpy(np.concatenate(tracks))
         return found
 
     def excerpts(self, index: int) -> Iterator[Excerpt]:

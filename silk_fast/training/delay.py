@@ -1,4 +1,4 @@
-"""Carry a trained codec over to another output delay without loss."""
+"""Carry a trained codec over to another output delay, or to harmonic phases, without loss."""
 
 from dataclasses import replace
 from typing import cast
@@ -40,3 +40,14 @@ def set_output_delay_(codec: SilkCodec, output_delay: int) -> SilkCodec:
     gather.weight.copy_(F.pad(gather.weight, (-n_taps, n_taps)))
     codec.config = config
     return codec
+
+
+@torch.no_grad()
+def set_phases(codec: SilkCodec, phases: str) -> SilkCodec:
+    """Make a codec with the weights of another and other phases; harmonics begin with no voice, so nothing changes."""
+    if codec.config.phases == phases:
+        return codec
+    changed = SilkCodec(replace(codec.config, phases=phases), weight_norm=False, seed=0)
+    wanted, found = changed.state_dict(), codec.state_dict()
+    changed.load_state_dict({name: found.get(name, tensor) for name, tensor in wanted.items()})
+    return changed.to(codec.device)

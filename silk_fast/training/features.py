@@ -4,6 +4,7 @@ A recording's features are one file of float16 ``[T / hop, C]``, in a folder nam
 other weights made is never taken for theirs. A file is complete or absent: work that was broken off goes on.
 """
 
+import copy
 import hashlib
 import os
 from collections.abc import Sequence
@@ -16,11 +17,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from silk_fast.acceleration import accelerate_
 from silk_fast.audio import AudioReader
 from silk_fast.errors import SilkAudioError, SilkFileError, SilkInputError, SilkTrainingError
 from silk_fast.files import atomic_file
 from silk_fast.reference.encoder import Encoder, EncoderStage
-from silk_fast.training.compiling import compiled
 from silk_fast.training.data import CropDataset, Excerpt, Item
 from silk_fast.training.recordings import RATE, Clip, Notice
 
@@ -35,25 +36,22 @@ class FeatureStore:
         folder: holds one folder for each set of frozen weights.
         encoder: its input and first stages are frozen.
         n_stages: how many stages, >= 1.
-        precision: that they are computed in, ``bf16`` or ``fp32``.
         sample_rate: Hz of the audio.
-        compile: run the stages through ``torch.compile``.
 
     Attributes:
         hop: samples per feature vector.
         channels: C.
     """
 
-    def __init__(
-        self, folder: Path, encoder: Encoder, n_stages: int, precision: str, sample_rate: int, compile: bool = False
-    ) -> None:
+    def __init__(self, folder: Path, encoder: Encoder, n_stages: int, sample_rate: int) -> None:
         frozen = nn.ModuleList([encoder.input, *encoder.stages[:n_stages]])
-        self.folder = Path(folder) / _digest(frozen, precision)
+        self.folder = Path(folder) / _digest(frozen)
         self.hop, self._context = _hop_and_context(frozen)
         self.channels = cast(EncoderStage, encoder.stages[n_stages - 1]).down.out_channels
-        self.sample_rate, self._precision = sample_rate, precision
+        self.sample_rate = sample_rate
         self._device = encoder.input.weight.device
-        self._stages = compiled(encoder.features) if compile else encoder.features
+        self._encoder = copy.deepcopy(encoder)
+        accelerate_(self._encoder)
         self._n_stages = n_stages
 
     def add(self, clips: Sequence[Clip], notice: Notice = None) -> list[Clip]:
@@ -148,14 +146,13 @@ class FeatureStore:
 
     @torch.no_grad()
     def _run(self, audio: Tensor) -> Tensor:
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._precision == "bf16"):
-            features = self._stages(audio.to(self._device), n_stages=self._n_stages)
+        features = self._encoder.features(audio.to(self._device), n_stages=self._n_stages)
         return features[0].T.half().contiguous().cpu()
 
 
-def _digest(frozen: nn.Module, precision: str) -> str:
+def _digest(frozen: nn.Module) -> str:
     """Name what the stages compute, by a digest of their weights."""
-    digest = hashlib.sha256(precision.encode())
+    digest = hashlib.sha256()
     for name, tensor in sorted(frozen.state_dict().items()):
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
@@ -180,7 +177,7 @@ class FeatureCropDataset(CropDataset):
         clips: as :func:`~silk_fast.training.recordings.find_clips` gives them.
         crop_samples: length of a crop.
         store: whose features are computed now where they are missing.
-        seed, notice, pieces: as :class:`CropDataset` takes them.
+        seed, notice, pieces, pitch_hop: as :class:`CropDataset` takes them.
 
     Raises:
         SilkInputError, SilkAudioError: as :class:`CropDataset` and :meth:`FeatureStore.add` raise them.
@@ -194,9 +191,10 @@ class FeatureCropDataset(CropDataset):
         seed: int = 0,
         notice: Notice = None,
         pieces: int = 1,
+        pitch_hop: int = 0,
     ) -> None:
         self.store = store
-        arguments = crop_samples, store.sample_rate, seed, None, notice, pieces, store.hop
+        arguments = crop_samples, store.sample_rate, seed, None, notice, pieces, store.hop, pitch_hop
         super().__init__(clips, *arguments)  # refuses what cannot be before hours of work
         super().__init__(store.add(self.clips, notice), *arguments)
 

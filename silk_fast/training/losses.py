@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from silk_fast.metrics import mel_filterbank
+from silk_fast.reference.harmonics import LOWEST, Voice
 from silk_fast.training.compiling import compiled
 
 MEL_BANDS = {2048: 160, 1024: 80, 512: 40, 256: 20, 128: 10}  # by window length
@@ -136,6 +137,19 @@ def _steps(spectra: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     n = spectra.shape[dim] - 1
     a, b = spectra.narrow(dim, 1, n), spectra.narrow(dim, 0, n)
     return (a * b).sum(-1), a[..., 1] * b[..., 0] - a[..., 0] * b[..., 1]
+
+
+def voice_losses(voice: Voice, pitch: Tensor) -> dict[str, Tensor]:
+    """Compare what was read from codes with a pitch ``[B, N]`` in Hz that is 0 where there is no voice.
+
+    ``pitch`` is the mean error in octaves where there is one, ``voicing`` the cross entropy in nats.
+    """
+    voiced = pitch > 0
+    error = (voice.log_pitch - (pitch.clamp(min=LOWEST) / LOWEST).log2()).abs()
+    return {
+        "pitch": ((error * voiced).sum() / voiced.sum().clamp(min=1)).float(),
+        "voicing": F.binary_cross_entropy_with_logits(voice.voicing.float(), voiced.float()),
+    }
 
 
 def discriminator_loss(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:

@@ -15,7 +15,7 @@ from silk_fast.history import read_history
 from silk_fast.reference.codec import SilkCodec
 from silk_fast.reference.pretrained import find_model
 from silk_fast.training.config import Stage1Config, Stage2Config
-from silk_fast.training.delay import set_output_delay_
+from silk_fast.training.delay import set_output_delay_, set_phases
 from silk_fast.training.loop import RunOptions, Trainer
 from silk_fast.training.recordings import find_clips
 from silk_fast.training.stage import Stage
@@ -93,11 +93,12 @@ def make_stage(
         SilkModelError: ``init`` is no model, or of other sizes than the configuration asks for.
         SilkConfigError: its output delay differs by no whole number of sub-frames.
     """
-    silk_config = SilkConfig.preset(config.preset, output_delay=config.output_delay)
+    silk_config = SilkConfig.preset(config.preset, output_delay=config.output_delay, phases=config.phases)
     if init is None:
         codec = SilkCodec(silk_config, seed=config.seed)
     else:
-        codec = set_output_delay_(SilkCodec.from_pretrained(init), config.output_delay).apply_weight_norm_()
+        trained = set_phases(SilkCodec.from_pretrained(init), config.phases)
+        codec = set_output_delay_(trained, config.output_delay).apply_weight_norm_()
         if codec.config != silk_config:
             raise SilkModelError(f"init {init!r} has other sizes than preset {config.preset!r}")
     codec = codec.to(device).train()

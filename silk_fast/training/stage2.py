@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from silk_fast.errors import SilkConfigError
 from silk_fast.reference.codec import SilkCodec
 from silk_fast.reference.conformer import ConformerBlock
+from silk_fast.reference.harmonics import Voice
 from silk_fast.training.compiling import compiled
 from silk_fast.training.config import Stage2Config
 from silk_fast.training.data import CropDataset
@@ -21,6 +22,7 @@ from silk_fast.training.losses import (
     band_limited,
     discriminator_loss,
     feature_loss,
+    voice_losses,
 )
 from silk_fast.training.monitors import fsq_entropy, latent_deviation
 from silk_fast.training.recordings import Clip, Notice
@@ -36,8 +38,8 @@ class Autoencoder(nn.Module):
         super().__init__()
         self.codec = codec
 
-    def forward(self, x: Tensor, n_stages: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-        """Compute latents and codes ``[B, F, 128]``, and the decoded audio ``[B, 1, 9600 F]``.
+    def forward(self, x: Tensor, n_stages: int = 0) -> tuple[Tensor, Tensor, Tensor, Voice | None]:
+        """Compute latents and codes ``[B, F, 128]``, the decoded audio ``[B, 1, 9600 F]``, and its voice, if any.
 
         Args:
             x: audio ``[B, 1, 9600 F]``, or what the encoder's first ``n_stages`` made of it.
@@ -45,7 +47,8 @@ class Autoencoder(nn.Module):
         encoder = self.codec.encoder
         latents = self.codec.conformer(encoder.latents(x, n_stages).to(x.dtype) if n_stages else encoder(x))
         codes = self.codec.quantizer(latents)
-        return latents, codes, self.codec.decoder(codes)
+        voice = self.codec.decoder.voice(codes)
+        return latents, codes, self.codec.decoder.synthesise(codes, voice), voice
 
 
 @torch.no_grad()
@@ -81,7 +84,6 @@ class Stage2(Stage[Stage2Config]):
             codec.config.sample_rate, compile, with_phase=config.phase_weight > 0
         ).to(device)
         self.autoencoder = Autoencoder(codec)
-        self.is_compiled = compile
         self.forward = compiled(self.autoencoder) if compile else self.autoencoder
         self._freeze_encoder(config.frozen_encoder_stages)
         fix_last_affine_(codec)
@@ -118,27 +120,28 @@ class Stage2(Stage[Stage2Config]):
         config, sizes = self.config, self.codec.config
         if not config.features:
             return super().dataset(clips, notice)
-        store = FeatureStore(
-            Path(config.features),
-            self.codec.encoder,
-            config.frozen_encoder_stages,
-            config.precision,
-            sizes.sample_rate,
-            self.is_compiled,
+        pitch_hop = sizes.hop_samples if sizes.phases == "harmonic" else 0
+        store = FeatureStore(Path(config.features), self.codec.encoder, config.frozen_encoder_stages, sizes.sample_rate)
+        return FeatureCropDataset(
+            clips, crop_samples(config, sizes), store, config.seed, notice, config.pieces, pitch_hop
         )
-        return FeatureCropDataset(clips, crop_samples(config, sizes), store, config.seed, notice, config.pieces)
 
     def step(
-        self, audio: Tensor, step: int, bandwidth: Tensor | None = None, features: Tensor | None = None
+        self,
+        audio: Tensor,
+        step: int,
+        bandwidth: Tensor | None = None,
+        features: Tensor | None = None,
+        pitch: Tensor | None = None,
     ) -> dict[str, Tensor]:
         config = self.config
         judges = self.discriminators if step >= config.adversarial_from else None
         self.codec.quantizer.norm.frozen = judges is not None
         with self.autocast(audio.device):
             if features is None:
-                latents, codes, decoded = self.forward(audio)
+                latents, codes, decoded, voice = self.forward(audio)
             else:
-                latents, codes, decoded = self.forward(features.float(), config.frozen_encoder_stages)
+                latents, codes, decoded, voice = self.forward(features.float(), config.frozen_encoder_stages)
         decoded, target = self.aligned(decoded.float(), audio)
         if bandwidth is not None:
             rate = self.codec.config.sample_rate
@@ -148,6 +151,10 @@ class Stage2(Stage[Stage2Config]):
             values |= self._step_discriminators(judges, decoded.detach(), target, step)
         losses = self.reconstruction(decoded, target)
         losses["centre"] = latents.float().mean((0, 1)).square().mean()
+        if voice is not None and pitch is not None:
+            sizes = self.codec.config
+            ahead = (sizes.n_fft // 2 - sizes.output_delay) // sizes.hop_samples
+            losses |= voice_losses(voice, pitch.roll(-ahead, 1))
         if judges is not None:
             losses |= self._adversarial_losses(judges, decoded, target)
         if self.perceptual is not None:

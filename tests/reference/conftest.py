@@ -1,13 +1,17 @@
 import pytest
+import torch
 
 from silk_fast import SilkCodec, SilkConfig
 from tests.support import make_codec
 
 
-@pytest.fixture(params=[0, 960], ids=["delay=0", "delay=960"])
+@pytest.fixture(params=[{}, {"output_delay": 960}, {"phases": "harmonic"}], ids=["delay=0", "delay=960", "harmonic"])
 def codec(request: pytest.FixtureRequest) -> SilkCodec:
-    """An untrained codec, the test's own."""
-    return make_codec(SilkConfig.preset("tiny", output_delay=request.param))
+    """An untrained codec, the test's own; one that makes harmonics makes them everywhere."""
+    codec = make_codec(SilkConfig.preset("tiny", **request.param))
+    if source := codec.decoder.source:
+        torch.nn.init.constant_(source.contour.bias[source.subframes : 2 * source.subframes], 10.0)
+    return codec
 
 
 @pytest.fixture(scope="package")

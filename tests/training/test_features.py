@@ -38,8 +38,8 @@ def recordings(tmp_path_factory) -> Path:
     return folder
 
 
-def store_of(codec: SilkCodec, folder: Path, n_stages: int = 2, **changes) -> FeatureStore:
-    return FeatureStore(folder, codec.encoder, n_stages, changes.get("precision", "fp32"), RATE)
+def store_of(codec: SilkCodec, folder: Path, n_stages: int = 2) -> FeatureStore:
+    return FeatureStore(folder, codec.encoder, n_stages, RATE)
 
 
 @pytest.mark.parametrize("n_stages", [1, 2, 3])
