@@ -96,7 +96,7 @@ class Decoder(nn.Module):
             [cast(ResidualUnit, unit).initial_state(batch_size) for unit in self.units],
             self.head.initial_state(batch_size),
             self.istft.initial_state(batch_size),
-            self.source and self.source.initial_state(batch_size),
+            None if self.source is None else self.source.initial_state(batch_size),
         )
 
     def forward(self, codes: Tensor, state: DecoderState | None = None) -> Tensor:
@@ -104,7 +104,7 @@ class Decoder(nn.Module):
 
     def voice(self, codes: Tensor, state: DecoderState | None = None) -> Voice | None:
         """Read the voice from codes, if the decoder makes harmonics."""
-        return self.source and self.source.voice(codes, state and state.source)
+        return None if self.source is None else self.source.voice(codes, None if state is None else state.source)
 
     def synthesise(self, codes: Tensor, voice: Voice | None, state: DecoderState | None = None) -> Tensor:
         """Make audio of codes and what was read from them."""
@@ -113,6 +113,6 @@ class Decoder(nn.Module):
             x = unit(x, state and state.units[i])
         spectrum = self.head(self.snake(x), state and state.head).transpose(1, 2)  # [B, 30 F, 1282]
         log_magnitude, phase = spectrum.float().split(self.n_bins, dim=-1)
-        if self.source and voice:
+        if self.source is not None and voice is not None:
             log_magnitude, phase = self.source(log_magnitude, phase, voice, state and state.source)
         return self.istft(log_magnitude, phase, state and state.istft)[:, None]  # [B, 1, 9600 F]

@@ -29,7 +29,7 @@ LARGEST_CUTOFF = 12_000.0  # Hz
 
 @dataclass
 class HarmonicState(State):
-    """Past codes ``[B, 2, D]``, and ``[B, 2]`` of the accumulator: the phase, and half the last step, in 2^-32 turns."""
+    """Past codes ``[B, 2, D]``; ``[B, 2]`` of the accumulator: phase, and half the last step, in 2^-32 turns."""
 
     context: Tensor
     turns: Tensor

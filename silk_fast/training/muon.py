@@ -24,7 +24,7 @@ class Muon(torch.optim.Optimizer):
     A convolution's weight ``[out, in, taps]`` counts as a matrix ``[out, in * taps]``.
 
     Args:
-        parameters: tensors, or groups of them as of any optimiser.
+        parameters: tensors, or groups of them as of any optimiser; AdamW is for all of one that has ``by_adam`` set.
         lr: learning rate; an update of a matrix has the rms of an AdamW update, ``0.2 * lr``.
         betas: decays of AdamW's moments.
         weight_decay: decoupled, times the learning rate.
@@ -37,7 +37,7 @@ class Muon(torch.optim.Optimizer):
         betas: tuple[float, float] = (0.8, 0.99),
         weight_decay: float = 0.0,
     ) -> None:
-        super().__init__(parameters, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
+        super().__init__(parameters, {"lr": lr, "betas": betas, "weight_decay": weight_decay, "by_adam": False})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -54,7 +54,8 @@ class Muon(torch.optim.Optimizer):
             for parameter in group["params"]:
                 if parameter.grad is None:
                     continue
-                update = self._matrix_update if is_matrix(parameter) else self._adam_update
+                of_matrix = is_matrix(parameter) and not group["by_adam"]
+                update = self._matrix_update if of_matrix else self._adam_update
                 direction = update(parameter.grad, self.state[parameter], group["betas"])
                 parameter.mul_(1 - group["lr"] * group["weight_decay"]).sub_(direction, alpha=group["lr"])
         return loss

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from silk_fast.config import SilkConfig
 from silk_fast.errors import SilkTrainingError
 from silk_fast.reference.codec import SilkCodec
+from silk_fast.reference.harmonics import HarmonicSource
 from silk_fast.training.checkpoint import flatten_optimizer, restore_optimizer
 from silk_fast.training.config import TrainingConfig
 from silk_fast.training.data import CropDataset
@@ -34,15 +35,22 @@ def crop_samples(config: TrainingConfig, sizes: SilkConfig) -> int:
 
 
 class Learner:
-    """A module and the optimiser that trains it. Biases, gains and Snake's parameters have no weight decay."""
+    """A module and the optimiser that trains it. Biases, gains and Snake's parameters have no weight decay.
+
+    What reads the voice from codes is trained by AdamW, whatever the other matrices are: its losses have few directions,
+    and updates that are as large in all others are noise.
+    """
 
     def __init__(self, module: nn.Module, config: TrainingConfig, learning_rate: float) -> None:
         self.module = module
         self.learning_rate = learning_rate
         self.parameters = [p for p in module.parameters() if p.requires_grad]
-        groups = [
-            {"params": [p for p in self.parameters if p.ndim > 1], "weight_decay": config.weight_decay},
+        readers = {p for m in module.modules() if isinstance(m, HarmonicSource) for p in m.parameters()}
+        matrices = [p for p in self.parameters if p.ndim > 1]
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in matrices if p not in readers], "weight_decay": config.weight_decay},
             {"params": [p for p in self.parameters if p.ndim <= 1], "weight_decay": 0.0},
+            {"params": [p for p in matrices if p in readers], "weight_decay": config.weight_decay, "by_adam": True},
         ]
         optimizer = {"adamw": torch.optim.AdamW, "muon": Muon}[config.optimizer]
         self.optimizer = optimizer(groups, learning_rate, (config.beta1, config.beta2))
