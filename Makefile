@@ -16,6 +16,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+# Most modules are never imported, and to compile them all is most of an installation.
+INSTALL := pip install --quiet --no-compile
 ARCH := 86
 # Kernels, and the codec that they accelerate: all tests that launch any.
 COMPILED := tests/ptx/kernels tests/kernels $(patsubst %,tests/acceleration/test_%.py,results autocast compiling folding)
@@ -40,14 +42,17 @@ test-compiled: $(ARCH:%=test-compiled-%)
 test-compiled-%: .venv/installed
 	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -n auto --dist worksteal -m '' --emulate $* $(COMPILED)
 
+test-oldest: .venv/oldest/installed
+	.venv/oldest/bin/python -m pytest -n auto --dist worksteal $(OLDEST)
+
 # What is installed there comes before what .venv has.
-test-oldest: .venv/installed
+.venv/oldest/installed: .venv/installed Makefile
 	$(BIN)/python -m venv --without-pip .venv/oldest
 	$(BIN)/python -c 'import site, pathlib; [path] = pathlib.Path(".venv/oldest").glob("lib/*/site-packages"); \
 	  (path / "base.pth").write_text(f"import site; site.addsitedir({site.getsitepackages()[0]!r})")'
-	.venv/oldest/bin/python -m pip install --quiet --no-warn-conflicts transformers==5.0.0 diffusers==0.35.0 snac==1.2.0
-	.venv/oldest/bin/python -m pip install --quiet --no-deps descript-audio-codec==1.0.0 encodec==0.1.1
-	.venv/oldest/bin/python -m pytest -n auto --dist worksteal $(OLDEST)
+	.venv/oldest/bin/python -m $(INSTALL) --no-warn-conflicts transformers==5.0.0 diffusers==0.35.0 snac==1.2.0
+	.venv/oldest/bin/python -m $(INSTALL) --no-deps descript-audio-codec==1.0.0 encodec==0.1.1
+	@: > $@
 
 lint: .venv/installed
 	$(BIN)/ruff check .
@@ -80,10 +85,10 @@ clean:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 	  { echo "silk_fast needs Python 3.10 or later; $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint requirements.lock pip setuptools
-	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --constraint requirements.lock --no-build-isolation --editable '.[test]'
+	$(BIN)/python -m $(INSTALL) --constraint requirements.lock pip setuptools
+	PYTHONWARNINGS=ignore $(BIN)/python -m $(INSTALL) --constraint requirements.lock --no-build-isolation --editable '.[test]'
 	@$(BIN)/python -c 'from silk_fast.cpu.library import why_not; why_not() and print(why_not())' >&2
-	@$(BIN)/python -m pip install --quiet --constraint requirements.lock cython && \
-	  $(BIN)/python -m pip install --quiet --constraint requirements.lock --no-build-isolation pesq || \
+	@$(BIN)/python -m $(INSTALL) --constraint requirements.lock cython && \
+	  $(BIN)/python -m $(INSTALL) --constraint requirements.lock --no-build-isolation pesq || \
 	  echo "pesq was not installed (it needs a C compiler): silk eval leaves PESQ out, and its test is skipped" >&2
 	@: > $@
