@@ -62,10 +62,14 @@ class Clip:
         assert np.abs(samples.astype(np.int32) - expected[:, 0]).max() <= 1
 
 
-@pytest.fixture(scope="module")
-def clips(codec) -> list[Clip]:
+def clips_of(codec) -> list[Clip]:
     lengths = (1, 500, FRAME - 1, FRAME, FRAME + 1, 30_000, 50_001, 100_000)
     return [Clip(codec, n, 7000 * i) for i, n in enumerate(lengths)]
+
+
+@pytest.fixture(scope="module")
+def clips(codec) -> list[Clip]:
+    return clips_of(codec)
 
 
 # ---------------------------------------------------------------- ways to ask
@@ -180,15 +184,20 @@ def malformed(server: Running, i: int) -> None:
     assert server.ask(f"/v1/codec/{path}", body).error == (422, kind)
 
 
-def test_serve_300_mixed_requests(server, clips):
-    before = server.service.engine.stats()
-    chance = random.Random(0)
-    jobs = [(vanish, chance.choice(clips), i % 4) for i in range(30)] + [(malformed, i) for i in range(30)]
-    jobs += [(chance.choice(GOOD), chance.choice(clips)) for _ in range(240)]
+def ask_mixed(server: Running, clips: list[Clip], n: int, seed: int = 0) -> None:
+    """Ask by 12 clients at a time: of ten requests eight are good, one is malformed, and one goes away."""
+    chance = random.Random(seed)
+    jobs = [(vanish, chance.choice(clips), i % 4) for i in range(n // 10)] + [(malformed, i) for i in range(n // 10)]
+    jobs += [(chance.choice(GOOD), chance.choice(clips)) for _ in range(n - len(jobs))]
     chance.shuffle(jobs)
     with ThreadPoolExecutor(12) as pool:
         for future in [pool.submit(job, server, *arguments) for job, *arguments in jobs]:
             future.result()
+
+
+def test_serve_300_mixed_requests(server, clips):
+    before = server.service.engine.stats()
+    ask_mixed(server, clips, 300)
     server.wait_for((0, 0, 0))
     after = server.service.engine.stats()
     assert after.n_done - before.n_done >= 240
