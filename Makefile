@@ -12,7 +12,7 @@
 #   lint    ruff and mypy; format applies what ruff asks for
 #   bench   time ops and codec on this CPU, within 15 minutes; results go to bench/results/
 #   bench-gpu  check, then time everything on the GPU, within 8 minutes; takes the system's torch where there is no .venv
-#   report  docs/performance.md from bench/results/ and bench/counted/
+#   report  docs/performance.md from bench/results/ and bench/counted/, docs/scale.md from bench/results/
 #   static  compile every kernel for GPU targets and write bench/static/*.csv
 #   counted  run every kernel in the emulator, count, predict times and write bench/counted/*.csv; after static
 
@@ -71,6 +71,7 @@ bench-gpu:
 
 report: .venv/installed
 	$(BIN)/python -m bench.report bench/results/*.json
+	$(BIN)/python -m bench.scale bench/results/*.json
 
 static: .venv/installed
 	$(BIN)/python -m bench.static
