@@ -11,27 +11,13 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
-pytest.importorskip("fastapi", reason="no fastapi: pip install 'silk_fast[serve]'")
-websockets = pytest.importorskip("websockets.sync.client", reason="no websockets: pip install 'silk_fast[serve]'")
-
-import soundfile  # noqa: E402
-from websockets.exceptions import ConnectionClosed  # noqa: E402
-
-from silk_fast.container import SilkReader  # noqa: E402
-from silk_fast.runtime.codec import open_codec  # noqa: E402
-from silk_fast.runtime.serve.app import PAGE  # noqa: E402
-from tests.runtime.serving import Running, serving  # noqa: E402
-from tests.runtime.test_serve_refusals import BAD_SOUND, BAD_TOKENS, LATER, wav  # noqa: E402
-from tests.support import ROOT, speech  # noqa: E402
-
-RATE, FRAME = 24_000, 9600
-
-
-@pytest.fixture(scope="module")
-def codec(model):
-    return open_codec("silk", model)
+from silk_fast.container import SilkReader
+from tests.runtime.serving import FRAME, N_TOKENS, RATE, ConnectionClosed, Running, serving, wav, websockets
+from tests.runtime.test_serve_refusals import BAD_SOUND, BAD_TOKENS, LATER
+from tests.support import ROOT, speech
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +128,7 @@ def stream_sound(server: Running, clip: Clip) -> None:
             stream.send(pcm[start : start + 14_002])
         stream.send('{"type": "end"}')
         data, done = rest_of(stream)
-    clip.assert_tokens(np.frombuffer(data, "<i4").reshape(-1, 19))
+    clip.assert_tokens(np.frombuffer(data, "<i4").reshape(-1, N_TOKENS))
     assert done == {"type": "tokens.done", "n_samples": clip.pcm.shape[1], "n_frames": len(clip.tokens)}
 
 
@@ -271,6 +257,8 @@ def test_serve_counts_for_prometheus(server, clips):
 
 
 def test_serve_page_comes_with_security_headers_and_names_no_other_host(server):
+    from silk_fast.runtime.serve.app import PAGE
+
     for path in PAGE:
         answer = server.ask(path)
         assert answer.status == 200, path

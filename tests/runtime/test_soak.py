@@ -14,7 +14,6 @@ import pytest
 import torch
 
 from silk_fast.cpu.library import why_not
-from silk_fast.runtime.codec import open_codec
 from silk_fast.runtime.engine import Engine
 from tests.cli.support import silk
 from tests.runtime.corpora import digests, parts_in
@@ -44,15 +43,13 @@ def assert_flat(looks: list[int]) -> None:
     assert max(looks[N_WARM:]) <= 1.05 * min(looks[N_WARM:])
 
 
-def test_soak_memory_of_a_server_stays_what_it_is(model, monkeypatch):
-    pytest.importorskip("fastapi", reason="no fastapi: pip install 'silk_fast[serve]'")
+def test_soak_memory_of_a_server_stays_what_it_is(codec, model, monkeypatch):
     from tests.runtime.serving import Running
     from tests.runtime.test_serve import ask_mixed, clips_of
     from tests.runtime.test_serve_command import process
 
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    codec, looks = open_codec("silk", model), []
-    clips = clips_of(codec)
+    clips, looks = clips_of(codec), []
     with process("-m", model, "--slots", 4) as (server, url):
         running = Running(SimpleNamespace(codec=codec), int(url.rpartition(":")[2]))
         for i in range(N_LOOKS):
