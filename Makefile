@@ -3,6 +3,8 @@
 #   demo    encode and decode a recording, print a table, draw demo/speech.png
 #   test    the tests, a process a core; kernels run in Triton's interpreter where there is no GPU
 #   test-all  the slow ones too: every kernel compiled for every GPU target
+#   soak    what only much of shows: requests, kills, a lost worker of Ray, a day of silence; 40 minutes, or less with
+#           make soak SOAK_REQUESTS=2000 SOAK_KILLS=5 SOAK_HOURS=1
 #   test-compiled  kernels compiled for a GPU and executed by an emulator of PTX, which needs a C++ compiler:
 #                  make test-compiled ARCH=90, or ARCH="80 86 89 90 120" for all targets
 #   test-oldest  codecs of other libraries in the oldest versions that are accelerated, which .venv/oldest gets, and
@@ -10,7 +12,7 @@
 #   lint    ruff and mypy; format applies what ruff asks for
 #   bench   time ops and codec on this CPU, within 15 minutes; results go to bench/results/
 #   bench-gpu  check, then time everything on the GPU, within 8 minutes; takes the system's torch where there is no .venv
-#   report  docs/performance.md from bench/results/ and bench/counted/
+#   report  docs/performance.md from bench/results/ and bench/counted/, docs/scale.md from bench/results/
 #   static  compile every kernel for GPU targets and write bench/static/*.csv
 #   counted  run every kernel in the emulator, count, predict times and write bench/counted/*.csv; after static
 
@@ -26,7 +28,7 @@ COMPILED := tests/ptx/kernels tests/kernels $(patsubst %,tests/acceleration/test
 OLDEST := $(patsubst %,tests/codecs/test_%,swapping.py quantizers.py original_packages.py \
   results.py::test_codes_are_equal_and_audio_is_within_a_ten_thousandth_of_its_peak)
 
-.PHONY: demo test test-all test-compiled test-oldest lint format bench bench-gpu report static counted clean
+.PHONY: demo test test-all soak test-compiled test-oldest lint format bench bench-gpu report static counted clean
 
 demo: .venv/installed
 	$(BIN)/silk demo --force
@@ -36,6 +38,9 @@ test: .venv/installed
 
 test-all: test
 	$(BIN)/python -m pytest -n auto --dist worksteal -m slow
+
+soak: .venv/installed
+	$(BIN)/python -m pytest -rPs -m soak tests/runtime
 
 test-compiled: $(ARCH:%=test-compiled-%)
 
@@ -71,6 +76,7 @@ bench-gpu:
 
 report: .venv/installed
 	$(BIN)/python -m bench.report bench/results/*.json
+	$(BIN)/python -m bench.scale bench/results/*.json
 
 static: .venv/installed
 	$(BIN)/python -m bench.static
