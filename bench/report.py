@@ -49,7 +49,7 @@ def write_report(paths: Sequence[str | os.PathLike], output: Path = OUTPUT, coun
         SilkInputError: a file holds no results.
         SilkFileError: the page cannot be written.
     """
-    every_row = [row for path in paths for row in read_results(path)]
+    every_row = [row for path in paths for row in read_results(path) if row.section != "reading"]  # of scale.md
     runs = sorted(measurements(every_row), key=lambda rows: (rows[-1].driver is None, rows[-1].device))
     rows = [latest(found) for found in runs]
     detailed = _of_last_devices(rows)

@@ -47,7 +47,7 @@ class Row:
     What follows ``repeat`` is of the run; :class:`ResultWriter` fills it in.
     """
 
-    section: str  # "card" (copy bandwidth, matmul rate), "ops", "codec" or "libraries", codecs of others
+    section: str  # "card" (copy bandwidth, matmul rate), "ops", "codec", "libraries" (codecs of others) or "reading"
     op: str  # "copy", "matmul", "snake", ..., "encode", "decode", "encode_frame"
     case: str  # what people call the shape: "Silk small 24 kHz, 10 s, batch 8"
     shape: str  # "8x32x240000"

@@ -41,6 +41,7 @@ def run_tokenize(arguments: argparse.Namespace, console: Console) -> int:
             unit_hours=arguments.unit_hours,
             max_hours=arguments.max_hours,
             workers=arguments.workers,
+            readers=arguments.readers,
             to=arguments.to,
             merged=arguments.merge,
             engine=arguments.engine,
@@ -74,6 +75,7 @@ def add_commands(commands: Commands) -> None:
     command.add_argument("--unit-hours", type=hours, default=1.0, help="of audio in a shard (default: %(default)s)")
     command.add_argument("--max-hours", type=hours, default=24.0, help="of one recording (default: %(default)s)")
     command.add_argument("--workers", type=positive, help="processes (default: one a core, or one a GPU)")
+    command.add_argument("--readers", type=int, help="processes that read for one that encodes (default on a CPU: 0)")
     command.add_argument("--to", choices=("parquet", "webdataset"), default="parquet", help="kind of the shards")
     command.add_argument("--merge", action="store_true", help="write one Parquet file of all shards as well")
     command.add_argument("--engine", choices=("local", "ray"), default="local", help="who works (default: %(default)s)")

@@ -1,4 +1,5 @@
 /* Convolutions along time and residual units on [B, C, T], by tiles of time that stay in the cache. */
+#define _GNU_SOURCE /* for syscall */
 #include "maths.h"
 
 #include <stdatomic.h>
@@ -6,12 +7,20 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
+#if defined(__linux__) && (__GNUC__ >= 11 || __clang_major__ >= 12)
+#define HAS_AMX 1
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #elif defined(__ARM_NEON)
 #include <arm_neon.h>
 #endif
 
+#define SIDE 16                   /* of a matrix of convolution_amx.h */
 #define N_PRODUCTS 7              /* of 4 outputs of 4 taps: convolution_parts.h */
 #define CHAIN 128                 /* products */
+#define MATRIX_HALF 2             /* `half` of a convolution, else 1 or 0 */
 #define ROWS 4                    /* output channels that packed weights have side by side */
 #define LARGE_WEIGHT (128 * 1024) /* floats: what no level of cache keeps is read once a tile, block by block */
 #define TILE_FLOATS (64 * 1024)
@@ -30,7 +39,8 @@ typedef struct {
   int64_t n_in, n_out, taps, stride, dilation;
   int64_t n_parts;   /* weights are those of so many convolutions, one after another: convolution_parts.h */
   int64_t depthwise; /* every output channel reads its own input channel; weight is [n_out, taps] */
-  int64_t half;      /* weights are pairs of bfloat16: [n_out / ROWS, (n_in * stride + 1) / 2, taps / stride, ROWS, 2] */
+  int64_t half;      /* weights are pairs of bfloat16: [n_out / ROWS, (n_in * stride + 1) / 2, taps / stride, ROWS, 2];
+                        or matrices of them: [n_out / SIDE, n_pairs / SIDE, taps / stride, SIDE, SIDE, 2] */
   int64_t elu;
 } convolution;
 
@@ -67,6 +77,18 @@ INLINE tile tile_of(const tiles *job, int64_t i) {
 typedef float vector4 __attribute__((vector_size(16)));
 
 #ifdef __x86_64__
+#if HAS_AMX
+#define VECTOR __m512
+#define WIDTH 16
+#define LOAD(p) _mm512_loadu_ps(p)
+#define STORE(p, v) _mm512_storeu_ps(p, v)
+#define FUSED 1
+#define PAIRS 1
+#define MATRICES 1
+#define TARGET __attribute__((target("amx-tile,amx-bf16,avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")))
+#define AT(x) x##_amx
+#include "convolution_tile.h"
+#endif
 #define VECTOR __m512
 #define WIDTH 16
 #define LOAD(p) _mm512_loadu_ps(p)
@@ -76,6 +98,7 @@ typedef float vector4 __attribute__((vector_size(16)));
 #define SPANS 6
 #define FUSED 1
 #define PAIRS 1
+#define MATRICES 0
 #define TARGET __attribute__((target("avx512bf16,avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")))
 #define AT(x) x##_bf16
 #include "convolution_tile.h"
@@ -88,6 +111,7 @@ typedef float vector4 __attribute__((vector_size(16)));
 #define SPANS 6
 #define FUSED 1
 #define PAIRS 0
+#define MATRICES 0
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")))
 #define AT(x) x##_v4
 #include "convolution_tile.h"
@@ -100,6 +124,7 @@ typedef float vector4 __attribute__((vector_size(16)));
 #define SPANS 3
 #define FUSED 1
 #define PAIRS 0
+#define MATRICES 0
 #define TARGET __attribute__((target("avx2,fma")))
 #define AT(x) x##_v3
 #include "convolution_tile.h"
@@ -109,6 +134,7 @@ typedef float vector4 __attribute__((vector_size(16)));
 #define SPANS 2
 #define FUSED 0
 #define PAIRS 0
+#define MATRICES 0
 #define AT(x) x##_v1
 #elif defined(__ARM_NEON)
 #define LOAD(p) (vector4) vld1q_f32(p)
@@ -117,6 +143,7 @@ typedef float vector4 __attribute__((vector_size(16)));
 #define SPANS 6
 #define FUSED NATIVE_FMA
 #define PAIRS 0
+#define MATRICES 0
 #define AT(x) x##_native
 #else
 INLINE vector4 load4(const float *p) {
@@ -130,6 +157,7 @@ INLINE vector4 load4(const float *p) {
 #define SPANS 2
 #define FUSED NATIVE_FMA
 #define PAIRS 0
+#define MATRICES 0
 #define AT(x) x##_native
 #endif
 #define VECTOR vector4
@@ -140,6 +168,11 @@ INLINE vector4 load4(const float *p) {
 #ifdef __x86_64__
 #define TILE_LOOPS(name) static const silk_loop name##_loops[] = {name##_v1, name##_v3, name##_v4};
 #define HALF_TILE_LOOPS(name) static const silk_loop name##_half_loops[] = {name##_bf16, name##_bf16, name##_bf16};
+#if HAS_AMX
+#define AMX_TILE_LOOPS(name) static const silk_loop name##_amx_loops[] = {name##_amx, name##_amx, name##_amx};
+#else
+#define AMX_TILE_LOOPS(name) HALF_TILE_LOOPS(name)
+#endif
 #else
 #define TILE_LOOPS(name) static const silk_loop name##_loops[] = {name##_native};
 #define HALF_TILE_LOOPS(name) static const silk_loop name##_half_loops[] = {name##_native};
@@ -151,6 +184,14 @@ TILE_LOOPS(fast_unit_tiles)
 HALF_TILE_LOOPS(conv1d_tiles)
 HALF_TILE_LOOPS(unit_tiles)
 HALF_TILE_LOOPS(transposed_tiles)
+#ifdef __x86_64__
+AMX_TILE_LOOPS(conv1d_tiles)
+AMX_TILE_LOOPS(unit_tiles)
+AMX_TILE_LOOPS(transposed_tiles)
+#define LOOPS_FOR(half, name) ((half) == MATRIX_HALF ? name##_amx_loops : (half) ? name##_half_loops : name##_loops)
+#else
+#define LOOPS_FOR(half, name) ((half) ? name##_half_loops : name##_loops)
+#endif
 
 /* Whether this processor multiplies bfloat16. */
 int silk_has_bfloat16(void) {
@@ -158,6 +199,19 @@ int silk_has_bfloat16(void) {
   __builtin_cpu_init();
   return __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+#else
+  return 0;
+#endif
+}
+
+/* Whether it does so by matrices, for which the system keeps room from the first call on. */
+int silk_has_amx(void) {
+#if HAS_AMX
+  uint32_t a, b, c, d;
+  if (!silk_has_bfloat16()) return 0;
+  __cpuid_count(7, 0, a, b, c, d);
+  if (!(d >> 22 & 1) || !(d >> 24 & 1)) return 0; /* AMX-BF16, AMX-TILE */
+  return syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18 /* XFEATURE_XTILEDATA */) == 0;
 #else
   return 0;
 #endif
@@ -181,16 +235,15 @@ int silk_conv1d(const convolution *c, const float *x, const float *context, cons
                 int64_t n_batch, int64_t n_time, int64_t n_left, int64_t n_columns, int threads) {
   const int64_t reach = ((c->taps + c->stride - 1) / c->stride - 1) * c->dilation;
   tiles job = {c, NULL, {x, context, n_time, n_left}, residual, y, n_columns, 0, 0, reach, 0, 0, NULL};
-  return run_tiles(&job, c->n_in * c->stride, n_batch, 96, 16, c->half ? conv1d_tiles_half_loops : conv1d_tiles_loops,
-                   threads);
+  return run_tiles(&job, c->n_in * c->stride, n_batch, 96, 16, LOOPS_FOR(c->half, conv1d_tiles), threads);
 }
 
 /* y [n_batch, n_out, y_size]: from output `crop` on. Returns 1 for want of memory, else 0. */
 int silk_conv_transpose1d(const convolution *c, const float *x, float *y, int64_t n_batch, int64_t n_time,
                           int64_t y_size, int64_t crop, int threads) {
   tiles job = {c, NULL, {x, NULL, n_time, 1}, NULL, y, n_time + 1, 0, 0, 1, y_size, crop, NULL};
-  return run_tiles(&job, c->n_in + c->n_parts * c->n_out, n_batch, 96, 16,
-                   c->half ? transposed_tiles_half_loops : transposed_tiles_loops, threads);
+  return run_tiles(&job, c->n_in + c->n_parts * c->n_out, n_batch, 96, 16, LOOPS_FOR(c->half, transposed_tiles),
+                   threads);
 }
 
 /* y = x + pointwise(hidden) with hidden = act(dilated(act(x))), of the shape of x; or, if the pointwise convolution reads
@@ -205,6 +258,6 @@ int silk_residual_unit(const convolution *dilated, const convolution *pointwise,
     return run_tiles(&job, 4 * dilated->n_in, n_batch, maximum(384 / unit, 1) * unit, unit, fast_unit_tiles_loops,
                      threads);
   }
-  return run_tiles(&job, dilated->n_in + pointwise->n_in, n_batch, 96, 16,
-                   pointwise->half ? unit_tiles_half_loops : unit_tiles_loops, threads);
+  return run_tiles(&job, dilated->n_in + pointwise->n_in, n_batch, 96, 16, LOOPS_FOR(pointwise->half, unit_tiles),
+                   threads);
 }

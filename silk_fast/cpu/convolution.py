@@ -13,6 +13,8 @@ from silk_fast.reference.ops import SNAKE_EPSILON
 
 ROWS = 4  # this and the next as in convolution.c
 N_PRODUCTS = 7
+SIDE = 16
+PAIRS, MATRICES = 1, 2
 SMALL = 2_000_000  # operations that one thread does sooner than two agree on who does what
 
 
@@ -22,6 +24,12 @@ def why_no_bfloat16() -> str:
     if reason := why_not():
         return reason
     return "" if load().silk_has_bfloat16() else "this processor does not multiply bfloat16 (AVX-512 BF16)"
+
+
+@cache
+def has_matrices() -> bool:
+    """Say whether bfloat16 is multiplied by matrices (AMX); asks the system for room for them."""
+    return not why_no_bfloat16() and bool(load().silk_has_amx())
 
 
 class _Convolution(ctypes.Structure):
@@ -83,7 +91,7 @@ class PackedConvolution:
         elif fast:
             packed, taps = torch.stack([_packed(part, 1) for part in _products(weight)]), 2
         else:
-            packed = _packed_pairs(weight, stride) if half else _packed(weight, stride)
+            packed = _packed_half(weight, stride) if half else _packed(weight, stride)
         self.taps = weight.shape[2]
         self.kind = "depthwise" if depthwise else "fast" if fast else "plain"
         self._keep(packed, bias, snake, (n_in, n_out, taps, stride, dilation), N_PRODUCTS if fast else 1, half, elu)
@@ -111,7 +119,8 @@ class PackedConvolution:
         if snake is not None:
             alpha, beta = (parameters(n, x, self.n_in) for n, x in zip(("alpha", "beta"), snake, strict=True))
             self._tensors[2:] = alpha.clone(), 1.0 / (beta + SNAKE_EPSILON)
-        self._struct = _Convolution(*map(address, self._tensors), *sizes, n_parts, self.kind == "depthwise", half, elu)
+        form = (MATRICES if has_matrices() else PAIRS) if half else 0
+        self._struct = _Convolution(*map(address, self._tensors), *sizes, n_parts, self.kind == "depthwise", form, elu)
         self.address = ctypes.addressof(self._struct)
 
     @property
@@ -144,7 +153,7 @@ class PackedTransposed(PackedConvolution):
         n_in, n_out, self.taps = weight.shape
         weight = parameters("weight", weight, *weight.shape)
         parts = weight.permute(1, 0, 2).unflatten(2, (2, -1)).flip(2).unbind(3)  # [C', C, 2], the earlier input first
-        packed = torch.stack([(_packed_pairs if half else _packed)(part, 1) for part in parts])
+        packed = torch.stack([(_packed_half if half else _packed)(part, 1) for part in parts])
         self.kind = "transposed"
         self._keep(packed, bias, snake, (n_in, n_out, 2, 1, 1), len(parts), half, elu)
 
@@ -171,6 +180,18 @@ def _packed(weight: Tensor, stride: int) -> Tensor:
     weight = F.pad(weight, (0, 0, 0, 0, 0, -weight.shape[0] % ROWS))
     weight = torch.cat([weight[..., j::stride] for j in range(min(stride, weight.shape[2]))], -1)
     return weight.unflatten(0, (-1, ROWS)).permute(0, 2, 3, 1).contiguous()
+
+
+def _packed_half(weight: Tensor, stride: int) -> Tensor:
+    return _packed_matrices(weight, stride) if has_matrices() else _packed_pairs(weight, stride)
+
+
+def _packed_matrices(weight: Tensor, stride: int) -> Tensor:
+    """bfloat16 ``[C' / SIDE, C * stride / (2 * SIDE), K / stride, SIDE, 2 * SIDE]``, both quotients rounded up."""
+    weight = weight.unflatten(2, (-1, stride)).transpose(2, 3).flatten(1, 2)  # [C', C * stride, K / stride]
+    weight = F.pad(weight, (0, 0, 0, -weight.shape[1] % (2 * SIDE), 0, -weight.shape[0] % SIDE))
+    weight = weight.unflatten(1, (-1, 2 * SIDE)).unflatten(0, (-1, SIDE)).permute(0, 2, 4, 1, 3)
+    return weight.to(torch.bfloat16, memory_format=torch.contiguous_format).contiguous()
 
 
 def _packed_pairs(weight: Tensor, stride: int) -> Tensor:

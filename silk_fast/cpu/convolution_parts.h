@@ -9,8 +9,8 @@
 
 TARGET static convolution AT(part)(const convolution *c, int64_t k) {
   convolution part = *c;
-  const int64_t n_rows = (c->n_in + (c->half != 0)) >> (c->half != 0);
-  part.weight += k * ((c->n_out + ROWS - 1) / ROWS * ROWS) * n_rows * c->taps;
+  const int64_t n_rows = (c->n_in + PAIRS) >> PAIRS, side = MATRICES ? SIDE : 1, block = MATRICES ? SIDE : ROWS;
+  part.weight += k * ((c->n_out + block - 1) / block * block) * ((n_rows + side - 1) / side * side) * c->taps;
   return part;
 }
 
@@ -19,8 +19,9 @@ TARGET static void AT(transposed_tiles)(const void *data, int64_t first, int64_t
   const tiles *job = data;
   const convolution *c = job->convolution;
   const int64_t row_size = job->size + job->reach + WIDTH, n_parts = c->n_parts;
-  float *rows = malloc((size_t)(c->n_in * row_size + n_parts * c->n_out * job->size) * sizeof(float));
-  float *outputs = rows + c->n_in * row_size;
+  const int64_t n_rows = PADDED(c->n_in);
+  float *rows = malloc((size_t)(n_rows * row_size + n_parts * c->n_out * job->size) * sizeof(float));
+  float *outputs = rows + n_rows * row_size;
   if (!rows) atomic_store(job->failed, 1);
   for (int64_t i = first; rows && i < last; i++) {
     const tile t = tile_of(job, i);

@@ -5,6 +5,7 @@
  *   SPANS           vectors of time whose sums, for ROWS output channels, fit the registers
  *   FUSED           whether MULTIPLY_ADD rounds once
  *   PAIRS           1 if an element is two bfloat16, of two rows; MULTIPLY_ADD then adds two products of such pairs
+ *   MATRICES        1 if such pairs are multiplied by convolution_amx.h instead
  *   TARGET, AT(x)   attribute of a function; its name at this level
  *
  * An output is the same additions in the same order whatever its place in a tile or in the signal: cutting the signal,
@@ -55,9 +56,16 @@ TARGET static void AT(fill)(const convolution *c, const signal *s, int64_t i_bat
   }
 }
 
+/* Rows that n channels take, with what convolution_amx.h reads beyond the pairs. */
+#if MATRICES
+#define PADDED(n) maximum(n, ((n) + 2 * SIDE - 1) / (2 * SIDE) * SIDE)
+#else
+#define PADDED(n) (n)
+#endif
+
 #if PAIRS
 #define PAIR AT(pair)
-/* Rows 2 i and 2 i + 1 become row i, rounded. */
+/* Rows 2 i and 2 i + 1 become row i, rounded; what PADDED adds is zeros. */
 TARGET static void AT(pair)(float *rows, int64_t n_rows, int64_t row_size, int64_t n_columns) {
   for (int64_t i = 0; i < n_rows; i += 2) {
     const float *even = rows + i * row_size, *odd = i + 1 < n_rows ? even + row_size : NULL;
@@ -66,11 +74,17 @@ TARGET static void AT(pair)(float *rows, int64_t n_rows, int64_t row_size, int64
     for (int64_t u = 0; u < n_columns; u++)
       out[u] = bits_to_float(to_bfloat16(even[u]) | (odd ? (uint32_t)to_bfloat16(odd[u]) << 16 : 0));
   }
+#if MATRICES
+  for (int64_t i = (n_rows + 1) / 2; i % SIDE; i++) memset(rows + i * row_size, 0, (size_t)n_columns * sizeof(float));
+#endif
 }
 #else
 #define PAIR(...)
 #endif
 
+#if MATRICES
+#include "convolution_amx.h"
+#else
 /* Adds the products of one tap. */
 #define TAP(N, p)                                                                                  \
   VECTOR b[N];                                                                                     \
@@ -174,6 +188,8 @@ TARGET static void AT(multiply)(const convolution *c, const float *rows, int64_t
   }
 }
 
+#endif
+
 /* n outputs of channel k, from its row alone. */
 TARGET static void AT(multiply_channel)(const convolution *c, int64_t k, const float *row, float *y, int64_t n) {
   const float *weight = c->weight + k * c->taps, bias = c->bias ? c->bias[k] : 0.0f;
@@ -189,12 +205,13 @@ TARGET static void AT(conv1d_tiles)(const void *data, int64_t first, int64_t las
   const tiles *job = data;
   const convolution *c = job->convolution;
   const int64_t row_size = job->size + job->reach + WIDTH;
-  float *rows = malloc((size_t)((c->n_in * row_size + job->size + job->reach) * c->stride) * sizeof(float));
+  const int64_t n_rows = PADDED(c->n_in * c->stride);
+  float *rows = malloc((size_t)(n_rows * row_size + (job->size + job->reach) * c->stride) * sizeof(float));
   if (!rows) atomic_store(job->failed, 1);
   for (int64_t i = first; rows && i < last; i++) {
     const tile t = tile_of(job, i);
     AT(fill)
-    (c, &job->signal, t.i_batch, t.start, t.n + job->reach, rows, row_size, rows + c->n_in * c->stride * row_size);
+    (c, &job->signal, t.i_batch, t.start, t.n + job->reach, rows, row_size, rows + n_rows * row_size);
     PAIR(rows, c->n_in * c->stride, row_size, t.n + job->reach + WIDTH);
     const int64_t at = t.i_batch * c->n_out * job->n_columns + t.start;
     AT(multiply)(c, rows, row_size, t.n, job->residual ? job->residual + at : NULL, job->y + at, job->n_columns);
@@ -208,11 +225,12 @@ TARGET static void AT(unit_tiles)(const void *data, int64_t first, int64_t last)
   const convolution beside = {.n_in = pointwise->n_in - c->n_out, .stride = 1}; /* channels of x that it reads too */
   const signal x = {job->signal.x, NULL, job->signal.n_time, 0};
   const int64_t row_size = job->size + job->reach + WIDTH, hidden_size = job->size + WIDTH;
-  float *rows = malloc((size_t)(c->n_in * row_size + pointwise->n_in * hidden_size) * sizeof(float));
+  const int64_t n_rows = PADDED(c->n_in), n_hidden = PADDED(pointwise->n_in);
+  float *rows = malloc((size_t)(n_rows * row_size + n_hidden * hidden_size) * sizeof(float));
   if (!rows) atomic_store(job->failed, 1);
   for (int64_t i = first; rows && i < last; i++) {
     const tile t = tile_of(job, i);
-    float *hidden = rows + c->n_in * row_size;
+    float *hidden = rows + n_rows * row_size;
     AT(fill)(c, &job->signal, t.i_batch, t.start, t.n + job->reach, rows, row_size, NULL);
     if (!c->depthwise) {
       PAIR(rows, c->n_in, row_size, t.n + job->reach + WIDTH);
@@ -245,5 +263,7 @@ TARGET static void AT(unit_tiles)(const void *data, int64_t first, int64_t last)
 #undef FUSED
 #undef PAIRS
 #undef PAIR
+#undef PADDED
+#undef MATRICES
 #undef TARGET
 #undef AT

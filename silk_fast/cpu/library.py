@@ -37,6 +37,7 @@ _SIGNATURES = {
     "silk_conv_transpose1d": (*3 * [_POINTER], *4 * [_INT64], _INT),
     "silk_residual_unit": (*5 * [_POINTER], *3 * [_INT64], _INT),
     "silk_has_bfloat16": (),
+    "silk_has_amx": (),
 }
 _RESULTS = {
     "silk_attention_memory": _INT64,
@@ -44,6 +45,7 @@ _RESULTS = {
     "silk_conv_transpose1d": _INT,
     "silk_residual_unit": _INT,
     "silk_has_bfloat16": _INT,
+    "silk_has_amx": _INT,
 }
 
 

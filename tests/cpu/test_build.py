@@ -97,10 +97,11 @@ def test_vectors_are_used_where_the_processor_has_them_and_nowhere_else(built):
     command = ["objdump", "-d", "--no-show-raw-insn", str(library._path())]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     for name, code in re.findall(r"^[0-9a-f]+ <([^>]+)>:\n(.*?)(?:\n\n|\Z)", text, re.MULTILINE | re.DOTALL):
-        found = re.search(r"_(v[134]|bf16)(?:$|\.)", name)
+        found = re.search(r"(?:^|_)(v[134]|bf16|amx)(?:$|[._])", name)
         level = found[1] if found else "v1"
-        assert "%zmm" not in code or level in ("v4", "bf16"), name
-        assert "%ymm" not in code or level in ("v3", "v4", "bf16"), name
+        assert "%tmm" not in code or level == "amx", name
+        assert "%zmm" not in code or level in ("v4", "bf16", "amx"), name
+        assert "%ymm" not in code or level in ("v3", "v4", "bf16", "amx"), name
         if level != "v1" and re.match(
             "plain|residual|bias_silu|gate|convolve|spectrum|overlap_add|block|activate", name
         ):

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.bound import ATOL
-from silk_fast.cpu import ops
+from silk_fast.cpu import convolution, ops
 from silk_fast.reference import ops as reference
 from tests.cpu.support import assert_op_matches, normal, positive
 
@@ -333,8 +333,21 @@ def test_results_have_the_dtype_and_device_of_the_signal_whatever_the_default_is
     assert torch.equal(found[1], fast)
 
 
-@pytest.mark.skipif(bool(ops.why_no_bfloat16()), reason=ops.why_no_bfloat16())
-@pytest.mark.parametrize("shape", [shape for shape in SHAPES.values() if shape[2] % shape[3] == 0])
+@pytest.fixture(params=["pairs", "matrices"])
+def half_form(request, monkeypatch) -> None:
+    """Multiply bfloat16 by vectors of pairs, and by matrices."""
+    if reason := ops.why_no_bfloat16():
+        pytest.skip(reason)
+    if request.param == "matrices" and not convolution.has_matrices():
+        pytest.skip("this processor does not multiply matrices (AMX)")
+    monkeypatch.setattr(convolution, "has_matrices", lambda: request.param == "matrices")
+
+
+WIDE = (33, 49, 3, 1, 2, 71)  # more than one matrix of rows and of channels, none of them full
+
+
+@pytest.mark.usefixtures("half_form")
+@pytest.mark.parametrize("shape", [*(shape for shape in SHAPES.values() if shape[2] % shape[3] == 0), WIDE])
 def test_half_multiplies_rounded_operands_and_adds_in_float32(shape):
     n_in, n_out, taps, stride, dilation, n_time = shape
     weight, bias = weights(n_in, n_out, taps)
@@ -345,7 +358,7 @@ def test_half_multiplies_rounded_operands_and_adds_in_float32(shape):
     torch.testing.assert_close(ops.conv1d(x, packed, padding=(left, 0)).double(), exact, rtol=0, atol=3e-6)
 
 
-@pytest.mark.skipif(bool(ops.why_no_bfloat16()), reason=ops.why_no_bfloat16())
+@pytest.mark.usefixtures("half_form")
 @transposed
 def test_half_transposed_convolution(shape):
     n_in, n_out, stride, padding, output_padding, n_time = shape
@@ -357,11 +370,11 @@ def test_half_transposed_convolution(shape):
     torch.testing.assert_close(ours, exact, rtol=0, atol=1e-5)
 
 
-def test_half_residual_unit():
-    if reason := ops.why_no_bfloat16():
-        pytest.skip(reason)
-    first, second = weights(5, 5, 7), weights(5, 5, 1)
-    snakes = [(positive(5, seed=seed), positive(5, seed=seed + 1)) for seed in (3, 5)]
+@pytest.mark.usefixtures("half_form")
+@pytest.mark.parametrize("n", [5, 40])
+def test_half_residual_unit(n):
+    first, second = weights(n, n, 7), weights(n, n, 1)
+    snakes = [(positive(n, seed=seed), positive(n, seed=seed + 1)) for seed in (3, 5)]
     packed = [
         [
             ops.PackedConvolution(*first, dilation=3, snake=snakes[0], half=half),
@@ -369,7 +382,7 @@ def test_half_residual_unit():
         ]
         for half in (False, True)
     ]
-    x = normal(2, 5, 130)
+    x = normal(2, n, 130)
     single, half = (ops.residual_unit(x, *pair) for pair in packed)
     error = (single - half).abs()
     assert 1e-4 < error.max() < 0.1

@@ -2,7 +2,14 @@ from pathlib import Path
 
 import pytest
 
+from silk_fast.runtime.codec import Silk, open_codec
 from tests.runtime import corpora
+
+
+@pytest.fixture(scope="module")
+def codec(model) -> Silk:
+    """The smallest codec, untrained."""
+    return open_codec("silk", model)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
-"""A server in a thread of this process, and a plain client of HTTP."""
+"""A server in a thread of this process, and a plain client of HTTP. Tests that use it need fastapi and websockets."""
 
 import http.client
+import io
 import json
 import socket
 import threading
@@ -10,12 +11,29 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import uvicorn
+import numpy as np
+import pytest
+import soundfile
 
 from silk_fast.runtime.codec import Codec
 from silk_fast.runtime.engine import Engine
-from silk_fast.runtime.serve.app import make_app
-from silk_fast.runtime.serve.service import Limits, Service
+
+pytest.importorskip("fastapi", reason="no fastapi: pip install 'silk_fast[serve]'")
+websockets = pytest.importorskip("websockets.sync.client", reason="no websockets: pip install 'silk_fast[serve]'")
+
+import uvicorn  # noqa: E402
+from websockets.exceptions import ConnectionClosed, InvalidStatus  # noqa: E402, F401
+
+from silk_fast.runtime.serve.app import make_app  # noqa: E402
+from silk_fast.runtime.serve.service import Limits, Service  # noqa: E402
+
+RATE, FRAME, N_TOKENS = 24_000, 9600, 19  # of the tiny codec
+
+
+def wav(samples: np.ndarray, rate: int = RATE, subtype: str = "PCM_16") -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, subtype, format="WAV")
+    return file.getvalue()
 
 
 @dataclass(frozen=True)

@@ -27,14 +27,18 @@ def tiny() -> Silk:
     return as_loaded(make_codec())
 
 
-@cache
-def bundled() -> Silk:
-    """The bundled model with the forms for a CPU, also where Triton's interpreter would serve."""
-    model = SilkCodec.from_pretrained(BUNDLED)
+def accelerated(model: SilkCodec) -> Silk:
+    """A model with the forms for a CPU, also where Triton's interpreter would serve."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(swap, "_why_no_kernels", lambda model: "no card")
         accelerate_(model)
     return as_loaded(model)
+
+
+@cache
+def bundled() -> Silk:
+    """The bundled model, accelerated."""
+    return accelerated(SilkCodec.from_pretrained(BUNDLED))
 
 
 def clips(n: int, longest: int, seed: int = 0) -> list[Tensor]:

@@ -7,10 +7,6 @@ import pytest
 import soundfile
 import torch
 
-pytest.importorskip("fastapi", reason="no fastapi: pip install 'silk_fast[serve]'")
-pytest.importorskip("websockets", reason="no websockets: pip install 'silk_fast[serve]'")
-
-from silk_fast.runtime.codec import open_codec
 from tests.programs import needs
 from tests.runtime.browser import browsing
 from tests.runtime.serving import serving
@@ -18,11 +14,6 @@ from tests.support import speech
 
 pytestmark = needs("chromium")
 READY = "document.body.dataset.state === 'ready'"
-
-
-@pytest.fixture(scope="module")
-def codec(model):
-    return open_codec("silk", model)
 
 
 @pytest.fixture(scope="module")

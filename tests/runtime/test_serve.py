@@ -11,27 +11,13 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
-pytest.importorskip("fastapi", reason="no fastapi: pip install 'silk_fast[serve]'")
-websockets = pytest.importorskip("websockets.sync.client", reason="no websockets: pip install 'silk_fast[serve]'")
-
-import soundfile  # noqa: E402
-from websockets.exceptions import ConnectionClosed  # noqa: E402
-
-from silk_fast.container import SilkReader  # noqa: E402
-from silk_fast.runtime.codec import open_codec  # noqa: E402
-from silk_fast.runtime.serve.app import PAGE  # noqa: E402
-from tests.runtime.serving import Running, serving  # noqa: E402
-from tests.runtime.test_serve_refusals import BAD_SOUND, BAD_TOKENS, LATER, wav  # noqa: E402
-from tests.support import ROOT, speech  # noqa: E402
-
-RATE, FRAME = 24_000, 9600
-
-
-@pytest.fixture(scope="module")
-def codec(model):
-    return open_codec("silk", model)
+from silk_fast.container import SilkReader
+from tests.runtime.serving import FRAME, N_TOKENS, RATE, ConnectionClosed, Running, serving, wav, websockets
+from tests.runtime.test_serve_refusals import BAD_SOUND, BAD_TOKENS, LATER
+from tests.support import ROOT, speech
 
 
 @pytest.fixture(scope="module")
@@ -62,10 +48,14 @@ class Clip:
         assert np.abs(samples.astype(np.int32) - expected[:, 0]).max() <= 1
 
 
-@pytest.fixture(scope="module")
-def clips(codec) -> list[Clip]:
+def clips_of(codec) -> list[Clip]:
     lengths = (1, 500, FRAME - 1, FRAME, FRAME + 1, 30_000, 50_001, 100_000)
     return [Clip(codec, n, 7000 * i) for i, n in enumerate(lengths)]
+
+
+@pytest.fixture(scope="module")
+def clips(codec) -> list[Clip]:
+    return clips_of(codec)
 
 
 # ---------------------------------------------------------------- ways to ask
@@ -138,7 +128,7 @@ def stream_sound(server: Running, clip: Clip) -> None:
             stream.send(pcm[start : start + 14_002])
         stream.send('{"type": "end"}')
         data, done = rest_of(stream)
-    clip.assert_tokens(np.frombuffer(data, "<i4").reshape(-1, 19))
+    clip.assert_tokens(np.frombuffer(data, "<i4").reshape(-1, N_TOKENS))
     assert done == {"type": "tokens.done", "n_samples": clip.pcm.shape[1], "n_frames": len(clip.tokens)}
 
 
@@ -180,15 +170,20 @@ def malformed(server: Running, i: int) -> None:
     assert server.ask(f"/v1/codec/{path}", body).error == (422, kind)
 
 
-def test_serve_300_mixed_requests(server, clips):
-    before = server.service.engine.stats()
-    chance = random.Random(0)
-    jobs = [(vanish, chance.choice(clips), i % 4) for i in range(30)] + [(malformed, i) for i in range(30)]
-    jobs += [(chance.choice(GOOD), chance.choice(clips)) for _ in range(240)]
+def ask_mixed(server: Running, clips: list[Clip], n: int, seed: int = 0) -> None:
+    """Ask by 12 clients at a time: of ten requests eight are good, one is malformed, and one goes away."""
+    chance = random.Random(seed)
+    jobs = [(vanish, chance.choice(clips), i % 4) for i in range(n // 10)] + [(malformed, i) for i in range(n // 10)]
+    jobs += [(chance.choice(GOOD), chance.choice(clips)) for _ in range(n - len(jobs))]
     chance.shuffle(jobs)
     with ThreadPoolExecutor(12) as pool:
         for future in [pool.submit(job, server, *arguments) for job, *arguments in jobs]:
             future.result()
+
+
+def test_serve_300_mixed_requests(server, clips):
+    before = server.service.engine.stats()
+    ask_mixed(server, clips, 300)
     server.wait_for((0, 0, 0))
     after = server.service.engine.stats()
     assert after.n_done - before.n_done >= 240
@@ -262,6 +257,8 @@ def test_serve_counts_for_prometheus(server, clips):
 
 
 def test_serve_page_comes_with_security_headers_and_names_no_other_host(server):
+    from silk_fast.runtime.serve.app import PAGE
+
     for path in PAGE:
         answer = server.ask(path)
         assert answer.status == 200, path

@@ -10,30 +10,16 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
-pytest.importorskip("fastapi", reason="no fastapi: pip install 'silk_fast[serve]'")
-websockets = pytest.importorskip("websockets.sync.client", reason="no websockets: pip install 'silk_fast[serve]'")
-
-import soundfile  # noqa: E402
-from websockets.exceptions import ConnectionClosed  # noqa: E402
-
-from silk_fast.runtime.codec import open_codec  # noqa: E402
-from tests.runtime.serving import serving  # noqa: E402
-from tests.runtime.test_serve_refusals import wav  # noqa: E402
-
-RATE, FRAME = 24_000, 9600
-
-
-@pytest.fixture(scope="module")
-def codec(model):
-    return open_codec("silk", model)
+from tests.runtime.serving import FRAME, N_TOKENS, RATE, ConnectionClosed, serving, wav, websockets
 
 
 class Held:
     """A codec that looks ahead, and waits until it may go on."""
 
-    name, sample_rate, n_channels, frame_samples, tokens_per_frame = "held", RATE, 1, FRAME, 19
+    name, sample_rate, n_channels, frame_samples, tokens_per_frame = "held", RATE, 1, FRAME, N_TOKENS
     weights_sha256, causal, versions, device, output_delay = "0" * 64, False, {}, torch.device("cpu"), 0
 
     def __init__(self) -> None:
@@ -50,7 +36,7 @@ class Held:
 
     def encode(self, audio):
         assert self.go_on.wait(30)
-        return torch.zeros(len(audio), self.n_frames(audio.shape[-1]), 19, dtype=torch.int32)
+        return torch.zeros(len(audio), self.n_frames(audio.shape[-1]), N_TOKENS, dtype=torch.int32)
 
     def decode(self, tokens):
         return torch.zeros(len(tokens), 1, tokens.shape[1] * FRAME)
@@ -101,7 +87,7 @@ def test_serve_an_answer_that_takes_too_long_gives_503():
 
 def test_serve_a_codec_that_looks_ahead_is_decoded_whole_and_not_streamed():
     with serving(Held()) as running:
-        tokens = json.dumps({"tokens": [[0] * 19] * 3}).encode()
+        tokens = json.dumps({"tokens": [[0] * N_TOKENS] * 3}).encode()
         assert len(running.ask("/v1/codec/decode", tokens).body) == 44 + 2 * 3 * FRAME
         assert running.ask("/v1/codec/encode?format=silk", b"x").error == (422, "SilkInputError")
         with websockets.connect(running.stream_url) as stream:
@@ -135,7 +121,7 @@ class Session:
         yield SimpleNamespace(stats=lambda: SimpleNamespace(n_slots=1), stream=lambda *_, **__: self)
 
 
-LONG = json.dumps({"tokens": [[0] * 19] * 25}).encode()
+LONG = json.dumps({"tokens": [[0] * N_TOKENS] * 25}).encode()
 
 
 def test_serve_wav_is_sent_while_the_rest_is_decoded(codec):
@@ -165,7 +151,7 @@ def test_serve_one_that_goes_away_while_it_is_sent_sound_frees_its_slot(codec):
 
 def test_serve_one_that_takes_no_sound_frees_its_slot(codec):
     session = Session(is_all_there=True)
-    body = json.dumps({"tokens": [[0] * 19] * 1400}).encode()  # more than sockets buffer
+    body = json.dumps({"tokens": [[0] * N_TOKENS] * 1400}).encode()  # more than sockets buffer
     with serving(codec, engine=session.engine(), timeout=0.3) as running, running.asked("/v1/codec/decode", body):
         assert session.is_closed.wait(5)
 
@@ -198,11 +184,11 @@ def test_serve_streams_wait_for_a_slot_and_leave_the_queue_when_they_go_away(cod
 
     with serving(codec, n_slots=1) as running:
         with opened() as first:
-            assert len(first.recv()) == 4 * 19
+            assert len(first.recv()) == 4 * N_TOKENS
             second, third = opened(), opened()
             running.wait_for((1, 2, 3))
             second.socket.shutdown(socket.SHUT_RDWR)
             running.wait_for((1, 1, 2))
-        assert len(third.recv()) == 4 * 19
+        assert len(third.recv()) == 4 * N_TOKENS
         third.close()
         running.wait_for((0, 0, 0))

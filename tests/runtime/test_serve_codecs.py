@@ -5,19 +5,15 @@ import json
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
-pytest.importorskip("fastapi", reason="no fastapi: pip install 'silk_fast[serve]'")
-websockets = pytest.importorskip("websockets.sync.client", reason="no websockets: pip install 'silk_fast[serve]'")
 pytest.importorskip("transformers", reason="no transformers: pip install 'silk_fast[codecs]'")
 
-import soundfile  # noqa: E402
-
-from silk_fast.runtime.codec import open_codec  # noqa: E402
-from tests.codecs.saved import save_model  # noqa: E402
-from tests.runtime.serving import serving  # noqa: E402
-from tests.runtime.test_serve_refusals import wav  # noqa: E402
-from tests.support import speech  # noqa: E402
+from silk_fast.runtime.codec import open_codec
+from tests.codecs.saved import save_model
+from tests.runtime.serving import serving, wav, websockets
+from tests.support import speech
 
 
 @pytest.fixture(scope="module", params=["dac", "mimi"])

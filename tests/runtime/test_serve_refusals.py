@@ -7,23 +7,10 @@ import zlib
 
 import numpy as np
 import pytest
+import soundfile
 
-pytest.importorskip("fastapi", reason="no fastapi: pip install 'silk_fast[serve]'")
-websockets = pytest.importorskip("websockets.sync.client", reason="no websockets: pip install 'silk_fast[serve]'")
-
-import soundfile  # noqa: E402
-from websockets.exceptions import ConnectionClosed, InvalidStatus  # noqa: E402
-
-from silk_fast.runtime.codec import open_codec  # noqa: E402
-from tests.runtime.serving import serving  # noqa: E402
-from tests.support import speech  # noqa: E402
-
-N_TOKENS = 19
-
-
-@pytest.fixture(scope="module")
-def codec(model):
-    return open_codec("silk", model)
+from tests.runtime.serving import N_TOKENS, ConnectionClosed, InvalidStatus, serving, wav, websockets
+from tests.support import speech
 
 
 @pytest.fixture(scope="module")
@@ -31,12 +18,6 @@ def server(codec):
     with serving(codec, max_seconds=4.0, max_bytes=10**6, hosts=frozenset({"127.0.0.1", "localhost"})) as running:
         yield running
         running.wait_for((0, 0, 0))
-
-
-def wav(samples: np.ndarray, rate: int = 24_000, subtype: str = "PCM_16") -> bytes:
-    file = io.BytesIO()
-    soundfile.write(file, samples, rate, subtype, format="WAV")
-    return file.getvalue()
 
 
 def rows(value: object) -> bytes:

@@ -21,15 +21,18 @@ UNIT_HOURS = 0.005  # 18 s
 N_CLIPS = 16
 
 
-@pytest.fixture(scope="module")
-def long_corpus(tmp_path_factory) -> Path:
-    """Clips of 20 s, each a unit."""
-    folder = tmp_path_factory.mktemp("long")
-    for i in range(N_CLIPS):
+def write_long(folder: Path, n_clips: int) -> Path:
+    """Write clips of 20 s, each a unit."""
+    for i in range(n_clips):
         samples = speech(480_000, 7_001 * i)[0, 0].numpy()
         soundfile.write(folder / f"{i:02d}.flac", samples, 24_000, "PCM_16")
     (folder / "05bad.wav").write_bytes(b"RIFF")
     return folder
+
+
+@pytest.fixture(scope="module")
+def long_corpus(tmp_path_factory) -> Path:
+    return write_long(tmp_path_factory.mktemp("long"), N_CLIPS)
 
 
 def command(source: Path, out: Path, model: Path, *more: object) -> list[str]:
@@ -63,11 +66,12 @@ def runs(pid: int) -> bool:
         return False
 
 
-def kill_after(arguments: list[str], out: Path, n_parts: int) -> bool:
-    """Run a command, and kill it once there are so many parts; tells whether it was still at work."""
-    process = subprocess.Popen(arguments, stderr=subprocess.DEVNULL)
+def kill_after(arguments: list[str], out: Path, n_parts: int, delay: float = 0.0) -> bool:
+    """Run a command, and kill it ``delay`` s after there are so many parts; tells whether it was still at work."""
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None and len(parts_in(out)) < n_parts:
         time.sleep(0.002)
+    time.sleep(delay)
     below = children_of(process.pid)
     process.kill()
     status = process.wait()

@@ -44,19 +44,21 @@ def actors() -> list[int]:
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.skipif(not os.path.exists("/proc/self/cmdline"), reason="no /proc to see processes in")
 def test_shards_of_a_cluster_of_which_an_actor_is_killed_are_identical(clips, model, tmp_path):
-    pytest.importorskip("ray")
+    pytest.importorskip("ray", reason="no ray: pip install 'silk_fast[ray]'")
     corpus = tmp_path / "corpus"
     for i in range(12):
         write_folder(corpus / f"{i:02d}", clips)
     (corpus / "bad.wav").write_bytes(b"RIFF")
     assert tokenize(corpus, tmp_path / "expected", model, "--unit-hours", 0.0005) == 1
+    n_parts = len(parts_in(tmp_path / "expected"))
     out = tmp_path / "out"
     arguments = [SILK, "tokenize", corpus, out, "-m", model, "-q", "--unit-hours", 0.0005, "--engine", "ray"]
     command = [str(part) for part in (*arguments, "--workers", 2)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        while process.poll() is None and len(parts_in(out)) < 4:
+        while process.poll() is None and len(parts_in(out)) < n_parts // 2:
             time.sleep(0.01)
         before = actors()
         os.kill(before[0], signal.SIGKILL)

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from silk_fast.audio import AudioReader
 from silk_fast.errors import SilkError
 from silk_fast.reference.streaming import Stream
 from silk_fast.runtime.codec import Codec, Silk
-from silk_fast.runtime.tokenize.sources import Input, Recording, Refused
+from silk_fast.runtime.tokenize.blocks import Form, Sound
+from silk_fast.runtime.tokenize.sources import Input, Refused
 
 SLACK = 0.05  # seconds by which an end may be behind that of the recording: ends are often rounded
 BLOCK_SECONDS = 10.0  # read at once for codecs other than Silk
@@ -121,58 +121,59 @@ def chunk_samples(codec: Codec) -> int:
     return round(BLOCK_SECONDS * codec.sample_rate)
 
 
+def form_of(codec: Codec) -> Form:
+    """Say in what blocks a codec wants its recordings."""
+    return Form(codec.sample_rate, codec.n_channels, chunk_samples(codec))
+
+
 def encode_parts(
-    encoder: Encoder, recording: Recording, inputs: Sequence[Input], most_seconds: float, tell: Callable[[float], None]
+    encoder: Encoder, sound: Sound, inputs: Sequence[Input], most_seconds: float, tell: Callable[[float], None]
 ) -> Iterator[tuple[Input, Encoded | SilkError]]:
     """Encode the parts of a recording that inputs want, each as if it were a recording of its own.
 
     Args:
-        most_seconds: of the recording that may be read.
+        sound: the recording, in blocks of :func:`form_of` the codec.
+        most_seconds: of it that may be read.
         tell: called with the seconds that were read since the last call.
 
     Yields:
         Every input with its tokens, or with why it has none.
-
-    Raises:
-        SilkError: the recording cannot be opened, which no input survives.
     """
-    codec = encoder.codec
-    rate, n_most = codec.sample_rate, round(most_seconds * codec.sample_rate)
+    rate = encoder.codec.sample_rate
+    n_most = round(most_seconds * rate)
     waiting = deque(sorted((_Part(one, rate) for one in inputs), key=lambda part: part.first))
     active: list[_Part] = []
     position = 0
-    with AudioReader(recording.file, rate, chunk_samples(codec), channels=codec.n_channels) as reader:
-        for part in list(waiting):
-            n_wanted = part.last or reader.n_samples_estimate or 0
-            if n_wanted > n_most:
-                waiting.remove(part)
-                yield part.one, _too_long(n_wanted / rate, most_seconds)
-        blocks = iter(reader)
-        while waiting or active:
+    for part in list(waiting):
+        n_wanted = part.last or sound.n_samples or 0
+        if n_wanted > n_most:
+            waiting.remove(part)
+            yield part.one, _too_long(n_wanted / rate, most_seconds)
+    while waiting or active:
+        try:
+            block = next(sound.blocks, None)
+            if position > n_most:
+                raise _too_long(position / rate, most_seconds)
+        except SilkError as error:
+            yield from ((part.one, error) for part in (*active, *waiting))
+            return
+        if block is None:
+            break
+        n_read = len(block)
+        while waiting and waiting[0].first < position + n_read:
+            active.append(waiting.popleft())
+        going_on = []
+        for part in active:
             try:
-                block = next(blocks, None)
-                if position > n_most:
-                    raise _too_long(position / rate, most_seconds)
+                part.push(encoder, block, position)
+                if part.last is None or part.last > position + n_read:
+                    going_on.append(part)
+                else:
+                    yield part.one, part.finish()
             except SilkError as error:
-                yield from ((part.one, error) for part in (*active, *waiting))
-                return
-            if block is None:
-                break
-            n_read = len(block)
-            while waiting and waiting[0].first < position + n_read:
-                active.append(waiting.popleft())
-            going_on = []
-            for part in active:
-                try:
-                    part.push(encoder, block, position)
-                    if part.last is None or part.last > position + n_read:
-                        going_on.append(part)
-                    else:
-                        yield part.one, part.finish()
-                except SilkError as error:
-                    yield part.one, error
-            active, position = going_on, position + n_read
-            tell(n_read / rate)
+                yield part.one, error
+        active, position = going_on, position + n_read
+        tell(n_read / rate)
     for part in active:
         try:
             if part.last is not None and part.last > position + SLACK * rate:

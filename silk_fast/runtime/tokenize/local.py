@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import islice
 from multiprocessing import get_context
 from typing import Any
@@ -14,18 +14,33 @@ import torch
 from silk_fast.errors import SilkError
 from silk_fast.processes import obey_parent
 from silk_fast.runtime.codec import Codec
-from silk_fast.runtime.tokenize.encoding import Encoder
+from silk_fast.runtime.tokenize.encoding import Encoder, form_of
+from silk_fast.runtime.tokenize.readers import Readers, Work
 from silk_fast.runtime.tokenize.units import Job, UnitReport, tokenize_unit
 
 _TICK = 0.2  # seconds between looks at the progress
 
 
-def run_here(job: Job, codec: Codec, units: Sequence[int], tell: Callable[[float], None]) -> Iterator[UnitReport]:
-    """Make units one after the other in this process, with one thread."""
+def run_here(
+    job: Job, codec: Codec, units: Sequence[int], n_readers: int, tell: Callable[[float], None]
+) -> Iterator[UnitReport]:
+    """Make units one after the other in this process, with one thread.
+
+    Args:
+        n_readers: processes that read for it; 0 to read here.
+
+    Raises:
+        SilkError: a reader was killed.
+    """
     encoder = Encoder(codec)
-    with _single_thread():
+    with _single_thread(), _readers(job, codec, units, n_readers) as readers:
         for unit in units:
-            yield tokenize_unit(job, encoder, unit, tell)
+            yield tokenize_unit(job, encoder, unit, tell, readers)
+
+
+def _readers(job: Job, codec: Codec, units: Sequence[int], n: int) -> AbstractContextManager[Readers | None]:
+    work = Work(job.plan, units, job.settings["source"], job.root, form_of(codec), n)
+    return Readers(work) if n else nullcontext()
 
 
 def run_local(job: Job, units: Sequence[int], workers: int, tell: Callable[[float], None]) -> Iterator[UnitReport]:

@@ -66,6 +66,7 @@ def tokenize(
     unit_hours: float = 1.0,
     max_hours: float = 24.0,
     workers: int | None = None,
+    readers: int | None = None,
     to: str = "parquet",
     merged: bool = False,
     engine: str = "local",
@@ -80,7 +81,8 @@ def tokenize(
         codec, weights, device, accelerate, options: as of :func:`silk_fast.runtime.codec.open_codec`.
         unit_hours: of audio in a unit, and so in a shard.
         max_hours: of one recording; longer ones are refused.
-        workers: processes; None for one a core, or one a GPU.
+        workers: processes; None for one a core, or one a GPU or where there are ``readers``.
+        readers: processes that read for the one that encodes; None for none on a CPU, and elsewhere one a core but one.
         to: ``"parquet"`` or ``"webdataset"``.
         merged: write one Parquet file of all shards as well, once they are there.
         engine: ``"local"``, or ``"ray"`` for the machines of a Ray cluster, to which ``source`` and ``out`` are common.
@@ -97,7 +99,7 @@ def tokenize(
     """
     source, out = os.path.abspath(source), os.path.abspath(out)  # workers may be elsewhere
     weights = os.path.abspath(weights) if weights is not None and os.path.isdir(weights) else weights
-    _check(source, out, unit_hours, max_hours, workers, to, merged, engine)
+    _check(source, out, unit_hours, max_hours, workers, readers, to, merged, engine)
     inputs = open_source(source, out)
     if engine == "ray" and not device.startswith("cpu"):
         raise SilkInputError(f"the engine ray works on CPUs so far, got device {device}")
@@ -130,7 +132,7 @@ def tokenize(
         n_units = len(plan.seconds)
         todo = [unit for unit in range(n_units) if not os.path.exists(part_path(out, unit, to))]
         n_frames, seconds = 0, 0.0
-        for report in _reports(job, model, plan, todo, workers, engine, progress):
+        for report in _reports(job, model, plan, todo, workers, readers, engine, progress):
             n_frames, seconds = n_frames + report.n_frames, seconds + report.seconds
             if notice:
                 for text in report.warnings:
@@ -144,14 +146,25 @@ def tokenize(
 
 
 def _check(
-    source: str, out: str, unit_hours: float, max_hours: float, workers: int | None, to: str, merged: bool, engine: str
+    source: str,
+    out: str,
+    unit_hours: float,
+    max_hours: float,
+    workers: int | None,
+    readers: int | None,
+    to: str,
+    merged: bool,
+    engine: str,
 ) -> None:
     """Raise SilkInputError for an argument that is impossible."""
     for name, value, most in (("unit_hours", unit_hours, MOST_UNIT_HOURS), ("max_hours", max_hours, MOST_HOURS)):
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= most:
             raise SilkInputError(f"{name} must be a number > 0 and <= {most:g}, got {shown(value)}")
-    if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
-        raise SilkInputError(f"workers must be an integer >= 1, got {shown(workers)}")
+    for name, count, least in (("workers", workers, 1), ("readers", readers, 0)):
+        if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < least):
+            raise SilkInputError(f"{name} must be an integer >= {least}, got {shown(count)}")
+    if readers and (engine != "local" or workers not in (None, 1)):
+        raise SilkInputError(f"readers feed one worker of the engine local, got {shown(workers)} of {shown(engine)}")
     for name, text, known in (("to", to, tuple(SUFFIXES)), ("engine", engine, ENGINES)):
         if text not in known:
             raise SilkInputError(f"{name} must be one of {', '.join(known)}, got {shown(text)}")
@@ -162,7 +175,14 @@ def _check(
 
 
 def _reports(
-    job: Job, codec: Codec, plan: Plan, todo: list[int], workers: int | None, engine: str, progress: Progress | None
+    job: Job,
+    codec: Codec,
+    plan: Plan,
+    todo: list[int],
+    workers: int | None,
+    readers: int | None,
+    engine: str,
+    progress: Progress | None,
 ) -> Iterator[UnitReport]:
     """Make the units that are to do, and tell of the progress."""
     n_total = sum(plan.seconds)
@@ -175,7 +195,10 @@ def _reports(
             progress(min(n_done + n_live, n_total), n_total)
 
     tell(0.0)
-    n_workers = min(workers or _n_cores(codec), len(todo))
+    is_cpu = codec.device.type == "cpu"
+    n_workers = min(workers or (_n_cores() if is_cpu and not readers else 1), len(todo))
+    if readers is None:
+        readers = 0 if is_cpu else max(1, _n_cores() - 1)
     if not todo:
         return
     if engine == "ray":
@@ -183,15 +206,13 @@ def _reports(
             tell(plan.seconds[report.unit])
             yield report
     elif n_workers == 1:
-        yield from run_here(job, codec, todo, tell)
+        yield from run_here(job, codec, todo, readers, tell)
     else:
         yield from run_local(job, todo, n_workers, tell)
 
 
-def _n_cores(codec: Codec) -> int:
-    """Count the processes that suit a codec: one a core that this one may use, and one a GPU."""
-    if codec.device.type != "cpu":
-        return 1
+def _n_cores() -> int:
+    """Count the cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -86,7 +86,7 @@ class Source(Protocol):
     """Inputs in a stable order.
 
     Attributes:
-        kind: ``"files"``, ``"tar"`` or ``"parquet"``, a key of ``units.READERS``.
+        kind: ``"files"``, ``"tar"`` or ``"parquet"``, a key of ``blocks.READERS``.
         root: folder to which the paths of inputs are relative.
         columns: that are passed through.
     """

@@ -13,14 +13,13 @@ from silk_fast.errors import SilkAudioError, SilkError, SilkModelError
 from silk_fast.files import printable
 from silk_fast.notices import warnings_to
 from silk_fast.runtime.codec import Codec, open_codec
-from silk_fast.runtime.tokenize.archives import read_archives
-from silk_fast.runtime.tokenize.encoding import Encoded, Encoder, encode_parts
+from silk_fast.runtime.tokenize.blocks import Sound, hear
+from silk_fast.runtime.tokenize.encoding import Encoded, Encoder, encode_parts, form_of
 from silk_fast.runtime.tokenize.plan import Settings, columns_of, read_unit
+from silk_fast.runtime.tokenize.readers import ReaderLostError, Readers
 from silk_fast.runtime.tokenize.shards import Done, Problem, write_unit
-from silk_fast.runtime.tokenize.sources import Input, Reader, Recording, Refused, read_files
-from silk_fast.runtime.tokenize.tables import read_tables
+from silk_fast.runtime.tokenize.sources import Input, Refused
 
-READERS: dict[str, Reader] = {"files": read_files, "tar": read_archives, "parquet": read_tables}
 _OF_THE_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
 
 
@@ -93,22 +92,27 @@ class UnitReport:
     warnings: list[str]
 
 
-def tokenize_unit(job: Job, encoder: Encoder, unit: int, tell: Callable[[float], None]) -> UnitReport:
+def tokenize_unit(
+    job: Job, encoder: Encoder, unit: int, tell: Callable[[float], None], readers: Readers | None = None
+) -> UnitReport:
     """Make a unit of a job, whose shard is the same whoever makes it and however often.
 
     Args:
         tell: called with the seconds that were read since the last call.
+        readers: that read; their next unit is this one. None to read here.
 
     Raises:
         SilkFileError: the shard cannot be written.
-        OSError, MemoryError, SilkAudioError: the machine has not what it takes, which is no fault of an input.
+        OSError, MemoryError, SilkAudioError, ReaderLostError: the machine has not what it takes, which is no fault of
+            an input.
     """
     inputs = read_unit(job.plan, unit)
     done: dict[str, Done] = {}
     failed: dict[str, Problem] = {}
     warnings: list[str] = []
     with warnings_to(warnings.append):
-        for some, opening in READERS[job.settings["source"]](job.root, [one for one in inputs if not one.kind]):
+        here = hear(job.settings["source"], job.root, inputs, form_of(encoder.codec))
+        for some, opening in readers.hear(warnings) if readers else here:
             for result in _encoded(job, encoder, some, opening, tell):
                 if isinstance(result, Done):
                     done[result.id] = result
@@ -124,22 +128,18 @@ def tokenize_unit(job: Job, encoder: Encoder, unit: int, tell: Callable[[float],
 
 
 def _encoded(
-    job: Job,
-    encoder: Encoder,
-    some: list[Input],
-    opening: AbstractContextManager[Recording],
-    tell: Callable[[float], None],
+    job: Job, encoder: Encoder, some: list[Input], opening: AbstractContextManager[Sound], tell: Callable[[float], None]
 ) -> Iterator[Done | Problem]:
     """Encode the inputs that share a recording; a failure is that of the inputs, unless it is the machine's."""
     left = {one.id: one for one in some}
     try:
-        with opening as recording:
-            for one, result in encode_parts(encoder, recording, some, 3600 * job.settings["max_hours"], tell):
+        with opening as sound:
+            for one, result in encode_parts(encoder, sound, some, 3600 * job.settings["max_hours"], tell):
                 if not isinstance(result, Encoded):
                     _raise_if_of_the_machine(result)
                     yield _problem(one, some[0], result)
                 else:
-                    yield Done(one.id, result, recording.sha256, {**one.values, **recording.values})
+                    yield Done(one.id, result, sound.sha256, {**one.values, **sound.values})
                 del left[one.id]
     except Exception as error:  # of every kind: recordings come from anywhere, and one must not end a run
         _raise_if_of_the_machine(error)
@@ -159,10 +159,10 @@ def _problem(one: Input, first: Input, error: Exception) -> Problem:
 
 
 def _raise_if_of_the_machine(error: BaseException) -> None:
-    """Raise an error that tells of the machine and not of an input: no memory, a full disk, too many open files."""
+    """Raise an error that tells of the machine and not of an input: no memory, a full disk, a lost reader."""
     cause: BaseException | None = error
     while cause:
         is_full = isinstance(cause, OSError) and cause.errno in _OF_THE_MACHINE
-        if is_full or isinstance(cause, MemoryError | torch.OutOfMemoryError):
+        if is_full or isinstance(cause, MemoryError | torch.OutOfMemoryError | ReaderLostError):
             raise error
         cause = cause.__cause__
