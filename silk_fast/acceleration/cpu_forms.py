@@ -15,6 +15,7 @@ from silk_fast.cpu import ops as cpu
 from silk_fast.reference import ops
 from silk_fast.reference.conformer import ConformerBlock, ConvModule, FeedForward
 from silk_fast.reference.decoder import InverseSTFT
+from silk_fast.reference.harmonics import HarmonicSource
 from silk_fast.reference.layers import CausalConv1d, ResidualUnit, Snake
 from silk_fast.reference.quantizer import FiniteScalarQuantizer
 from silk_fast.reference.state import ContextState
@@ -57,6 +58,7 @@ class CpuOps:
     add_layer_norm = where(serves, cpu.add_layer_norm, ops.add_layer_norm)
     rel_attention = where(serves, cpu.rel_attention, ops.rel_attention)
     glu_conv_norm_silu = where(serves, cpu.glu_conv_norm_silu, ops.glu_conv_norm_silu)
+    add_harmonics = where(serves, cpu.add_harmonics, ops.add_harmonics)
     polar_istft = where(serves, cpu.polar_istft, ops.polar_istft)
     polar_istft_stream = where(serves, cpu.polar_istft_stream, ops.polar_istft_stream)
 
@@ -82,6 +84,10 @@ class CpuConformerBlock(Form, ConformerBlock):
 
 
 class CpuQuantizer(Form, FiniteScalarQuantizer):
+    ops = CpuOps
+
+
+class CpuHarmonicSource(Form, HarmonicSource):
     ops = CpuOps
 
 

@@ -12,6 +12,7 @@ from silk_fast.acceleration.forms import Policy
 from silk_fast.acceleration.table import Replacement, register
 from silk_fast.reference.conformer import ConformerBlock, ConvModule, FeedForward, RelativeAttention
 from silk_fast.reference.decoder import InverseSTFT
+from silk_fast.reference.harmonics import HarmonicSource
 from silk_fast.reference.layers import CausalConv1d, ResidualUnit, Snake
 from silk_fast.reference.quantizer import FiniteScalarQuantizer
 
@@ -58,6 +59,7 @@ def replacements() -> list[Replacement]:
         Replacement(
             FiniteScalarQuantizer, "fsq", lambda: kernel_forms().FusedQuantizer, if_built(cpu_forms.CpuQuantizer)
         ),
+        Replacement(HarmonicSource, "add_harmonics", fallback=if_built(cpu_forms.CpuHarmonicSource)),
         Replacement(
             InverseSTFT, "polar_istft", lambda: kernel_forms().FusedInverseSTFT, if_built(cpu_forms.CpuInverseSTFT)
         ),

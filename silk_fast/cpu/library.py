@@ -18,7 +18,8 @@ LEVELS = ("every processor", "x86-64-v3", "x86-64-v4")
 """Sets of instructions that a loop is compiled for; elsewhere than on x86-64 the first stands for the compiler's."""
 
 _HERE = Path(__file__).parent
-_POINTER, _INT64, _INT, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_float
+_POINTER, _INT64, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
+_FLOAT, _DOUBLE = ctypes.c_float, ctypes.c_double
 _SIGNATURES = {
     "silk_snake": (*6 * [_POINTER], *3 * [_INT64], *2 * [_INT]),
     "silk_elu": (*4 * [_POINTER], *3 * [_INT64], *2 * [_INT]),
@@ -30,6 +31,7 @@ _SIGNATURES = {
     "silk_fsq_unpack": (*3 * [_POINTER], *3 * [_INT64], *2 * [_INT]),
     "silk_polar_spectrum": (*4 * [_POINTER], *9 * [_INT64], *2 * [_INT]),
     "silk_overlap_add": (*4 * [_POINTER], *6 * [_INT64], *2 * [_INT]),
+    "silk_add_harmonics": (*7 * [_POINTER], *7 * [_INT64], *3 * [_DOUBLE], _INT),
     "silk_attention_memory": 3 * [_INT64],
     "silk_rel_attention": (*11 * [_POINTER], *7 * [_INT64], _INT),
     "silk_use_parallel": (_POINTER,),

@@ -21,12 +21,14 @@ from silk_fast.cpu.convolution import (
 )
 from silk_fast.cpu.elu import elu
 from silk_fast.cpu.fsq import fsq_pack, fsq_quantize, fsq_unpack
+from silk_fast.cpu.harmonics import add_harmonics
 from silk_fast.cpu.inverse_stft import overlap_add, polar_istft, polar_istft_stream, polar_overlap_add, polar_spectrum
 from silk_fast.cpu.snake import snake
 
 __all__ = [
     "PackedConvolution",
     "PackedTransposed",
+    "add_harmonics",
     "add_layer_norm",
     "bias_silu",
     "conv1d",

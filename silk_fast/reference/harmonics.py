@@ -93,7 +93,7 @@ class HarmonicSource(OpsModule):
         """Give log-magnitudes and phases with the harmonics of a voice, differentiable but in pitch and voicing."""
         turns = voice.pitch.new_zeros(len(phase), 2, dtype=torch.int64) if state is None else state.turns
         pitch = voice.pitch.detach()
-        cutoff = torch.where(voice.voicing.detach() > 0, voice.cutoff, -LARGEST_CUTOFF)
+        cutoff = voice.cutoff.masked_fill(voice.voicing.detach() <= 0, -math.inf)
         sizes = self.hop, self.n_fft, self.sample_rate
         log_magnitude, phase, after = self.ops.add_harmonics(log_magnitude, phase, pitch, cutoff, turns, *sizes)
         if state is not None:

@@ -472,6 +472,23 @@ def hann_response(offset: Tensor) -> Tensor:
     return torch.where(near_one, 0.5, torch.sinc(offset).abs() / torch.where(near_one, 1.0, (1 - squared).abs()))
 
 
+def counted_turns(pitch: Tensor, turns: Tensor, hop: int, rate: int) -> tuple[Tensor, Tensor]:
+    """Count the periods of a pitch, by the trapezoidal rule, in integers: nothing is lost however long it goes on.
+
+    Args:
+        pitch: float64 ``[B, N]``, Hz.
+        turns: int64 ``[B, 2]``, the phase before the first frame and half of the step to it, in 2^-32 turns.
+        hop: samples from frame to frame.
+        rate: samples per second.
+
+    Returns:
+        (phases int64 ``[B, N]``, 0 to 2^32 - 1, and ``turns`` for the next call).
+    """
+    half_steps = torch.cat([turns[:, 1:], (pitch * (2**31 * hop / rate)).round().long()], 1)
+    counted = (turns[:, :1] + (half_steps[:, 1:] + half_steps[:, :-1]).cumsum(1)) & (2**32 - 1)
+    return counted, torch.stack([torch.cat([turns[:, :1], counted], 1)[:, -1], half_steps[:, -1]], 1)
+
+
 def add_harmonics(
     log_magnitude: Tensor, phase: Tensor, pitch: Tensor, cutoff: Tensor, turns: Tensor, hop: int, n_fft: int, rate: int
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -493,9 +510,7 @@ def add_harmonics(
     Returns:
         (log-magnitudes, phases, and ``turns`` for the next call).
     """
-    half_steps = (pitch * (2**31 * hop / rate)).round().long()
-    steps = half_steps + torch.cat([turns[:, 1:], half_steps[:, :-1]], 1)
-    counted = (turns[:, :1] + steps.cumsum(1)) & (2**32 - 1)  # [B, N]
+    counted, after = counted_turns(pitch, turns, hop, rate)
     bins = torch.arange(log_magnitude.shape[2], device=pitch.device)
     spacing = (pitch * (n_fft / rate))[..., None]  # of harmonics, in bins
     harmonic = (bins / spacing).round().clamp(min=1)
@@ -503,7 +518,6 @@ def add_harmonics(
     depth = torch.sigmoid((cutoff[..., None] - bins * (rate / n_fft)).to(log_magnitude.dtype) / CUTOFF_WIDTH)
     valley = hann_response(offset).clamp(min=DEEPEST).log()
     fraction = ((harmonic.long() * counted[..., None]) & (2**32 - 1)).to(phase.dtype) * (2 * math.pi / 2**32)
-    after = torch.stack([counted[:, -1], half_steps[:, -1]], 1)
     return log_magnitude + depth * valley, torch.where(depth > 0.5, phase + fraction, phase), after
 
 

@@ -130,9 +130,10 @@ class Stage2Config(TrainingConfig):
     adversarial_from: int = option(-1, "step from which discriminators take part; -1 for never", -1)
     adversarial_weight: float = option(0.2, "of the least-squares adversarial loss")
     feature_weight: float = option(0.4, "of feature matching")
+    trained: str = option("all", "parts; with decoder the tokens of --init stay", choices=("all", "decoder"))
     frozen_encoder_stages: int = option(0, "encoder stages, from the audio on, that keep the weights of --init")
     features: str = option(
-        "", "folder that keeps what frozen stages make of the recordings; empty for none", is_path=True
+        "", "folder that keeps what frozen layers make of the recordings; empty for none", is_path=True
     )
     discriminator_channels: int = option(32, "width of the discriminators", 1)
     discriminator_learning_rate: float = option(2e-4, "peak learning rate of the discriminators")

@@ -1,13 +1,14 @@
-"""What frozen encoder stages make of whole recordings, computed once and kept on disk: steps then need not run them.
+"""What frozen layers make of whole recordings, computed once and kept on disk: steps then need not run them.
 
-A recording's features are one file of float16 ``[T / hop, C]``, in a folder named after the frozen weights, so what
-other weights made is never taken for theirs. A file is complete or absent: work that was broken off goes on.
+A recording's features, or its tokens, are one file of vectors ``[T / hop, C]``, in a folder named after the frozen
+weights, so what other weights made is never taken for theirs. A file is complete or absent: work that was broken off
+goes on.
 """
 
 import copy
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -21,38 +22,42 @@ from silk_fast.acceleration import accelerate_
 from silk_fast.audio import AudioReader
 from silk_fast.errors import SilkAudioError, SilkFileError, SilkInputError, SilkTrainingError
 from silk_fast.files import atomic_file
+from silk_fast.reference.codec import SilkCodec
 from silk_fast.reference.encoder import Encoder, EncoderStage
 from silk_fast.training.data import CropDataset, Excerpt, Item
 from silk_fast.training.recordings import RATE, Clip, Notice
 
 BLOCK_SECONDS = 3.2  # computed at once: activations that fit a processor's cache
+ENCODED_AT_ONCE = 25  # frames
 NOTICES = 10  # while features of a corpus are computed
 
 
-class FeatureStore:
-    """The features of recordings after the first stages of one encoder.
+class Store:
+    """Vectors of recordings that frozen layers make. Sub-classes compute them.
 
     Args:
         folder: holds one folder for each set of frozen weights.
-        encoder: its input and first stages are frozen.
-        n_stages: how many stages, >= 1.
-        sample_rate: Hz of the audio.
-
-    Attributes:
-        hop: samples per feature vector.
+        frozen: what computes them.
+        hop: samples of audio per vector.
         channels: C.
+        dtype: of the values.
+        sample_rate: Hz of the audio.
     """
 
-    def __init__(self, folder: Path, encoder: Encoder, n_stages: int, sample_rate: int) -> None:
-        frozen = nn.ModuleList([encoder.input, *encoder.stages[:n_stages]])
+    def __init__(
+        self, folder: Path, frozen: nn.Module, hop: int, channels: int, dtype: type[np.generic], sample_rate: int
+    ) -> None:
         self.folder = Path(folder) / _digest(frozen)
-        self.hop, self._context = _hop_and_context(frozen)
-        self.channels = cast(EncoderStage, encoder.stages[n_stages - 1]).down.out_channels
-        self.sample_rate = sample_rate
-        self._device = encoder.input.weight.device
-        self._encoder = copy.deepcopy(encoder)
-        accelerate_(self._encoder)
-        self._n_stages = n_stages
+        self.hop, self.channels, self.dtype, self.sample_rate = hop, channels, np.dtype(dtype), sample_rate
+        self._device = next(frozen.parameters()).device
+
+    def vectors(self, recording: str) -> Iterator[np.ndarray]:
+        """Compute the vectors of a recording, ``[n, C]`` at a time.
+
+        Raises:
+            SilkAudioError: it cannot be read.
+        """
+        raise NotImplementedError
 
     def add(self, clips: Sequence[Clip], notice: Notice = None) -> list[Clip]:
         """Compute what is missing; returns the clips that have features, each as long as they reach.
@@ -66,7 +71,7 @@ class FeatureStore:
         Raises:
             SilkFileError: the folder cannot be written.
             SilkInputError: no recording could be read.
-            SilkTrainingError: the stages make something that float16 cannot hold.
+            SilkTrainingError: the layers make something that cannot be kept.
         """
         notice = notice or (lambda _: None)
         rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
@@ -78,9 +83,11 @@ class FeatureStore:
         every, reported = max(1, len(own) // NOTICES), set()
         for i, clip in enumerate(own):
             if i % every == 0:
-                notice(f"features of frozen stages: {i} of {len(own)} recordings")
+                notice(f"frozen layers: {i} of {len(own)} recordings")
             try:
-                self._compute(clip.path)
+                with atomic_file(self.path(clip.path)) as file:
+                    for vectors in self.vectors(clip.path):
+                        file.write(vectors.astype(self.dtype).tobytes())
             except SilkAudioError as error:
                 reported.add(clip.path)
                 notice(f"left out: {error}")
@@ -102,7 +109,7 @@ class FeatureStore:
         """Name the file of the features of a recording as it is now; a changed one has another."""
         status = os.stat(recording)
         key = f"{os.path.abspath(recording)} {status.st_size} {status.st_mtime_ns}"
-        return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.f16"
+        return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.{self.dtype.name}"
 
     def _has(self, recording: str) -> bool:
         try:
@@ -111,27 +118,52 @@ class FeatureStore:
             return False
 
     def n_frames(self, recording: str) -> int:
-        """Count the feature vectors of a recording."""
-        return self.path(recording).stat().st_size // (2 * self.channels)
+        """Count the vectors of a recording."""
+        return self.path(recording).stat().st_size // self._size
 
     def read(self, recording: str, start: int, n: int) -> np.ndarray:
-        """Read feature vectors ``start`` to ``start + n`` of a recording, float16 ``[n, C]``.
+        """Read vectors ``start`` to ``start + n`` of a recording, ``[n, C]``.
 
         Raises:
             SilkAudioError: they are not there.
         """
         try:
-            values = np.fromfile(self.path(recording), np.float16, n * self.channels, offset=2 * start * self.channels)
+            values = np.fromfile(self.path(recording), self.dtype, n * self.channels, offset=start * self._size)
         except OSError as error:
             raise SilkAudioError(f"{recording}: its features have vanished ({error})") from error
         if values.size < n * self.channels:
             raise SilkAudioError(f"{recording}: its features end before vector {start + n}")
         return values.reshape(n, self.channels)
 
-    def _compute(self, recording: str) -> None:
+    @property
+    def _size(self) -> int:
+        """Count the bytes of a vector."""
+        return self.channels * self.dtype.itemsize
+
+
+class FeatureStore(Store):
+    """What the first stages of an encoder make of recordings, in float16.
+
+    Args:
+        folder: holds one folder for each set of frozen weights.
+        encoder: its input and first stages are frozen.
+        n_stages: how many stages, >= 1.
+        sample_rate: Hz of the audio.
+    """
+
+    def __init__(self, folder: Path, encoder: Encoder, n_stages: int, sample_rate: int) -> None:
+        frozen = nn.ModuleList([encoder.input, *encoder.stages[:n_stages]])
+        hop, self._context = _hop_and_context(frozen)
+        channels = cast(EncoderStage, encoder.stages[n_stages - 1]).down.out_channels
+        super().__init__(folder, frozen, hop, channels, np.float16, sample_rate)
+        self._encoder = copy.deepcopy(encoder)
+        accelerate_(self._encoder)
+        self._n_stages = n_stages
+
+    def vectors(self, recording: str) -> Iterator[np.ndarray]:
         n_block = round(BLOCK_SECONDS * self.sample_rate / self.hop) * self.hop
         before = None
-        with AudioReader(recording, self.sample_rate, n_block) as reader, atomic_file(self.path(recording)) as file:
+        with AudioReader(recording, self.sample_rate, n_block) as reader:
             for block in reader:
                 n_frames = len(block) // self.hop  # what follows the last whole vector is dropped
                 padded = np.pad(block, (0, n_block - len(block)))
@@ -141,13 +173,38 @@ class FeatureStore:
                 vectors = self._run(torch.from_numpy(joined)[None, None])[first : first + n_frames]
                 if not vectors.isfinite().all():
                     raise SilkTrainingError(f"{recording}: features of frozen stages are not finite in float16")
-                file.write(vectors.numpy().tobytes())
+                yield vectors.numpy()
                 before = padded[n_block - self._context :]
 
     @torch.no_grad()
     def _run(self, audio: Tensor) -> Tensor:
         features = self._encoder.features(audio.to(self._device), n_stages=self._n_stages)
         return features[0].T.half().contiguous().cpu()
+
+
+class TokenStore(Store):
+    """The tokens of recordings, for a decoder that is trained alone.
+
+    Args:
+        folder: holds one folder for each set of frozen weights.
+        codec: all of it but the decoder is frozen.
+    """
+
+    def __init__(self, folder: Path, codec: SilkCodec) -> None:
+        sizes = codec.config
+        frozen = nn.ModuleList([codec.encoder, codec.conformer, codec.quantizer])
+        super().__init__(folder, frozen, sizes.frame_samples, sizes.tokens_per_frame, np.int32, sizes.sample_rate)
+        self._codec = copy.deepcopy(codec).eval()
+        accelerate_(self._codec)
+
+    def vectors(self, recording: str) -> Iterator[np.ndarray]:
+        """Compute the tokens of whole frames."""
+        with (
+            AudioReader(recording, self.sample_rate, ENCODED_AT_ONCE * self.hop) as reader,
+            self._codec.streaming() as stream,
+        ):
+            for block in reader:
+                yield stream.encode(torch.from_numpy(block)[None, None].to(self._device))[0].cpu().numpy()
 
 
 def _digest(frozen: nn.Module) -> str:
@@ -169,25 +226,25 @@ def _hop_and_context(frozen: nn.Module) -> tuple[int, int]:
 
 
 class FeatureCropDataset(CropDataset):
-    """Crops with the features of the same samples; item ``index`` is a function of (seed, index) alone.
+    """Crops with the features, or tokens, of the same samples; item ``index`` is a function of (seed, index) alone.
 
     Crops begin at feature vectors, and levels are as recorded: features are not those of another gain.
 
     Args:
         clips: as :func:`~silk_fast.training.recordings.find_clips` gives them.
         crop_samples: length of a crop.
-        store: whose features are computed now where they are missing.
+        store: whose vectors are computed now where they are missing.
         seed, notice, pieces, pitch_hop: as :class:`CropDataset` takes them.
 
     Raises:
-        SilkInputError, SilkAudioError: as :class:`CropDataset` and :meth:`FeatureStore.add` raise them.
+        SilkInputError, SilkAudioError: as :class:`CropDataset` and :meth:`Store.add` raise them.
     """
 
     def __init__(
         self,
         clips: Sequence[Clip],
         crop_samples: int,
-        store: FeatureStore,
+        store: Store,
         seed: int = 0,
         notice: Notice = None,
         pieces: int = 1,
@@ -199,7 +256,7 @@ class FeatureCropDataset(CropDataset):
         super().__init__(store.add(self.clips, notice), *arguments)
 
     def item(self, excerpts: Sequence[Excerpt]) -> Item:
-        """Join the pieces of a crop; with ``features``, float16 ``[C, crop_samples / hop]``."""
+        """Join the pieces of a crop; with ``features`` ``[C, crop_samples / hop]``."""
         features = np.concatenate([excerpt.features for excerpt in excerpts])
         return {**super().item(excerpts), "features": torch.from_numpy(features).T.contiguous()}
 

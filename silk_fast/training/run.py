@@ -14,8 +14,8 @@ from silk_fast.errors import SilkConfigError, SilkModelError
 from silk_fast.history import read_history
 from silk_fast.reference.codec import SilkCodec
 from silk_fast.reference.pretrained import find_model
+from silk_fast.training.adaptation import set_output_delay_, set_phases
 from silk_fast.training.config import Stage1Config, Stage2Config
-from silk_fast.training.delay import set_output_delay_, set_phases
 from silk_fast.training.loop import RunOptions, Trainer
 from silk_fast.training.recordings import find_clips
 from silk_fast.training.stage import Stage
@@ -52,8 +52,11 @@ def train(
         SilkError: as :class:`~silk_fast.training.loop.Trainer` says, or the model does not fit the configuration.
     """
     resume = options.get("resume", False)
-    if not init and not resume and isinstance(config, Stage2Config) and config.frozen_encoder_stages:
-        raise SilkConfigError("frozen_encoder_stages keeps the weights of a trained model, but init names none")
+    if not init and not resume and isinstance(config, Stage2Config):
+        if config.frozen_encoder_stages:
+            raise SilkConfigError("frozen_encoder_stages keeps the weights of a trained model, but init names none")
+        if config.trained == "decoder":
+            raise SilkConfigError("trained 'decoder' keeps the tokens of a trained model, but init names none")
     with processes(options["device"]) as (rank, device):
         how = RunOptions(**{**options, "device": device})
         quiet = notice if rank == 0 else lambda _: None

@@ -111,7 +111,7 @@ class Stage(Generic[Config]):
 
     @property
     def statistics_frozen_from(self) -> int | None:
-        """Step before which the latent statistics are re-estimated and frozen; None for never."""
+        """Step before which the latent statistics are re-estimated and frozen; None for never, -1 if they always were."""
         return None
 
     def follow(self, average: dict[str, Tensor]) -> None:

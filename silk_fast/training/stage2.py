@@ -15,7 +15,7 @@ from silk_fast.training.compiling import compiled
 from silk_fast.training.config import Stage2Config
 from silk_fast.training.data import CropDataset
 from silk_fast.training.discriminators import Discriminators
-from silk_fast.training.features import FeatureCropDataset, FeatureStore
+from silk_fast.training.features import FeatureCropDataset, FeatureStore, Store, TokenStore
 from silk_fast.training.losses import (
     ReconstructionLoss,
     adversarial_loss,
@@ -38,8 +38,8 @@ class Autoencoder(nn.Module):
         super().__init__()
         self.codec = codec
 
-    def forward(self, x: Tensor, n_stages: int = 0) -> tuple[Tensor, Tensor, Tensor, Voice | None]:
-        """Compute latents and codes ``[B, F, 128]``, the decoded audio ``[B, 1, 9600 F]``, and its voice, if any.
+    def forward(self, x: Tensor, n_stages: int = 0) -> tuple[Tensor, Voice | None, Tensor, Tensor]:
+        """Compute the decoded audio ``[B, 1, 9600 F]``, its voice, if any, and latents and codes ``[B, F, 128]``.
 
         Args:
             x: audio ``[B, 1, 9600 F]``, or what the encoder's first ``n_stages`` made of it.
@@ -47,8 +47,12 @@ class Autoencoder(nn.Module):
         encoder = self.codec.encoder
         latents = self.codec.conformer(encoder.latents(x, n_stages).to(x.dtype) if n_stages else encoder(x))
         codes = self.codec.quantizer(latents)
+        return *self.decode(codes), latents, codes
+
+    def decode(self, codes: Tensor) -> tuple[Tensor, Voice | None]:
+        """Compute audio and voice of codes."""
         voice = self.codec.decoder.voice(codes)
-        return latents, codes, self.codec.decoder.synthesise(codes, voice), voice
+        return self.codec.decoder.synthesise(codes, voice), voice
 
 
 @torch.no_grad()
@@ -84,9 +88,15 @@ class Stage2(Stage[Stage2Config]):
             codec.config.sample_rate, compile, with_phase=config.phase_weight > 0
         ).to(device)
         self.autoencoder = Autoencoder(codec)
-        self.forward = compiled(self.autoencoder) if compile else self.autoencoder
-        self._freeze_encoder(config.frozen_encoder_stages)
-        fix_last_affine_(codec)
+        self.forward = self.autoencoder.decode if self.decoder_only else self.autoencoder
+        if compile:
+            self.forward = compiled(self.forward)
+        if self.decoder_only:
+            for module in (codec.encoder, codec.conformer, codec.quantizer):
+                module.requires_grad_(False)
+        else:
+            self._freeze_encoder(config.frozen_encoder_stages)
+            fix_last_affine_(codec)
         self.networks = [codec]
         self.learners = {"codec": Learner(codec, config, config.learning_rate)}
         self.discriminators: Discriminators | None = None
@@ -108,12 +118,19 @@ class Stage2(Stage[Stage2Config]):
         if n_stages > len(encoder.stages):
             raise SilkConfigError(f"frozen_encoder_stages must be at most {len(encoder.stages)}, got {n_stages}")
         if self.config.features and not n_stages:
-            raise SilkConfigError("features are of frozen stages, but frozen_encoder_stages is 0")
+            raise SilkConfigError("features are of what is frozen, but frozen_encoder_stages is 0 and all is trained")
         for module in [encoder.input, *encoder.stages[:n_stages]] if n_stages else []:
             module.requires_grad_(False)
 
     @property
+    def decoder_only(self) -> bool:
+        """Whether encoder, Conformer and quantizer keep the weights of the initial model, so that tokens stay."""
+        return self.config.trained == "decoder"
+
+    @property
     def statistics_frozen_from(self) -> int | None:
+        if self.decoder_only:
+            return -1
         return self.config.adversarial_from if self.discriminators else None
 
     def dataset(self, clips: Sequence[Clip], notice: Notice) -> CropDataset:
@@ -121,7 +138,12 @@ class Stage2(Stage[Stage2Config]):
         if not config.features:
             return super().dataset(clips, notice)
         pitch_hop = sizes.hop_samples if sizes.phases == "harmonic" else 0
-        store = FeatureStore(Path(config.features), self.codec.encoder, config.frozen_encoder_stages, sizes.sample_rate)
+        folder, n_stages = Path(config.features), config.frozen_encoder_stages
+        store: Store = (
+            TokenStore(folder, self.codec)
+            if self.decoder_only
+            else FeatureStore(folder, self.codec.encoder, n_stages, sizes.sample_rate)
+        )
         return FeatureCropDataset(
             clips, crop_samples(config, sizes), store, config.seed, notice, config.pieces, pitch_hop
         )
@@ -137,11 +159,7 @@ class Stage2(Stage[Stage2Config]):
         config = self.config
         judges = self.discriminators if step >= config.adversarial_from else None
         self.codec.quantizer.norm.frozen = judges is not None
-        with self.autocast(audio.device):
-            if features is None:
-                latents, codes, decoded, voice = self.forward(audio)
-            else:
-                latents, codes, decoded, voice = self.forward(features.float(), config.frozen_encoder_stages)
+        decoded, voice, *encoded = self._pass(audio, features)
         decoded, target = self.aligned(decoded.float(), audio)
         if bandwidth is not None:
             rate = self.codec.config.sample_rate
@@ -150,7 +168,8 @@ class Stage2(Stage[Stage2Config]):
         if judges is not None:
             values |= self._step_discriminators(judges, decoded.detach(), target, step)
         losses = self.reconstruction(decoded, target)
-        losses["centre"] = latents.float().mean((0, 1)).square().mean()
+        if encoded:
+            losses["centre"] = encoded[0].float().mean((0, 1)).square().mean()
         if voice is not None and pitch is not None:
             sizes = self.codec.config
             ahead = (sizes.n_fft // 2 - sizes.output_delay) // sizes.hop_samples
@@ -162,10 +181,25 @@ class Stage2(Stage[Stage2Config]):
         total = torch.stack([getattr(config, f"{name}_weight") * loss for name, loss in losses.items()]).sum()
         values |= self.learn("codec", total, step)
         values |= {name: loss.detach() for name, loss in losses.items()} | {"loss": total.detach()}
-        values["fsq_entropy"] = fsq_entropy(codes, self.codec.config.levels)
-        values["latent_deviation"] = latent_deviation(latents)
-        values["encoder_gradient"] = self.gradient_norm(self.codec.encoder)
+        if encoded:
+            latents, codes = encoded
+            values["fsq_entropy"] = fsq_entropy(codes, self.codec.config.levels)
+            values["latent_deviation"] = latent_deviation(latents)
+            values["encoder_gradient"] = self.gradient_norm(self.codec.encoder)
         return values
+
+    def _pass(self, audio: Tensor, features: Tensor | None) -> tuple:
+        """Decode a batch, or the features or tokens of it, and give what the autoencoder does."""
+        codec = self.codec
+        if self.decoder_only:
+            tokens = codec.encode(audio).tokens if features is None else features.mT
+            codes = codec.quantizer.codes(tokens).to(audio)
+            with self.autocast(audio.device):
+                return self.forward(codes)
+        with self.autocast(audio.device):
+            if features is None:
+                return self.forward(audio)
+            return self.forward(features.float(), self.config.frozen_encoder_stages)
 
     def _step_discriminators(
         self, judges: Discriminators, decoded: Tensor, target: Tensor, step: int

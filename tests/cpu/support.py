@@ -62,6 +62,17 @@ def polar(n_batch: int, n_frames: int, n_fft: int) -> tuple[Tensor, Tensor]:
     return log_magnitude.bfloat16().float(), phase.bfloat16().float()
 
 
+def of_harmonics(operation: Callable) -> Callable:
+    """The operation on signals in float32 at least, with what is always float64 in that."""
+
+    def function(log_magnitude: Tensor, phase: Tensor, pitch: Tensor, cutoff: Tensor, turns: Tensor):
+        wide = log_magnitude.dtype if log_magnitude.dtype == torch.float64 else torch.float32
+        contours = pitch.double(), cutoff.double(), turns
+        return operation(log_magnitude.to(wide), phase.to(wide), *contours, 16, 64, 4000)[:2]
+
+    return function
+
+
 @dataclass(frozen=True)
 class Case:
     """One operation; the first dimension of its first ``n_batched`` arguments and of ``also`` is the batch."""
@@ -117,6 +128,15 @@ CASES = {
         ],
         n_batched=3,
         also=(7, 8),
+    ),
+    "add_harmonics": Case(
+        of_harmonics(ops.add_harmonics),
+        of_harmonics(reference.add_harmonics),
+        lambda b, n: [
+            *(normal(b, n, 33), normal(b, n, 33, seed=1), 200 * positive(b, n), 1500 * positive(b, n, seed=1) - 300),
+            torch.arange(2 * b).view(b, 2) * 2**27,
+        ],
+        n_batched=5,
     ),
     "polar_istft": Case(
         ops.polar_istft,

@@ -178,7 +178,7 @@ def test_chunks_of_an_inverse_stft_equal_the_whole():
 def test_nan_and_infinity_come_out_where_they_do_of_the_reference(name, value, dtype):
     case: Case = CASES[name]
     for i, argument in enumerate(case.make(2, 20)):
-        if not isinstance(argument, Tensor):
+        if not isinstance(argument, Tensor) or not argument.is_floating_point():
             continue
         arguments = to(dtype, case.make(2, 20))
         arguments[i].view(-1)[arguments[i].numel() // 2] = value
@@ -251,6 +251,15 @@ def attend(**changes):
     return ops.rel_attention(**arguments | changes)
 
 
+CONTOUR = torch.full((2, 3), 100.0, dtype=torch.float64)
+
+
+def harmonise(**changes):
+    """A call of harmonics that is right but for ``changes``."""
+    arguments = {"log_magnitude": M, "phase": M, "pitch": CONTOUR, "cutoff": CONTOUR, "turns": torch.zeros(2, 2).long()}
+    return ops.add_harmonics(**arguments | changes, hop=4, n_fft=16, rate=4000)
+
+
 BAD = [
     (ValueError, r"x must be \[B, C, T\], got \[3, 4\]", lambda: ops.snake(X[0], V, V)),
     (TypeError, "x must be float32 or bfloat16, got torch.float16", lambda: ops.snake(X.half(), V, V)),
@@ -289,6 +298,11 @@ BAD = [
     (ValueError, r"log_magnitude must be \[B, N, 9\]", lambda: ops.polar_istft(M[..., 1:], M, W, 4)),
     (ValueError, "not empty", lambda: ops.polar_istft(M[:, :0], M[:, :0], W, 4)),
     (ValueError, r"phase must be \[2, 3, 9\]", lambda: ops.polar_istft(M, M[:1], W, 4)),
+    (ValueError, r"log_magnitude must be \[B, N, 9\]", lambda: harmonise(log_magnitude=M[0])),
+    (TypeError, "phase must be float32, got torch.bfloat16", lambda: harmonise(phase=M.bfloat16())),
+    (TypeError, "pitch must be float64, got torch.float32", lambda: harmonise(pitch=torch.ones(2, 3))),
+    (ValueError, r"cutoff must be \[2, 3\], got \[2, 2\]", lambda: harmonise(cutoff=CONTOUR[:, 1:])),
+    (ValueError, "turns must be on the CPU", lambda: harmonise(turns=torch.zeros(2, 2).long().to("meta"))),
     (TypeError, "phase must be torch.float32", lambda: ops.polar_istft(M, M.bfloat16(), W, 4)),
     (ValueError, "alignment must be center, same or causal", lambda: ops.polar_istft(M, M, W, 4, "left")),
     (ValueError, r"overlap must be \[2, 12\]", lambda: ops.polar_istft_stream(M, M, W, 4, M[0])),

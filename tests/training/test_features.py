@@ -14,7 +14,7 @@ from silk_fast import SilkCodec, SilkConfig
 from silk_fast.errors import SilkAudioError, SilkConfigError, SilkInputError, SilkTrainingError
 from silk_fast.training.config import Stage2Config
 from silk_fast.training.data import batches, make_loader
-from silk_fast.training.features import FeatureCropDataset, FeatureStore
+from silk_fast.training.features import FeatureCropDataset, FeatureStore, TokenStore
 from silk_fast.training.loop import RunOptions
 from silk_fast.training.recordings import find_clips, read_excerpt
 from silk_fast.training.run import make_stage, train
@@ -79,7 +79,7 @@ def test_features_that_float16_cannot_hold_are_refused(codec, recordings, tmp_pa
         loud.encoder.stages[1].down.bias[0] = 1e5
     with pytest.raises(SilkTrainingError, match=r"\.wav: features of frozen stages are not finite in float16"):
         store_of(loud, tmp_path).add(find_clips(str(recordings)))
-    assert not list(tmp_path.rglob("*.f16"))
+    assert not list(tmp_path.rglob("*.float16"))
 
 
 def test_features_are_computed_once_for_each_recording_and_weights(codec, recordings, tmp_path):
@@ -99,7 +99,6 @@ def test_features_are_computed_once_for_each_recording_and_weights(codec, record
     assert {path: path.stat().st_mtime_ns for path in made} == made
     other = SilkCodec(SilkConfig.preset("tiny"), seed=1)
     assert len({store_of(c, tmp_path, n).folder for c, n in ((codec, 1), (codec, 2), (other, 2))}) == 3
-    assert store_of(codec, tmp_path, precision="bf16").folder != store_of(codec, tmp_path).folder
 
 
 def test_training_on_features_keeps_frozen_weights_and_resumes_identically(codec, recordings, tmp_path):
@@ -137,12 +136,44 @@ def test_features_and_audio_reach_the_conformer_in_the_same_precision(codec, rec
     torch.testing.assert_close(*inputs, rtol=0, atol=0.02 * inputs[0].abs().max().item())
 
 
+def test_tokens_are_those_of_the_whole_recording(codec, recordings, tmp_path):
+    store = TokenStore(tmp_path, codec)
+    for clip in store.add(find_clips(str(recordings))):
+        audio = torch.from_numpy(read_excerpt(clip.path, 0, clip.n_samples))
+        expected = codec.encode(audio[None, None]).tokens[0]
+        assert store.n_frames(clip.path) == len(expected) == clip.n_samples // 9600
+        assert np.array_equal(store.read(clip.path, 0, len(expected)), expected)
+    item = FeatureCropDataset(find_clips(str(recordings)), 19_200, store, seed=3, pieces=2)[5]
+    assert item["features"].dtype == torch.int32
+    assert item["features"].shape == (codec.config.tokens_per_frame, 2)
+
+
+def test_a_decoder_trained_alone_keeps_all_tokens(codec, recordings, tmp_path):
+    """From stored tokens as from audio; statistics and weights of all other parts stay to the last bit."""
+    codec.save_pretrained(tmp_path / "init")
+    config = replace(CONFIG, trained="decoder", phases="harmonic")
+    data, init = [str(recordings)], str(tmp_path / "init")
+    train(config, data, options(tmp_path / "audio"), init=init)
+    train(replace(config, features=str(tmp_path / "tokens")), data, options(tmp_path / "run"), init=init)
+    losses = [row["loss"] for row in log_of(tmp_path / "run")]
+    assert losses[-1] < losses[0]
+    start = SilkCodec.from_pretrained(init).state_dict()
+    for run in ("audio", "run"):
+        trained = SilkCodec.from_pretrained(tmp_path / run / "model").state_dict()
+        kept = {name for name, tensor in start.items() if torch.equal(tensor, trained[name])}
+        assert kept >= {name for name in start if not name.startswith("decoder.")}
+        assert "decoder.head.conv.weight" not in kept or "decoder.head.weight" not in kept
+    assert "decoder.source.hidden.weight" in trained
+
+
 def test_what_cannot_be_is_refused_before_anything_is_computed(codec, recordings, tmp_path):
     features = str(tmp_path / "features")
-    with pytest.raises(SilkConfigError, match="frozen_encoder_stages is 0"):
+    with pytest.raises(SilkConfigError, match="frozen_encoder_stages is 0 and all is trained"):
         train(replace(CONFIG, features=features), [str(recordings)], options(tmp_path / "run"))
     with pytest.raises(SilkConfigError, match="init names none"):
         train(replace(CONFIG, frozen_encoder_stages=1), [str(recordings)], options(tmp_path / "run"))
+    with pytest.raises(SilkConfigError, match="trained 'decoder' keeps the tokens .* init names none"):
+        train(replace(CONFIG, trained="decoder"), [str(recordings)], options(tmp_path / "run"))
     assert not list(tmp_path.iterdir())
     store = store_of(codec, tmp_path)
     soundfile.write(tmp_path / "a.wav", voiced(1.0, 120, 1), RATE)

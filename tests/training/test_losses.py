@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from silk_fast.errors import SilkModelError
+from silk_fast.reference.harmonics import LOWEST, Voice
 from silk_fast.training.discriminators import Discriminators
 from silk_fast.training.losses import (
     STFT,
@@ -12,6 +13,7 @@ from silk_fast.training.losses import (
     band_limited,
     discriminator_loss,
     feature_loss,
+    voice_losses,
 )
 from silk_fast.training.perceptual import Resampler, WavLMLoss
 from tests.programs import needs
@@ -152,3 +154,14 @@ def test_wavlm_loss_grows_with_noise_and_leaves_wavlm_alone(tiny_wavlm):
 def test_unknown_wavlm_is_a_typed_error(tmp_path):
     with pytest.raises(SilkModelError, match="cannot load WavLM"):
         WavLMLoss(str(tmp_path / "nothing"), 24_000)
+
+
+def test_a_pitch_counts_where_there_is_a_voice_and_voicing_everywhere():
+    pitch = torch.tensor([[0.0, 100.0, 200.0, 0.0]])
+    octaves = torch.tensor([[9.0, 1.0, 3.0, 9.0]], dtype=torch.float64)  # of the second an octave too high
+    assert LOWEST == 50
+    right = torch.tensor([[-9.0, 9.0, 9.0, -9.0]], dtype=torch.float64)
+    found = voice_losses(Voice(octaves, right, octaves), pitch)
+    assert found["pitch"] == 0.5
+    assert found["voicing"] < 1e-3 < 8 < voice_losses(Voice(octaves, -right, octaves), pitch)["voicing"]
+    assert voice_losses(Voice(octaves, right, octaves), torch.zeros(1, 4))["pitch"] == 0

@@ -54,3 +54,13 @@ def test_a_parameter_without_gradient_stays_and_weight_decay_is_decoupled():
     Muon([still, moving], lr=0.1, weight_decay=0.5).step()
     assert torch.equal(still, normal(4, 4))
     torch.testing.assert_close(moving.detach(), 0.95 * normal(4, 4))
+
+
+def test_a_group_may_be_adamws_as_a_whole():
+    results = []
+    for optimizer_type, flags in ((torch.optim.AdamW, {}), (Muon, {"by_adam": True})):
+        weight = normal(6, 6).requires_grad_()
+        weight.grad = normal(6, 6, seed=1)
+        optimizer_type([{"params": [weight], "weight_decay": 0.1, **flags}], 1e-2, (0.8, 0.99)).step()
+        results.append(weight)
+    torch.testing.assert_close(*results)

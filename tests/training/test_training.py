@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from silk_fast import SilkCodec, SilkConfig
 from silk_fast.cli import main
 from silk_fast.errors import SilkConfigError
+from silk_fast.training.adaptation import set_output_delay_
 from silk_fast.training.config import Stage1Config, Stage2Config
-from silk_fast.training.delay import set_output_delay_
 from silk_fast.training.loop import RunOptions
 from silk_fast.training.run import make_stage, train
 from tests.training.conftest import RATE, voiced
