@@ -10,6 +10,7 @@ if tuple(int(part) for part in triton.__version__.split(".")[:2]) < (3, 3):  # n
 
 if __name__ == "silk_fast.kernels":  # from a checkout, transformers imports the folder to see if it is another package
     from ._launch import INTERPRETED, runs_on
+    from .add_harmonics import add_harmonics
     from .add_layer_norm import add_layer_norm
     from .attention import rel_attention, rel_key_attention
     from .bias_silu import bias_silu
@@ -26,6 +27,7 @@ __all__ = [
     "INTERPRETED",
     "PackedCodebooks",
     "PackedResidualUnit",
+    "add_harmonics",
     "add_layer_norm",
     "bias_silu",
     "conv1d_ieee",

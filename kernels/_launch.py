@@ -95,8 +95,8 @@ def check_dtype(name: str, tensor: Tensor, dtypes: Sequence[torch.dtype] = FLOAT
         TypeError: the dtype is none of them.
     """
     if tensor.dtype not in dtypes:
-        names = [str(dtype).removeprefix("torch.") for dtype in dtypes]
-        raise TypeError(f"{name} must be {', '.join(names[:-1])} or {names[-1]}, got {tensor.dtype}")
+        *names, last = (str(dtype).removeprefix("torch.") for dtype in dtypes)
+        raise TypeError(f"{name} must be {' or '.join(filter(None, (', '.join(names), last)))}, got {tensor.dtype}")
 
 
 def check_operand(

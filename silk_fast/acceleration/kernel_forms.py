@@ -13,6 +13,7 @@ from silk_fast.acceleration.forms import FollowsPolicy, Form, where
 from silk_fast.reference import ops
 from silk_fast.reference.conformer import ConformerBlock, ConvModule, FeedForward
 from silk_fast.reference.decoder import InverseSTFT
+from silk_fast.reference.harmonics import HarmonicSource
 from silk_fast.reference.layers import CausalConv1d, ResidualUnit, ResidualUnitOperands
 from silk_fast.reference.quantizer import FiniteScalarQuantizer
 
@@ -58,6 +59,7 @@ class KernelOps:
     add_layer_norm = where(kernels.runs_on, kernels.add_layer_norm, ops.add_layer_norm)
     rel_attention = where(kernels.runs_on, _rel_attention, ops.rel_attention)
     glu_conv_norm_silu = where(kernels.runs_on, _glu_conv_norm_silu, ops.glu_conv_norm_silu)
+    add_harmonics = where(kernels.runs_on, kernels.add_harmonics, ops.add_harmonics)
     polar_istft = where(kernels.runs_on, kernels.polar_istft, ops.polar_istft)
     polar_istft_stream = where(kernels.runs_on, kernels.polar_istft_stream, ops.polar_istft_stream)
 
@@ -83,6 +85,10 @@ class FusedConformerBlock(Form, ConformerBlock):
 
 
 class FusedQuantizer(Form, FiniteScalarQuantizer):
+    ops = KernelOps
+
+
+class FusedHarmonicSource(Form, HarmonicSource):
     ops = KernelOps
 
 

@@ -59,7 +59,12 @@ def replacements() -> list[Replacement]:
         Replacement(
             FiniteScalarQuantizer, "fsq", lambda: kernel_forms().FusedQuantizer, if_built(cpu_forms.CpuQuantizer)
         ),
-        Replacement(HarmonicSource, "add_harmonics", fallback=if_built(cpu_forms.CpuHarmonicSource)),
+        Replacement(
+            HarmonicSource,
+            "add_harmonics",
+            lambda: kernel_forms().FusedHarmonicSource,
+            if_built(cpu_forms.CpuHarmonicSource),
+        ),
         Replacement(
             InverseSTFT, "polar_istft", lambda: kernel_forms().FusedInverseSTFT, if_built(cpu_forms.CpuInverseSTFT)
         ),

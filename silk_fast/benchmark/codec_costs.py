@@ -8,6 +8,8 @@ import torch
 
 from silk_fast.benchmark.costs import TAPS, Cost, op_cost
 from silk_fast.config import SilkConfig
+from silk_fast.reference.harmonics import N_FRAMES as VOICE_FRAMES
+from silk_fast.reference.harmonics import WIDTH as VOICE_WIDTH
 
 
 def codec_cost(config: SilkConfig, n_frames: int, batch: int, dtype: torch.dtype, direction: str = "encode") -> Cost:
@@ -122,4 +124,8 @@ def _decode(walk: _Walk, config: SilkConfig, n_frames: int) -> None:
     walk.units("decoder.units", channels, n_time, config.decoder_dilations)
     walk.snake("decoder.snake", channels, n_time)
     walk.convolution("decoder.head", channels, config.n_fft + 2, 3, n_time)
+    if config.phases == "harmonic":
+        walk.linear("decoder.source.hidden", n_rows, VOICE_FRAMES * dim, VOICE_WIDTH, size=8)
+        walk.linear("decoder.source.contour", n_rows, VOICE_WIDTH, 3 * config.subframes, size=8)
+        walk.op("decoder.source", "add_harmonics", B=walk.batch, N=n_time, K=config.n_fft // 2 + 1)
     walk.op("decoder.istft", "polar_istft", B=walk.batch, N=n_time, n_fft=config.n_fft, hop=config.hop_samples)

@@ -165,6 +165,14 @@ def _glu_conv_norm_silu(backward: bool, size: int, *, B: int, T: int, C: int, K:
     return Cost(size * (3 * n + 2 * n_before + parameters), (2 * K + 11) * n + 2 * n_before, False)
 
 
+def _add_harmonics(backward: bool, size: int, *, B: int, N: int, K: int) -> Cost:
+    """Backward only the cutoff's, for the gradients of the spectra are what comes in."""
+    n, frames = B * N * K, 8 * B * N
+    if backward:
+        return Cost(size * n + 3 * frames, 24 * n, False)
+    return Cost(size * 4 * n + 3 * frames, 28 * n, False)
+
+
 def _polar_istft(backward: bool, size: int, *, B: int, N: int, n_fft: int, hop: int) -> Cost:
     bins = n_fft // 2 + 1
     frame = (12 if backward else 6) * bins + 2.5 * n_fft * math.log2(n_fft) + (1 if backward else 2) * n_fft + hop
@@ -190,7 +198,7 @@ FORMULAS: dict[str, Callable[..., Cost]] = {
     formula.__name__[1:]: formula
     for formula in (
         *(_snake, _elu, _fsq_pack, _fsq_unpack, _fsq_quantize, _rel_attention, _rel_key_attention, _bias_silu),
-        *(_add_layer_norm, _glu_conv_norm_silu, _polar_istft, _polar_istft_stream, _residual_unit),
+        *(_add_layer_norm, _glu_conv_norm_silu, _add_harmonics, _polar_istft, _polar_istft_stream, _residual_unit),
         *(_rvq_encode, _rvq_decode, _factorized_rvq_encode),
     )
 }

@@ -136,3 +136,12 @@ def polar_spectrum(dz: Tensor, log_magnitude: Tensor, phase: Tensor) -> tuple[Te
     cosine, sine = magnitude * phase.cos(), magnitude * phase.sin()
     dlog = real * cosine + imaginary * sine
     return torch.where(log_magnitude <= LOG_MAGNITUDE_LIMIT, dlog, 0), imaginary * cosine - real * sine
+
+
+def add_harmonics(
+    dm: Tensor, spacing: Tensor, cutoff: Tensor, bin_width: float, width: float, deepest: float
+) -> Tensor:
+    """Give the gradient of the cutoff, float64 ``[B, N]``."""
+    sizes = dm.shape[2], bin_width, width, deepest, torch.float32
+    _, weight, valley = reference.harmonic_shape(spacing, cutoff, *sizes)
+    return (dm.float() * valley * weight * (1 - weight)).sum(2).double() / width

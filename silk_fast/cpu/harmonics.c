@@ -22,7 +22,7 @@ typedef struct {
 /* log(response) of a distance x, |x| < 2^21. */
 INLINE float log_response(float x, float deepest, int fused) {
   float beside = x - nearest(x + ROUND_MAGIC); /* sin(pi x) is, but for its sign, that of this */
-  float square = x * x, distance = square - 1.0f;
+  float distance = (x - 1.0f) * (x + 1.0f);
   float ratio = beside == x ? 1.0f : beside / x;
   float response = ratio * sine_per_half_turns(beside * beside, fused) * 0.318309886f / distance;
   response = response < 0.0f ? -response : response;

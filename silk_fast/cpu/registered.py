@@ -43,6 +43,13 @@ def _polar_spectrum(log_magnitude: Tensor, phase: Tensor) -> Tensor:
     return ops.polar_spectrum(log_magnitude, phase)
 
 
+def _add_harmonics(log_magnitude: Tensor, phase: Tensor, *arguments) -> tuple[Tensor, Tensor]:
+    if log_magnitude.dtype in (torch.float16, torch.bfloat16) and phase.dtype == log_magnitude.dtype:
+        results = ops.add_harmonics(log_magnitude.float(), phase.float(), *arguments)
+        return results[0].to(phase.dtype), results[1].to(phase.dtype)
+    return ops.add_harmonics(log_magnitude, phase, *arguments)
+
+
 def _backward(gradient: Callable, *like: int | None) -> Callable:
     """Serve in float32; result i is rounded to the dtype of argument ``like[i]``, if that is not None."""
 
@@ -71,6 +78,8 @@ _OPS: dict[str, Callable] = {
     "fsq_unpack": ops.fsq_unpack,
     "fsq_quantize": ops.fsq_quantize,
     "fsq_quantize_backward": _backward(gradients.fsq_quantize, 1),
+    "add_harmonics": _add_harmonics,
+    "add_harmonics_backward": gradients.add_harmonics,
     "polar_spectrum": _polar_spectrum,
     "polar_spectrum_backward": _backward(gradients.polar_spectrum, 1, 2),
     "overlap_add": ops.overlap_add,

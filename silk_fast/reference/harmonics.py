@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from silk_fast.config import SilkConfig
+from silk_fast.reference import ops
 from silk_fast.reference.module import OpsModule
 from silk_fast.reference.state import State
 
@@ -91,11 +92,11 @@ class HarmonicSource(OpsModule):
         self, log_magnitude: Tensor, phase: Tensor, voice: Voice, state: HarmonicState | None = None
     ) -> tuple[Tensor, Tensor]:
         """Give log-magnitudes and phases with the harmonics of a voice, differentiable but in pitch and voicing."""
-        turns = voice.pitch.new_zeros(len(phase), 2, dtype=torch.int64) if state is None else state.turns
         pitch = voice.pitch.detach()
-        cutoff = voice.cutoff.masked_fill(voice.voicing.detach() <= 0, -math.inf)
-        sizes = self.hop, self.n_fft, self.sample_rate
-        log_magnitude, phase, after = self.ops.add_harmonics(log_magnitude, phase, pitch, cutoff, turns, *sizes)
+        before = pitch.new_zeros(len(pitch), 2, dtype=torch.int64) if state is None else state.turns
+        turns, after = ops.count_turns(pitch, before, self.hop, self.sample_rate)
         if state is not None:
             state.turns.copy_(after)
-        return log_magnitude, phase
+        bin_width = self.sample_rate / self.n_fft
+        cutoff = voice.cutoff.masked_fill(voice.voicing.detach() <= 0, -math.inf)
+        return self.ops.add_harmonics(log_magnitude, phase, pitch / bin_width, cutoff, turns, bin_width)

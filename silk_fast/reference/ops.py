@@ -461,64 +461,75 @@ def polar_istft_stream(
 
 # ---------------------------------------------------------------- harmonics
 
-DEEPEST = 0.01  # of the valley between two harmonics, as a share of their magnitude
-CUTOFF_WIDTH = 500.0  # Hz
-
 
 def hann_response(offset: Tensor) -> Tensor:
     """Give the magnitude of a Hann window's transform, 1 at its peak, so many bins beside it."""
-    squared = offset.square()
-    near_one = (squared - 1).abs() < 1e-4  # where it is 0 / 0, and its limit 1 / 2
-    return torch.where(near_one, 0.5, torch.sinc(offset).abs() / torch.where(near_one, 1.0, (1 - squared).abs()))
+    distance = (1 - offset) * (1 + offset)
+    near_one = distance.abs() < 1e-4  # where it is 0 / 0, and its limit 1 / 2
+    return torch.where(near_one, 0.5, torch.sinc(offset).abs() / torch.where(near_one, 1.0, distance.abs()))
 
 
-def counted_turns(pitch: Tensor, turns: Tensor, hop: int, rate: int) -> tuple[Tensor, Tensor]:
+def count_turns(pitch: Tensor, before: Tensor, hop: int, rate: int) -> tuple[Tensor, Tensor]:
     """Count the periods of a pitch, by the trapezoidal rule, in integers: nothing is lost however long it goes on.
 
     Args:
         pitch: float64 ``[B, N]``, Hz.
-        turns: int64 ``[B, 2]``, the phase before the first frame and half of the step to it, in 2^-32 turns.
+        before: int64 ``[B, 2]``, the phase before the first frame and half of the step to it, in 2^-32 turns; zeros at
+            the start.
         hop: samples from frame to frame.
         rate: samples per second.
 
     Returns:
-        (phases int64 ``[B, N]``, 0 to 2^32 - 1, and ``turns`` for the next call).
+        (phases int64 ``[B, N]``, 0 to 2^32 - 1, and ``before`` for the next call).
     """
-    half_steps = torch.cat([turns[:, 1:], (pitch * (2**31 * hop / rate)).round().long()], 1)
-    counted = (turns[:, :1] + (half_steps[:, 1:] + half_steps[:, :-1]).cumsum(1)) & (2**32 - 1)
-    return counted, torch.stack([torch.cat([turns[:, :1], counted], 1)[:, -1], half_steps[:, -1]], 1)
+    half_steps = torch.cat([before[:, 1:], (pitch * (2**31 * hop / rate)).round().long()], 1)
+    turns = torch.cat([before[:, :1], half_steps[:, 1:] + half_steps[:, :-1]], 1).cumsum(1) & (2**32 - 1)
+    return turns[:, 1:], torch.stack([turns[:, -1], half_steps[:, -1]], 1)
+
+
+def harmonic_shape(
+    spacing: Tensor, cutoff: Tensor, n_bins: int, bin_width: float, width: float, deepest: float, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Give for every bin its harmonic, how much it is shaped, 0 to 1, and the logarithm of its shape, ``[B, N, K]``."""
+    bins, spacing = torch.arange(n_bins, device=spacing.device), spacing[..., None]
+    harmonic = (bins / spacing).round().clamp(min=1)
+    offset = (bins - harmonic * spacing).to(dtype)
+    weight = torch.sigmoid((cutoff[..., None] - bins * bin_width).to(dtype) / width)
+    return harmonic, weight, hann_response(offset).clamp(min=deepest).log()
 
 
 def add_harmonics(
-    log_magnitude: Tensor, phase: Tensor, pitch: Tensor, cutoff: Tensor, turns: Tensor, hop: int, n_fft: int, rate: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Shape spectra like the harmonics of a pitch, up to a cutoff; both are given in float64, a value a frame.
+    log_magnitude: Tensor,
+    phase: Tensor,
+    spacing: Tensor,
+    cutoff: Tensor,
+    turns: Tensor,
+    bin_width: float,
+    width: float = 500.0,
+    deepest: float = 0.01,
+) -> tuple[Tensor, Tensor]:
+    """Shape spectra like the harmonics of a pitch, up to a cutoff.
 
     Bin k belongs to the harmonic h nearest to it. Its magnitude is multiplied by the response of a Hann window at their
-    distance, to a power that falls from 1 below the cutoff to 0 above it as ``sigmoid((cutoff - f) / 500 Hz)``; where
-    that is above 1/2, h times the accumulated phase of the pitch is added to its phase.
+    distance, to a power that falls from 1 below the cutoff to 0 above it as ``sigmoid((cutoff - f) / width)``; where
+    that is above 1/2, h times the phase of the pitch is added to its phase.
 
     Args:
-        log_magnitude, phase: ``[B, N, n_fft // 2 + 1]``.
-        pitch, cutoff: ``[B, N]``, Hz.
-        turns: int64 ``[B, 2]``, the phase before the first frame and half of the step to it, in 2^-32 turns; zeros at
-            the start.
-        hop: samples from frame to frame.
-        n_fft: length of a frame.
-        rate: samples per second.
+        log_magnitude, phase: ``[B, N, K]``.
+        spacing: float64 ``[B, N]``, of the harmonics, in bins.
+        cutoff: float64 ``[B, N]``, Hz; minus infinity where there is no voice.
+        turns: int64 ``[B, N]``, the phase of the pitch in 2^-32 turns, as :func:`count_turns` gives it.
+        bin_width: Hz from bin to bin.
+        width: Hz in which harmonics fade at the cutoff.
+        deepest: of the valleys between harmonics, as a share of their magnitude.
 
     Returns:
-        (log-magnitudes, phases, and ``turns`` for the next call).
+        (log-magnitudes, phases), ``[B, N, K]``.
     """
-    counted, after = counted_turns(pitch, turns, hop, rate)
-    bins = torch.arange(log_magnitude.shape[2], device=pitch.device)
-    spacing = (pitch * (n_fft / rate))[..., None]  # of harmonics, in bins
-    harmonic = (bins / spacing).round().clamp(min=1)
-    offset = (bins - harmonic * spacing).to(log_magnitude.dtype)
-    depth = torch.sigmoid((cutoff[..., None] - bins * (rate / n_fft)).to(log_magnitude.dtype) / CUTOFF_WIDTH)
-    valley = hann_response(offset).clamp(min=DEEPEST).log()
-    fraction = ((harmonic.long() * counted[..., None]) & (2**32 - 1)).to(phase.dtype) * (2 * math.pi / 2**32)
-    return log_magnitude + depth * valley, torch.where(depth > 0.5, phase + fraction, phase), after
+    sizes = log_magnitude.shape[2], bin_width, width, deepest, log_magnitude.dtype
+    harmonic, weight, valley = harmonic_shape(spacing, cutoff, *sizes)
+    fraction = ((harmonic.long() * turns[..., None]) & (2**32 - 1)).to(phase.dtype) * (2 * math.pi / 2**32)
+    return log_magnitude + weight * valley, torch.where(weight > 0.5, phase + fraction, phase)
 
 
 # ---------------------------------------------------------------- vector quantisation

@@ -37,8 +37,8 @@ def crop_samples(config: TrainingConfig, sizes: SilkConfig) -> int:
 class Learner:
     """A module and the optimiser that trains it. Biases, gains and Snake's parameters have no weight decay.
 
-    What reads the voice from codes is trained by AdamW, whatever the other matrices are: its losses have few directions,
-    and updates that are as large in all others are noise.
+    What reads the voice from codes is trained by AdamW, whatever the other matrices are: its losses have few
+    directions, and updates that are as large in all others are noise.
     """
 
     def __init__(self, module: nn.Module, config: TrainingConfig, learning_rate: float) -> None:
@@ -111,7 +111,7 @@ class Stage(Generic[Config]):
 
     @property
     def statistics_frozen_from(self) -> int | None:
-        """Step before which the latent statistics are re-estimated and frozen; None for never, -1 if they always were."""
+        """Step before which the latent statistics are re-estimated and frozen; None for never, -1 for long ago."""
         return None
 
     def follow(self, average: dict[str, Tensor]) -> None:

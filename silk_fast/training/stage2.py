@@ -1,6 +1,6 @@
 """Stage 2: the whole codec with FSQ, trained to reconstruct, and from some step on against discriminators."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -88,9 +88,8 @@ class Stage2(Stage[Stage2Config]):
             codec.config.sample_rate, compile, with_phase=config.phase_weight > 0
         ).to(device)
         self.autoencoder = Autoencoder(codec)
-        self.forward = self.autoencoder.decode if self.decoder_only else self.autoencoder
-        if compile:
-            self.forward = compiled(self.forward)
+        forward: Callable[..., tuple] = self.autoencoder.decode if self.decoder_only else self.autoencoder
+        self.forward = compiled(forward) if compile else forward
         if self.decoder_only:
             for module in (codec.encoder, codec.conformer, codec.quantizer):
                 module.requires_grad_(False)

@@ -74,6 +74,9 @@ def inputs(op: str, dtype: torch.dtype) -> tuple[dict, list, dict]:
     if op == "glu_conv_norm_silu, stream":
         sizes = {"B": 2, "T": 3, "C": 8, "K": 5, "context": 4}
         return sizes, [t(2, 3, 16), t(8, 5), *(t(8) for _ in range(3))], {"context": t(2, 4, 16)}
+    if op == "add_harmonics":
+        contours = (3 * torch.ones(2, 5, dtype=torch.float64), t(2, 5, kind=torch.float64), torch.ones(2, 5).long())
+        return {"B": 2, "N": 5, "K": 9}, [t(2, 5, 9), t(2, 5, 9), *contours], {"bin_width": 62.5}
     if op in ("polar_istft", "polar_istft_stream"):
         options = {"hop": 4, "overlap": t(2, 12)} if op == "polar_istft_stream" else {"hop": 4}
         return {"B": 2, "N": 5, "n_fft": 16, "hop": 4}, [t(2, 5, 9), t(2, 5, 9), torch.hann_window(16)], options
@@ -117,6 +120,8 @@ def test_backward_bytes_are_those_of_incoming_gradients_inputs_and_gradients(for
         read = [read[0], read[2]]
     if op == "polar_istft_stream":  # the overlap is only added
         read = tensors(arguments)
+    if op == "add_harmonics":  # the incoming gradients are those of the spectra
+        outputs, read, gradients = outputs[:1], read[2:4], gradients[2:]
     counted = sum(x.nbytes for x in (*outputs, *read, *gradients))
     assert op_cost(op, "backward", SINGLE, **sizes).bytes == counted
 

@@ -65,10 +65,10 @@ def polar(n_batch: int, n_frames: int, n_fft: int) -> tuple[Tensor, Tensor]:
 def of_harmonics(operation: Callable) -> Callable:
     """The operation on signals in float32 at least, with what is always float64 in that."""
 
-    def function(log_magnitude: Tensor, phase: Tensor, pitch: Tensor, cutoff: Tensor, turns: Tensor):
+    def function(log_magnitude: Tensor, phase: Tensor, spacing: Tensor, cutoff: Tensor, turns: Tensor):
         wide = log_magnitude.dtype if log_magnitude.dtype == torch.float64 else torch.float32
-        contours = pitch.double(), cutoff.double(), turns
-        return operation(log_magnitude.to(wide), phase.to(wide), *contours, 16, 64, 4000)[:2]
+        contours = spacing.double(), cutoff.double(), turns
+        return operation(log_magnitude.to(wide), phase.to(wide), *contours, 62.5)
 
     return function
 
@@ -133,8 +133,8 @@ CASES = {
         of_harmonics(ops.add_harmonics),
         of_harmonics(reference.add_harmonics),
         lambda b, n: [
-            *(normal(b, n, 33), normal(b, n, 33, seed=1), 200 * positive(b, n), 1500 * positive(b, n, seed=1) - 300),
-            torch.arange(2 * b).view(b, 2) * 2**27,
+            *(normal(b, n, 33), normal(b, n, 33, seed=1), 3 * positive(b, n), 1500 * positive(b, n, seed=1) - 300),
+            torch.arange(n * b).view(b, n) * 2**27 % 2**32,
         ],
         n_batched=5,
     ),

@@ -256,8 +256,8 @@ CONTOUR = torch.full((2, 3), 100.0, dtype=torch.float64)
 
 def harmonise(**changes):
     """A call of harmonics that is right but for ``changes``."""
-    arguments = {"log_magnitude": M, "phase": M, "pitch": CONTOUR, "cutoff": CONTOUR, "turns": torch.zeros(2, 2).long()}
-    return ops.add_harmonics(**arguments | changes, hop=4, n_fft=16, rate=4000)
+    contours = {"spacing": CONTOUR, "cutoff": CONTOUR, "turns": CONTOUR.long()}
+    return ops.add_harmonics(**{"log_magnitude": M, "phase": M} | contours | changes, bin_width=250.0)
 
 
 BAD = [
@@ -298,11 +298,11 @@ BAD = [
     (ValueError, r"log_magnitude must be \[B, N, 9\]", lambda: ops.polar_istft(M[..., 1:], M, W, 4)),
     (ValueError, "not empty", lambda: ops.polar_istft(M[:, :0], M[:, :0], W, 4)),
     (ValueError, r"phase must be \[2, 3, 9\]", lambda: ops.polar_istft(M, M[:1], W, 4)),
-    (ValueError, r"log_magnitude must be \[B, N, 9\]", lambda: harmonise(log_magnitude=M[0])),
+    (ValueError, r"log_magnitude must be \[B, N, K\]", lambda: harmonise(log_magnitude=M[0])),
     (TypeError, "phase must be float32, got torch.bfloat16", lambda: harmonise(phase=M.bfloat16())),
-    (TypeError, "pitch must be float64, got torch.float32", lambda: harmonise(pitch=torch.ones(2, 3))),
+    (TypeError, "spacing must be float64, got torch.float32", lambda: harmonise(spacing=torch.ones(2, 3))),
     (ValueError, r"cutoff must be \[2, 3\], got \[2, 2\]", lambda: harmonise(cutoff=CONTOUR[:, 1:])),
-    (ValueError, "turns must be on the CPU", lambda: harmonise(turns=torch.zeros(2, 2).long().to("meta"))),
+    (ValueError, "turns must be on the CPU", lambda: harmonise(turns=torch.zeros(2, 3).long().to("meta"))),
     (TypeError, "phase must be torch.float32", lambda: ops.polar_istft(M, M.bfloat16(), W, 4)),
     (ValueError, "alignment must be center, same or causal", lambda: ops.polar_istft(M, M, W, 4, "left")),
     (ValueError, r"overlap must be \[2, 12\]", lambda: ops.polar_istft_stream(M, M, W, 4, M[0])),

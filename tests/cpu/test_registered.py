@@ -92,6 +92,21 @@ def test_matches_reference_forward_and_backward(name, dtype):
     assert_op_matches(ours, theirs, [x.to(dtype).float() for x in inputs], grads, dtype)
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_harmonics_match_the_reference_forward_and_backward(dtype):
+    log_magnitude, phase, dm, dp = (normal(2, 9, 33, seed=seed).to(dtype) for seed in range(4))
+    spacing, turns = 3 * positive(2, 9).double(), torch.arange(18).view(2, 9) << 27
+    results = []
+    for op, kind in ((kernels.add_harmonics, dtype), (reference.add_harmonics, torch.float64)):
+        leaves = [x.to(kind).requires_grad_() for x in (log_magnitude, phase)]
+        leaves.append((1500 * positive(2, 9, seed=1) - 300).double().requires_grad_())
+        outputs = op(*leaves[:2], spacing, leaves[2], turns, 62.5)
+        results.append([*outputs, *torch.autograd.grad(outputs, leaves, [dm.to(kind), dp.to(kind)])])
+    for ours, exact in zip(*results, strict=True):
+        tolerance = {torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 6e-2}[dtype]
+        torch.testing.assert_close(ours.double(), exact, rtol=0, atol=tolerance)
+
+
 def test_tokens_are_those_of_the_reference():
     z = 1.5 * normal(2, 9, 5)
     tokens = kernels.fsq_pack(z, LEVELS, 2)

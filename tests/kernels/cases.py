@@ -58,6 +58,10 @@ CALLS: dict[str, Call] = {
     "elu": Call(kernels.elu, lambda: [normal(2, 8, 1000), normal(8), normal(2, 8, 1000)]),
     "elu, short rows": Call(kernels.elu, lambda: [normal(2, 6, 7), normal(6)]),
     "elu, no bias": Call(kernels.elu, lambda: [normal(2, 6, 7)]),
+    "add_harmonics": Call(
+        lambda m, p, cutoff: kernels.add_harmonics(m, p, 3 + cutoff / 1e3, cutoff, cutoff.long() << 20, 18.75),
+        lambda: [normal(2, 33, 65), normal(2, 33, 65), torch.rand(2, 33, device=DEVICE, dtype=torch.float64) * 2e3],
+    ),
     "fsq_pack": Call(lambda z: kernels.fsq_pack(z, LEVELS, 7), lambda: [normal(2, 33, 16)], differentiable=False),
     "fsq_pack, channels first": Call(
         lambda z: kernels.fsq_pack(z, LEVELS, 7, dim=1), lambda: [normal(2, 16, 33)], differentiable=False

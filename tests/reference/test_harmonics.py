@@ -19,14 +19,14 @@ def spectra(n_frames: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.full((1, n_frames, N_BINS), -2.0), math.pi * (torch.arange(N_BINS) % 2).expand(1, n_frames, N_BINS)
 
 
-def harmonics(pitch: torch.Tensor, cutoff: float = 12_000.0, turns: torch.Tensor | None = None):
-    turns = torch.zeros(1, 2, dtype=torch.int64) if turns is None else turns
-    arguments = pitch, torch.full_like(pitch, cutoff), turns, HOP, N_FFT, RATE
-    return ops.add_harmonics(*spectra(pitch.shape[1]), *arguments)
+def harmonics(pitch: torch.Tensor, cutoff: float = 12_000.0) -> tuple[torch.Tensor, torch.Tensor]:
+    turns, _ = ops.count_turns(pitch, torch.zeros(1, 2, dtype=torch.int64), HOP, RATE)
+    contours = pitch * N_FFT / RATE, torch.full_like(pitch, cutoff), turns
+    return ops.add_harmonics(*spectra(pitch.shape[1]), *contours, RATE / N_FFT)
 
 
 def synthesised(pitch: torch.Tensor, cutoff: float = 12_000.0) -> torch.Tensor:
-    log_magnitude, phase, _ = harmonics(pitch, cutoff)
+    log_magnitude, phase = harmonics(pitch, cutoff)
     return ops.polar_istft(log_magnitude, phase, torch.hann_window(N_FFT), HOP)[0, N_FFT:]
 
 
@@ -59,25 +59,27 @@ def test_a_gliding_pitch_is_followed():
 
 def test_above_the_cutoff_and_without_a_voice_nothing_changes():
     pitch = torch.full((1, 20), 200.0, dtype=torch.float64)
-    (log_magnitude, phase), (before, phase_before) = harmonics(pitch, 2000.0)[:2], spectra(20)
+    (log_magnitude, phase), (before, phase_before) = harmonics(pitch, 2000.0), spectra(20)
     above = torch.arange(N_BINS) * RATE / N_FFT > 2000
     assert torch.equal(phase[..., above], phase_before[..., above])
     assert not torch.equal(phase[..., ~above], phase_before[..., ~above])
     assert (log_magnitude[..., -1] - before[..., -1]).abs().max() < 1e-6
-    silent, silent_phase, _ = harmonics(pitch, -12_000.0)
-    torch.testing.assert_close(silent, before, rtol=0, atol=1e-6)
-    assert torch.equal(silent_phase, phase_before)
+    silent = harmonics(pitch, -math.inf)
+    assert torch.equal(silent[0], before)
+    assert torch.equal(silent[1], phase_before)
 
 
 @pytest.mark.parametrize("split", [1, 7, 19])
 def test_chunks_count_as_the_whole_does(split):
     pitch = 60 + 400 * torch.rand(1, 20, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    whole = harmonics(pitch)
-    _, first, turns = harmonics(pitch[:, :split])
-    _, second, after = harmonics(pitch[:, split:], turns=turns)
-    assert torch.equal(torch.cat([first, second], 1), whole[1])
-    assert torch.equal(after, whole[2])
-    assert (after >= 0).all()
+    start = torch.zeros(1, 2, dtype=torch.int64)
+    whole, end = ops.count_turns(pitch, start, HOP, RATE)
+    first, middle = ops.count_turns(pitch[:, :split], start, HOP, RATE)
+    second, after = ops.count_turns(pitch[:, split:], middle, HOP, RATE)
+    assert torch.equal(torch.cat([first, second], 1), whole)
+    assert torch.equal(after, end)
+    assert (whole >= 0).all()
+    assert torch.equal(ops.count_turns(pitch[:, :0], middle, HOP, RATE)[1], middle)
 
 
 def test_the_response_of_a_window_is_that_of_its_transform():
@@ -92,12 +94,12 @@ def test_gradients_reach_magnitudes_phases_and_cutoff():
     generator = torch.Generator().manual_seed(1)
     log_magnitude, phase = (torch.randn(1, 3, 9, generator=generator, dtype=torch.float64) for _ in range(2))
     cutoff = torch.tensor([[900.0, 400.0, 1450.0]], dtype=torch.float64)
-    pitch = torch.tensor([[110.0, 220.0, 150.0]], dtype=torch.float64)
+    spacing = torch.tensor([[0.44, 0.88, 0.6]], dtype=torch.float64)
+    turns = torch.arange(3)[None] * 2**30
     inputs = [t.requires_grad_() for t in (log_magnitude, phase, cutoff)]
 
     def outputs(log_magnitude, phase, cutoff):
-        turns = torch.zeros(1, 2, dtype=torch.int64)
-        return ops.add_harmonics(log_magnitude, phase, pitch, cutoff, turns, 4, 16, 4000)[:2]
+        return ops.add_harmonics(log_magnitude, phase, spacing, cutoff, turns, 250.0)
 
     assert torch.autograd.gradcheck(outputs, inputs, eps=1e-3, atol=1e-4)
 

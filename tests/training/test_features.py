@@ -172,7 +172,7 @@ def test_what_cannot_be_is_refused_before_anything_is_computed(codec, recordings
         train(replace(CONFIG, features=features), [str(recordings)], options(tmp_path / "run"))
     with pytest.raises(SilkConfigError, match="init names none"):
         train(replace(CONFIG, frozen_encoder_stages=1), [str(recordings)], options(tmp_path / "run"))
-    with pytest.raises(SilkConfigError, match="trained 'decoder' keeps the tokens .* init names none"):
+    with pytest.raises(SilkConfigError, match=r"trained 'decoder' keeps the tokens .* init names none"):
         train(replace(CONFIG, trained="decoder"), [str(recordings)], options(tmp_path / "run"))
     assert not list(tmp_path.iterdir())
     store = store_of(codec, tmp_path)
