@@ -85,7 +85,7 @@ setup(
     extras_require={
         "hub": ["huggingface_hub>=0.30"],
         "codecs": ["transformers>=5.0", "diffusers>=0.35", "snac>=1.2"],
-        "train": ["tensorboard>=2.16", "av>=14"],
+        "train": ["tensorboard>=2.16", "av>=14", "praat-parselmouth>=0.4.3"],
         "eval": ["pystoi>=0.4", "pesq>=0.0.4", "praat-parselmouth>=0.4.3"],
         "tokenize": ["pyarrow>=17"],
         "ray": ["silk_fast[tokenize]", "ray[data]>=2.60"],

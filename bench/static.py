@@ -72,6 +72,7 @@ NARROW = {
         "time is contiguous in a convolution's output, and its rows of 30 or 50 frames start at no multiple of "
         "16 bytes; a warp takes 32 neighbouring frames at a time"
     ),
+    r"add_harmonics, N=30, .*, _add_harmonics_fwd_kernel, .*": "as for polar_istft: a head's rows of 30 frames",
     r"glu_conv_norm_silu, .*, b?float16, _glu_conv_norm_silu_(fwd_kernel, .*|bwd_kernel, loads)": (
         "8 bytes: a thread has 4 channels, a warp 256 contiguous bytes; with 8 channels a thread the window of 31 taps "
         "alone would need 272 registers, and Silk's 128 channels would be half a warp"
