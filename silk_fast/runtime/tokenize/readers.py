@@ -4,7 +4,7 @@ Each of N readers has every N-th recording, over all units, and blocks go throug
 of each reader ahead. They are taken in the order of the recordings, so that shards are those of a run without readers.
 """
 
-import pickle
+import builtins
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from silk_fast import errors
 from silk_fast.errors import SilkError
 from silk_fast.notices import warnings_to
 from silk_fast.processes import obey_parent
@@ -26,7 +27,7 @@ from silk_fast.runtime.tokenize.sources import Input
 N_AHEAD = 8  # blocks that a reader may be ahead
 
 _Message = tuple[str, Any]  # "inputs", "sound", "block", "done", "failed", "end" or "broken", and what belongs to it
-_Sent = BaseException | tuple[str, str]  # an error, or name and words of one that cannot be sent
+_Sent = BaseException | tuple[str, str]  # an error, or name and words of one that might not survive being sent
 
 
 class ReaderLostError(SilkError):
@@ -186,10 +187,10 @@ class _Taker:
 
 def _chained(sent: list[_Sent]) -> BaseException:
     """Give the first of errors, of which each is the cause of the one before."""
-    errors = [one if isinstance(one, BaseException) else type(one[0], (Exception,), {})(one[1]) for one in sent]
-    for error, cause in pairwise(errors):
+    chain = [one if isinstance(one, BaseException) else type(one[0], (Exception,), {})(one[1]) for one in sent]
+    for error, cause in pairwise(chain):
         error.__cause__ = cause
-    return errors[0]
+    return chain[0]
 
 
 # ------------------------------------------------------------ in the process of a reader
@@ -233,9 +234,8 @@ def _causes(error: BaseException) -> list[_Sent]:
     found: list[_Sent] = []
     cause: BaseException | None = error
     while cause is not None:
-        try:
-            found.append(pickle.loads(pickle.dumps(cause)))
-        except Exception:
-            found.append((type(cause).__name__, str(cause)))
+        kind, name = type(cause), type(cause).__name__
+        is_known = kind in (getattr(builtins, name, None), getattr(errors, name, None))
+        found.append(cause if is_known else (name, str(cause)))
         cause = cause.__cause__
     return found
