@@ -6,8 +6,9 @@ r is the response of a Hann window, ``|sin(pi x)| / (pi |x| |1 - x^2|)``. Source
 2001); the codec's use of it is in docs/codec.md.
 
 Memory-bound: 2 reads and 2 writes per bin forward, and 1 read backward, where log-magnitude and phase pass through and
-only the cutoff is left, a sum over the bins of a frame in one program. A tile is frames x bins; loads and stores are
-coalesced along whichever of the two is contiguous, and results have the strides of the log-magnitude.
+only the cutoff is left: programs store sums over 128 bins of a frame, which ``torch.sum`` adds up. A tile is frames x
+bins; loads and stores are coalesced along whichever of the two is contiguous, and results have the strides of the
+log-magnitude.
 
 A spacing times hundreds of harmonics is no float32, so it comes in float64 and is split into two float32, of which the
 fused products lose nothing; h is the quotient's nearest integer. Phases are counted in 2^-32 turns: their product with
@@ -21,11 +22,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._launch import AS_WRITTEN, check_dtype, check_operand, compute_dtype, define_op, on_device
+from ._launch import AS_WRITTEN, check_dtype, check_operand, compute_dtype, define_op, on_device, wide_dtype
 from ._math import PI, ROUND_MAGIC, fma, sigmoid, sin_pi
 
 BLOCK_N = 32  # frames per program: 128 bytes where time is contiguous, as in a transposed convolution output
 BLOCK_K = 32  # bins
+SUMMED = tl.constexpr(128)  # bins of a program backward
 
 PER_TURN = tl.constexpr(2 * math.pi / 2**32)
 NO_VOICE = tl.constexpr(-1e9)  # Hz; as good as minus infinity, which has no parts
@@ -129,10 +131,11 @@ def _add_harmonics_bwd_kernel(
     dm_ptr,
     spacing_ptr,
     cutoff_ptr,
-    dcutoff_ptr,
+    sums_ptr,
     stride_b,
     stride_n,
     stride_k,
+    n_batch,
     n_frames,
     n_bins,
     bin_width,
@@ -142,14 +145,16 @@ def _add_harmonics_bwd_kernel(
     BLOCK_K: tl.constexpr,
     COMPUTE: tl.constexpr,
 ):
-    n_blocks = tl.cdiv(n_frames, BLOCK_N)
-    i_batch = (tl.program_id(0) // n_blocks).to(tl.int64)
-    i_frame = ((tl.program_id(0) % n_blocks) * BLOCK_N + tl.arange(0, BLOCK_N)[:, None]).to(tl.int64)
+    """``sums [parts, B, N]``: of SUMMED bins each, times their slopes."""
+    n_blocks, n_parts = tl.cdiv(n_frames, BLOCK_N), tl.cdiv(n_bins, SUMMED)
+    i_part, i_row = tl.program_id(0) % n_parts, tl.program_id(0) // n_parts
+    i_batch = (i_row // n_blocks).to(tl.int64)
+    i_frame = ((i_row % n_blocks) * BLOCK_N + tl.arange(0, BLOCK_N)[:, None]).to(tl.int64)
     m_frame = i_frame < n_frames
     i_contour = i_batch * n_frames + i_frame
     b_sum = tl.zeros([BLOCK_N, BLOCK_K], COMPUTE)
-    for i_first in range(0, n_bins, BLOCK_K):
-        i_bin = i_first + tl.arange(0, BLOCK_K)[None, :]
+    for i_first in range(0, SUMMED, BLOCK_K):
+        i_bin = i_part * SUMMED + i_first + tl.arange(0, BLOCK_K)[None, :]
         m_tile = m_frame & (i_bin < n_bins)
         o_dm = i_batch * stride_b + i_frame * stride_n + i_bin.to(tl.int64) * stride_k
         b_dm = tl.load(dm_ptr + o_dm, mask=m_tile, other=0.0).to(COMPUTE)
@@ -157,8 +162,8 @@ def _add_harmonics_bwd_kernel(
             spacing_ptr, cutoff_ptr, i_contour, m_frame, i_bin, bin_width, width, DEEPEST, COMPUTE
         )
         b_sum += tl.where(m_tile, b_dm * b_valley * (b_weight * (1.0 - b_weight)), 0.0)
-    b_dcutoff = tl.sum(b_sum, 1, keep_dims=True) / width
-    tl.store(dcutoff_ptr + i_contour, b_dcutoff.to(tl.float64), mask=m_frame)
+    sums_ptr += i_part.to(tl.int64) * n_batch * n_frames
+    tl.store(sums_ptr + i_contour, tl.sum(b_sum, 1, keep_dims=True), mask=m_frame)
 
 
 def _check(log_magnitude: Tensor, phase: Tensor, spacing: Tensor, cutoff: Tensor, turns: Tensor) -> None:
@@ -211,17 +216,17 @@ def _add_harmonics_backward(
 ) -> Tensor:
     """Return the gradient of the cutoff, float64 ``[B, N]``."""
     n_batch, n_frames, n_bins = dm.shape
-    dcutoff = torch.zeros_like(cutoff, memory_format=torch.contiguous_format)
+    block, n_parts = BLOCK_N // 2, triton.cdiv(n_bins, SUMMED.value)
+    sums = dm.new_empty(n_parts, n_batch, n_frames, dtype=wide_dtype(dm.dtype))
     if dm.numel():
-        block = BLOCK_N // 2
         with on_device("dm", dm):
-            _add_harmonics_bwd_kernel[(n_batch * triton.cdiv(n_frames, block),)](
-                *(dm, spacing.contiguous(), cutoff.contiguous(), dcutoff, *dm.stride()),
-                *(n_frames, n_bins, bin_width, width),
+            _add_harmonics_bwd_kernel[(n_batch * triton.cdiv(n_frames, block) * n_parts,)](
+                *(dm, spacing.contiguous(), cutoff.contiguous(), sums, *dm.stride()),
+                *(n_batch, n_frames, n_bins, bin_width, width),
                 BLOCK_N=block,
                 **_options(dm.dtype, deepest),
             )
-    return dcutoff
+    return sums.sum(0, dtype=torch.float64) / width
 
 
 @_add_harmonics.register_fake

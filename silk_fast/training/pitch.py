@@ -18,7 +18,9 @@ def pitch_track(samples: np.ndarray, sample_rate: int, hop: int) -> np.ndarray:
     try:
         from parselmouth import Sound
     except ImportError as error:
-        raise SilkTrainingError("harmonic phases are trained with parselmouth: pip install 'silk_fast[train]'") from error
+        raise SilkTrainingError(
+            "harmonic phases are trained with parselmouth: pip install 'silk_fast[train]'"
+        ) from error
     n_values = len(samples) // hop
     if len(samples) < 4 * sample_rate / LOWEST:  # Praat wants more periods than that
         return np.zeros(n_values, np.float32)
