@@ -10,6 +10,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import cast
 
@@ -85,9 +86,7 @@ class Store:
             if i % every == 0:
                 notice(f"frozen layers: {i} of {len(own)} recordings")
             try:
-                with atomic_file(self.path(clip.path)) as file:
-                    for vectors in self.vectors(clip.path):
-                        file.write(vectors.astype(self.dtype).tobytes())
+                self._keep(clip.path)
             except SilkAudioError as error:
                 reported.add(clip.path)
                 notice(f"left out: {error}")
@@ -104,6 +103,13 @@ class Store:
         if not there:
             raise SilkInputError(f"none of {len(clips)} recordings has features, expected readable files")
         return there
+
+    def _keep(self, recording: str) -> None:
+        vectors = self.vectors(recording)
+        first = list(islice(vectors, 1))  # a file that cannot be read is found out here
+        with atomic_file(self.path(recording)) as file:
+            for some in chain(first, vectors):
+                file.write(some.astype(self.dtype).tobytes())
 
     def path(self, recording: str) -> Path:
         """Name the file of the features of a recording as it is now; a changed one has another."""

@@ -84,3 +84,9 @@ def tiny_wavlm(tmp_path_factory) -> str:
     torch.manual_seed(0)
     WavLMModel(WavLMConfig(**sizes, **convolutions)).save_pretrained(folder)
     return str(folder)
+
+
+@pytest.fixture(autouse=True)
+def accelerated_as_for_users(monkeypatch) -> None:
+    """Frozen layers are computed by the C library, or the reference, and not by interpreted kernels."""
+    monkeypatch.setattr("silk_fast.kernels._launch.DEVICES", {"cuda"})

@@ -150,7 +150,7 @@ def test_tokens_are_those_of_the_whole_recording(codec, recordings, tmp_path):
 
 def test_a_decoder_trained_alone_keeps_all_tokens(codec, recordings, tmp_path):
     """From stored tokens as from audio; statistics and weights of all other parts stay to the last bit."""
-    codec.save_pretrained(tmp_path / "init")
+    codec.save_pretrained(tmp_path / "init", torch.float16)
     config = replace(CONFIG, trained="decoder", phases="harmonic")
     data, init = [str(recordings)], str(tmp_path / "init")
     train(config, data, options(tmp_path / "audio"), init=init)
