@@ -1,18 +1,19 @@
 """Harmonics of a voice in spectra: bin k belongs to the harmonic h nearest to it, at x = k - h * spacing bins.
 
-    m' = m + w * log(max(r(x), deepest)),    p' = p + h * phase where w > 1/2,    w = sigmoid((cutoff - f_k) / width)
+    m' = m + w * log(max(r(x), deepest)),    p' = h * phase + pi * (k mod 2) where w > 1/2, else p
+    w = sigmoid((cutoff - f_k) / width)
 
 r is the response of a Hann window, ``|sin(pi x)| / (pi |x| |1 - x^2|)``. Source: harmonic plus noise model (Stylianou,
 2001); the codec's use of it is in docs/codec.md.
 
-Memory-bound: 2 reads and 2 writes per bin forward, and 1 read backward, where log-magnitude and phase pass through and
-only the cutoff is left: programs store sums over 128 bins of a frame, which ``torch.sum`` adds up. A tile is frames x
-bins; loads and stores are coalesced along whichever of the two is contiguous, and results have the strides of the
-log-magnitude.
+Memory-bound: 2 reads and 2 writes per bin forward; 2 reads and 1 write backward, where the gradient of the
+log-magnitude is what comes in, and that of the cutoff small: programs store sums over 128 bins of a frame, which
+``torch.sum`` adds up. A tile is frames x bins; loads and stores are coalesced along whichever of the two is contiguous,
+and results have the strides of the log-magnitude.
 
 A spacing times hundreds of harmonics is no float32, so it comes in float64 and is split into two float32, of which the
 fused products lose nothing; h is the quotient's nearest integer. Phases are counted in 2^-32 turns: their product with
-h wraps as turns do.
+h wraps as turns do. Half a turn more in every other bin puts the middle of a pulse in the middle of the frame.
 """
 
 import math
@@ -116,11 +117,9 @@ def _add_harmonics_fwd_kernel(
         spacing_ptr, cutoff_ptr, i_contour, m_frame, i_bin, bin_width, width, DEEPEST, COMPUTE
     )
     b_turns = tl.load(turns_ptr + i_contour, mask=m_frame, other=0).to(tl.int32)
-    b_turned = (b_harmonic.to(tl.int32) * b_turns).to(tl.uint32, bitcast=True).to(COMPUTE) * tl.full(
-        [], PER_TURN, COMPUTE
-    )
-    b_p = b_p.to(COMPUTE)
-    b_p = tl.where(b_weight > 0.5, b_p + b_turned, b_p)
+    b_counted = (b_harmonic.to(tl.int32) * b_turns + (i_bin << 31)).to(tl.uint32, bitcast=True)
+    b_turned = b_counted.to(COMPUTE) * tl.full([], PER_TURN, COMPUTE)
+    b_p = tl.where(b_weight > 0.5, b_turned, b_p.to(COMPUTE))
     o_new = i_batch * stride_new_b + i_frame * stride_new_n + i_bins * stride_new_k
     tl.store(new_m_ptr + o_new, (b_m.to(COMPUTE) + b_weight * b_valley).to(new_m_ptr.dtype.element_ty), mask=m_tile)
     tl.store(new_p_ptr + o_new, b_p.to(new_p_ptr.dtype.element_ty), mask=m_tile)
@@ -129,12 +128,20 @@ def _add_harmonics_fwd_kernel(
 @triton.jit
 def _add_harmonics_bwd_kernel(
     dm_ptr,
+    dp_ptr,
     spacing_ptr,
     cutoff_ptr,
+    dphase_ptr,
     sums_ptr,
-    stride_b,
-    stride_n,
-    stride_k,
+    stride_dm_b,
+    stride_dm_n,
+    stride_dm_k,
+    stride_dp_b,
+    stride_dp_n,
+    stride_dp_k,
+    stride_dphase_b,
+    stride_dphase_n,
+    stride_dphase_k,
     n_batch,
     n_frames,
     n_bins,
@@ -145,7 +152,7 @@ def _add_harmonics_bwd_kernel(
     BLOCK_K: tl.constexpr,
     COMPUTE: tl.constexpr,
 ):
-    """``sums [parts, B, N]``: of SUMMED bins each, times their slopes."""
+    """``dphase``; ``sums [parts, B, N]``, of SUMMED bins each: what the cutoff gets of them."""
     n_blocks, n_parts = tl.cdiv(n_frames, BLOCK_N), tl.cdiv(n_bins, SUMMED)
     i_part, i_row = tl.program_id(0) % n_parts, tl.program_id(0) // n_parts
     i_batch = (i_row // n_blocks).to(tl.int64)
@@ -156,11 +163,16 @@ def _add_harmonics_bwd_kernel(
     for i_first in range(0, SUMMED, BLOCK_K):
         i_bin = i_part * SUMMED + i_first + tl.arange(0, BLOCK_K)[None, :]
         m_tile = m_frame & (i_bin < n_bins)
-        o_dm = i_batch * stride_b + i_frame * stride_n + i_bin.to(tl.int64) * stride_k
+        i_bins = i_bin.to(tl.int64)
+        o_dm = i_batch * stride_dm_b + i_frame * stride_dm_n + i_bins * stride_dm_k
+        o_dp = i_batch * stride_dp_b + i_frame * stride_dp_n + i_bins * stride_dp_k
+        o_dphase = i_batch * stride_dphase_b + i_frame * stride_dphase_n + i_bins * stride_dphase_k
         b_dm = tl.load(dm_ptr + o_dm, mask=m_tile, other=0.0).to(COMPUTE)
+        b_dp = tl.load(dp_ptr + o_dp, mask=m_tile, other=0.0)
         _, b_weight, b_valley = _shape(
             spacing_ptr, cutoff_ptr, i_contour, m_frame, i_bin, bin_width, width, DEEPEST, COMPUTE
         )
+        tl.store(dphase_ptr + o_dphase, tl.where(b_weight > 0.5, 0.0, b_dp), mask=m_tile)
         b_sum += tl.where(m_tile, b_dm * b_valley * (b_weight * (1.0 - b_weight)), 0.0)
     sums_ptr += i_part.to(tl.int64) * n_batch * n_frames
     tl.store(sums_ptr + i_contour, tl.sum(b_sum, 1, keep_dims=True), mask=m_frame)
@@ -205,6 +217,7 @@ def _add_harmonics(
                 *(*log_magnitude.stride(), *phase.stride(), *new_m.stride()),
                 *(n_frames, n_bins, bin_width, width),
                 BLOCK_N=BLOCK_N,
+                num_warps=4 if new_m.element_size() == 2 else 8,  # 16 bytes a thread
                 **_options(new_m.dtype, deepest),
             )
     return new_m, new_p
@@ -212,21 +225,22 @@ def _add_harmonics(
 
 @define_op("add_harmonics_backward")
 def _add_harmonics_backward(
-    dm: Tensor, spacing: Tensor, cutoff: Tensor, bin_width: float, width: float, deepest: float
-) -> Tensor:
-    """Return the gradient of the cutoff, float64 ``[B, N]``."""
+    dm: Tensor, dp: Tensor, spacing: Tensor, cutoff: Tensor, bin_width: float, width: float, deepest: float
+) -> tuple[Tensor, Tensor]:
+    """Return the gradients of phase and cutoff, ``[B, N, K]`` and float64 ``[B, N]``."""
     n_batch, n_frames, n_bins = dm.shape
     block, n_parts = BLOCK_N // 2, triton.cdiv(n_bins, SUMMED.value)
-    sums = dm.new_empty(n_parts, n_batch, n_frames, dtype=wide_dtype(dm.dtype))
+    dphase, sums = torch.empty_like(dp), dm.new_empty(n_parts, n_batch, n_frames, dtype=wide_dtype(dm.dtype))
     if dm.numel():
         with on_device("dm", dm):
             _add_harmonics_bwd_kernel[(n_batch * triton.cdiv(n_frames, block) * n_parts,)](
-                *(dm, spacing.contiguous(), cutoff.contiguous(), sums, *dm.stride()),
-                *(n_batch, n_frames, n_bins, bin_width, width),
+                *(dm, dp, spacing.contiguous(), cutoff.contiguous(), dphase, sums),
+                *(*dm.stride(), *dp.stride(), *dphase.stride(), n_batch, n_frames, n_bins, bin_width, width),
                 BLOCK_N=block,
+                num_warps=8,  # with 4 ptxas spilled for sm_80
                 **_options(dm.dtype, deepest),
             )
-    return sums.sum(0, dtype=torch.float64) / width
+    return dphase, sums.sum(0, dtype=torch.float64) / width
 
 
 @_add_harmonics.register_fake
@@ -235,8 +249,8 @@ def _(log_magnitude, phase, spacing, cutoff, turns, bin_width, width, deepest):
 
 
 @_add_harmonics_backward.register_fake
-def _(dm, spacing, cutoff, bin_width, width, deepest):
-    return torch.empty_like(cutoff, memory_format=torch.contiguous_format)
+def _(dm, dp, spacing, cutoff, bin_width, width, deepest):
+    return torch.empty_like(dp), torch.empty_like(cutoff, memory_format=torch.contiguous_format)
 
 
 def _setup_context(ctx, inputs, output):
@@ -245,8 +259,8 @@ def _setup_context(ctx, inputs, output):
 
 
 def _backward(ctx, dm: Tensor, dp: Tensor):
-    dcutoff = _add_harmonics_backward(dm, *ctx.saved_tensors, *ctx.sizes) if ctx.needs_input_grad[3] else None
-    return dm, dp, None, dcutoff, None, None, None, None
+    dphase, dcutoff = _add_harmonics_backward(dm, dp, *ctx.saved_tensors, *ctx.sizes)
+    return dm, dphase, None, dcutoff, None, None, None, None
 
 
 _add_harmonics.register_autograd(_backward, setup_context=_setup_context)

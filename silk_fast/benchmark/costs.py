@@ -166,10 +166,10 @@ def _glu_conv_norm_silu(backward: bool, size: int, *, B: int, T: int, C: int, K:
 
 
 def _add_harmonics(backward: bool, size: int, *, B: int, N: int, K: int) -> Cost:
-    """Backward only the cutoff's, for the gradients of the spectra are what comes in."""
+    """Backward, the gradient of the log-magnitude is the one that comes in."""
     n, frames = B * N * K, 8 * B * N
     if backward:
-        return Cost(size * n + 3 * frames, 24 * n, False)
+        return Cost(size * 3 * n + 3 * frames, 26 * n, False)
     return Cost(size * 4 * n + 3 * frames, 28 * n, False)
 
 

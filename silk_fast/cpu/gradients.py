@@ -139,9 +139,10 @@ def polar_spectrum(dz: Tensor, log_magnitude: Tensor, phase: Tensor) -> tuple[Te
 
 
 def add_harmonics(
-    dm: Tensor, spacing: Tensor, cutoff: Tensor, bin_width: float, width: float, deepest: float
-) -> Tensor:
-    """Give the gradient of the cutoff, float64 ``[B, N]``."""
+    dm: Tensor, dp: Tensor, spacing: Tensor, cutoff: Tensor, bin_width: float, width: float, deepest: float
+) -> tuple[Tensor, Tensor]:
+    """Give the gradients of phase and cutoff, ``[B, N, K]`` and float64 ``[B, N]``."""
     sizes = dm.shape[2], bin_width, width, deepest, torch.float32
     _, weight, valley = reference.harmonic_shape(spacing, cutoff, *sizes)
-    return (dm.float() * valley * weight * (1 - weight)).sum(2).double() / width
+    dcutoff = (dm.float() * valley * weight * (1 - weight)).sum(2).double() / width
+    return torch.where(weight > 0.5, 0, dp), dcutoff

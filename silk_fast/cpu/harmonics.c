@@ -3,7 +3,7 @@
  * Of bin k and harmonic h, the nearest, x = k - h * spacing is their distance in bins, r(x) = |sin pi x| / (pi |x| |1 -
  * x^2|) the response of a Hann window at it, and w = sigmoid((cutoff - f_k) / width):
  *
- *     m += w * log(max(r(x), deepest)),    p += h * counted if w > 1/2.
+ *     m += w * log(max(r(x), deepest)),    p = h * turns + k / 2 turns if w > 1/2.
  *
  * Distances are float64, as a spacing times hundreds of harmonics is no float32. Time is what is contiguous, so a unit is
  * one bin of one signal. */
@@ -40,6 +40,7 @@ INLINE void add_harmonics(const void *given, int64_t first, int64_t last, int fu
     const int64_t *counted = job->counted + i_batch * n;
     float *new_m = job->new_magnitude + i * n, *new_p = job->new_phase + i * n;
     double k = (double)bin, frequency = k * job->bin;
+    uint32_t half_turn = (uint32_t)bin << 31; /* in every other bin: the middle of a pulse in the middle of the frame */
     INDEPENDENT
     for (int64_t t = 0; t < n; t++) {
       double shifted = k / spacing[t] + ROUND_MAGIC_64, harmonic = shifted - ROUND_MAGIC_64;
@@ -47,10 +48,9 @@ INLINE void add_harmonics(const void *given, int64_t first, int64_t last, int fu
       float x = (float)(k - harmonic * spacing[t]);
       float above = (float)(cutoff[t] - frequency) * (float)job->inverse_width;
       float depth = sigmoid(above, fused), valley = log_response(x, (float)job->deepest, fused);
-      uint32_t turned = (uint32_t)(int32_t)harmonic * (uint32_t)counted[t];
-      float moved = p[t] + (float)turned * 1.46291807926716e-09f; /* 2 pi / 2^32 */
+      uint32_t turned = (uint32_t)(int32_t)harmonic * (uint32_t)counted[t] + half_turn;
       new_m[t] = m[t] + depth * valley;
-      new_p[t] = depth > 0.5f ? moved : p[t];
+      new_p[t] = depth > 0.5f ? (float)turned * 1.46291807926716e-09f /* 2 pi / 2^32 */ : p[t];
     }
   }
 }

@@ -3,7 +3,8 @@
 A convolution sees a few frames of 75 Hz and cannot count the periods of a voice, so phases that it makes do not
 continue from frame to frame: harmonics melt into noise, and a voice into a whisper. Here a small network reads the
 pitch from the codes, an accumulator counts its periods, and every bin takes the phase of the harmonic next to it, up to
-a frequency above which speech is noise (harmonic plus noise model: Stylianou, 2001).
+a frequency above which speech is noise (harmonic plus noise model: Stylianou, 2001). That is 1 kHz at least: were it
+free, spectral losses would take it to 0, for they punish a harmonic in the wrong place more than none.
 
 The count goes on for as long as a signal does, so a pitch that differs in its last bit, as that of another order of
 sums or another chunk length would, is another phase after a minute. Therefore the pitch is computed in float64 whatever
@@ -25,7 +26,7 @@ from silk_fast.reference.state import State
 LOWEST, HIGHEST = 50.0, 550.0  # pitch, Hz
 WIDTH = 256  # channels of the network
 N_FRAMES = 3  # latent frames that it sees: two past ones and the present
-LARGEST_CUTOFF = 12_000.0  # Hz
+LOWEST_CUTOFF, HIGHEST_CUTOFF = 1_000.0, 8_000.0  # Hz
 
 
 @dataclass
@@ -57,7 +58,7 @@ class Voice:
 
 
 class HarmonicSource(OpsModule):
-    """Adds the harmonics of the pitch that codes hold to log-magnitudes and phases ``[B, N, n_fft // 2 + 1]``."""
+    """Makes harmonics, of the pitch that codes hold, in log-magnitudes and phases ``[B, N, n_fft // 2 + 1]``."""
 
     def __init__(self, config: SilkConfig) -> None:
         super().__init__()
@@ -85,8 +86,8 @@ class HarmonicSource(OpsModule):
             hidden = F.silu(F.linear(windows, self.hidden.weight.double(), self.hidden.bias.double()))
             contour = F.linear(hidden, self.contour.weight.double(), self.contour.bias.double())
         log_pitch, voicing, cutoff = contour.unflatten(-1, (3, self.subframes)).transpose(1, 2).flatten(2).unbind(1)
-        octaves = math.log2(HIGHEST / LOWEST)
-        return Voice(octaves * torch.sigmoid(log_pitch), voicing, LARGEST_CUTOFF * torch.sigmoid(cutoff))
+        octaves, above = math.log2(HIGHEST / LOWEST), HIGHEST_CUTOFF - LOWEST_CUTOFF
+        return Voice(octaves * torch.sigmoid(log_pitch), voicing, LOWEST_CUTOFF + above * torch.sigmoid(cutoff))
 
     def forward(
         self, log_magnitude: Tensor, phase: Tensor, voice: Voice, state: HarmonicState | None = None

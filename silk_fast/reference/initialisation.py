@@ -18,7 +18,7 @@ from silk_fast.reference.network import SilkNetwork
 RESIDUAL_GAIN = 0.3
 BRANCH_ENDS = {ResidualUnit: "conv2", FeedForward: "down", RelativeAttention: "output", ConvModule: "down"}
 INPUT_GAIN = 12.0  # speech has an rms of about 0.08
-NO_VOICE, LOW_CUTOFF = -2.0, -1.1  # where harmonics begin: with no voice, and a cutoff of 3 kHz for what is one
+NO_VOICE, LOW_CUTOFF = -2.0, -0.9  # where harmonics begin: with no voice, and a cutoff of 3 kHz for what is one
 HEAD_GAIN = 0.5
 SPEECH_LOG_MAGNITUDE = -3.2  # mean of log|S| over speech, n_fft 1280
 SILENCE = 1e-5  # magnitudes below count as this one

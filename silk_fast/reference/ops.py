@@ -512,7 +512,7 @@ def add_harmonics(
 
     Bin k belongs to the harmonic h nearest to it. Its magnitude is multiplied by the response of a Hann window at their
     distance, to a power that falls from 1 below the cutoff to 0 above it as ``sigmoid((cutoff - f) / width)``; where
-    that is above 1/2, h times the phase of the pitch is added to its phase.
+    that is above 1/2, its phase is h times that of the pitch, from the middle of the frame: ``pi (k mod 2)`` more.
 
     Args:
         log_magnitude, phase: ``[B, N, K]``.
@@ -528,8 +528,10 @@ def add_harmonics(
     """
     sizes = log_magnitude.shape[2], bin_width, width, deepest, log_magnitude.dtype
     harmonic, weight, valley = harmonic_shape(spacing, cutoff, *sizes)
-    fraction = ((harmonic.long() * turns[..., None]) & (2**32 - 1)).to(phase.dtype) * (2 * math.pi / 2**32)
-    return log_magnitude + weight * valley, torch.where(weight > 0.5, phase + fraction, phase)
+    halves = torch.arange(log_magnitude.shape[2], device=turns.device) << 31  # every other bin half a turn on
+    counted = (harmonic.long() * turns[..., None] + halves) & (2**32 - 1)
+    turned = counted.to(phase.dtype) * (2 * math.pi / 2**32)
+    return log_magnitude + weight * valley, torch.where(weight > 0.5, turned, phase)
 
 
 # ---------------------------------------------------------------- vector quantisation
