@@ -13,7 +13,13 @@ EXACT, OPEN = "fsq_unpack", "rel_attention"  # kernels of defined bits alone; ma
 
 @pytest.fixture
 def launches(machine):
-    return compare.record([EXACT, OPEN], [torch.float16])
+    """Recorded with new memory filled, or it might hold the results of an earlier call already."""
+    assert torch.utils.deterministic.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True)
+    try:
+        return compare.record([EXACT, OPEN], [torch.float16])
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 def test_the_same_machine_gives_the_same_bits(machine, launches, tmp_path):
