@@ -93,11 +93,15 @@ class Stage(Generic[Config]):
         """
         config, codec = self.config, self.codec
         n_samples = crop_samples(config, codec.config)
-        pitch_hop = codec.config.hop_samples if codec.config.phases == "harmonic" else 0
         rate = codec.config.sample_rate
         return CropDataset(
-            clips, n_samples, rate, config.seed, notice=notice, pieces=config.pieces, pitch_hop=pitch_hop
+            clips, n_samples, rate, config.seed, notice=notice, pieces=config.pieces, pitch_hop=self.pitch_hop
         )
+
+    @property
+    def pitch_hop(self) -> int:
+        """Samples for each of which a crop's pitch is needed; 0 for no pitch."""
+        return self.codec.config.hop_samples if self.codec.config.phases == "harmonic" else 0
 
     def step(self, audio: Tensor, step: int, bandwidth: Tensor | None = None) -> dict[str, Tensor]:
         """Learn from one batch ``[B, 1, 9600 F]``; returns scalars to log, ``loss`` among them.

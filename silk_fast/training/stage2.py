@@ -136,7 +136,6 @@ class Stage2(Stage[Stage2Config]):
         config, sizes = self.config, self.codec.config
         if not config.features:
             return super().dataset(clips, notice)
-        pitch_hop = sizes.hop_samples if sizes.phases == "harmonic" else 0
         folder, n_stages = Path(config.features), config.frozen_encoder_stages
         store: Store = (
             TokenStore(folder, self.codec)
@@ -144,7 +143,7 @@ class Stage2(Stage[Stage2Config]):
             else FeatureStore(folder, self.codec.encoder, n_stages, sizes.sample_rate)
         )
         return FeatureCropDataset(
-            clips, crop_samples(config, sizes), store, config.seed, notice, config.pieces, pitch_hop
+            clips, crop_samples(config, sizes), store, config.seed, notice, config.pieces, self.pitch_hop
         )
 
     def step(
